@@ -101,15 +101,17 @@ type (
 	NFProto struct{ Family packet.Family }
 	// L4Proto is `meta l4proto tcp`, or `meta l4proto { tcp, udp }`.
 	L4Proto struct{ Protocols []uint8 }
-	// InSet is `ip saddr @set`: the field must be in the set.
+	// InSet is `ip saddr @set`: the field must be in the set. Ports have no family.
 	InSet struct {
-		Field Field
-		Set   string
+		Family packet.Family
+		Field  Field
+		Set    string
 	}
 	// VerdictMap is `ip saddr vmap @map`; without an element, evaluation goes on.
 	VerdictMap struct {
-		Field Field
-		Map   string
+		Family packet.Family
+		Field  Field
+		Map    string
 	}
 	// DNATed is `ct status dnat`.
 	DNATed struct{}
