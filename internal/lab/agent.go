@@ -1,0 +1,156 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/unmasq/unmasq/internal/kernel/netns"
+)
+
+const (
+	// readyURL answers 200 when the agent's policy is in force.
+	readyURL = "http://127.0.0.1:9809/readyz"
+	// readyWait bounds the wait for that.
+	readyWait = 20 * time.Second
+	// stopWait is how long an agent may take to end after SIGTERM.
+	stopWait = 5 * time.Second
+	// logTail is how many bytes of an agent's log are shown when it fails.
+	logTail = 2000
+)
+
+// agent is a real agent process in a host's namespace.
+type agent struct {
+	host   string
+	log    syncBuffer
+	cancel context.CancelFunc
+	// ended is closed when the process has ended, with err set.
+	ended chan struct{}
+	err   error
+}
+
+// startAgent starts an agent and waits until its policy is in force.
+func startAgent(ctx context.Context, ns *netns.NS, host, binary, config string) (*agent, error) {
+	// Not ctx itself: the agent is ended by stop, in the order of the scenario's end.
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	a := &agent{host: host, cancel: cancel, ended: make(chan struct{})}
+	cmd := ns.Command(life, binary, "agent", "--config", config)
+	cmd.Stdout, cmd.Stderr = &a.log, &a.log
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = stopWait
+	// A group of its own: a terminal's Ctrl-C is the lab's to handle.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		cancel()
+		return nil, fmt.Errorf("start the agent on %s: %w", host, err)
+	}
+	go func() {
+		a.err = cmd.Wait()
+		close(a.ended)
+	}()
+	if err := a.awaitReady(ctx, ns); err != nil {
+		return nil, errors.Join(fmt.Errorf("agent on %s: %w", host, err), a.stop())
+	}
+	return a, nil
+}
+
+// awaitReady asks /readyz until it says yes.
+func (a *agent) awaitReady(ctx context.Context, ns *netns.NS) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWait)
+	defer cancel()
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+			err = ns.Do(func() error {
+				conn, err = new(net.Dialer).DialContext(ctx, network, address)
+				return err
+			})
+			return conn, err
+		},
+	}}
+	for {
+		said, err := askReady(ctx, &client)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-a.ended:
+			return fmt.Errorf("ended before it was ready: %w; it said:\n%s", a.err, a.log.tail())
+		case <-ctx.Done():
+			return fmt.Errorf("not ready after %v: %w %s; it said:\n%s", readyWait, err, said, a.log.tail())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// askReady asks once; the text is what the agent answers when it isn't ready.
+func askReady(ctx context.Context, client *http.Client) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, readyURL, nil)
+	if err != nil {
+		return "", err
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close() //nolint:errcheck // read to its end
+	body, err := io.ReadAll(io.LimitReader(answer.Body, 4096))
+	if err != nil {
+		return "", err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return strings.TrimSpace(string(body)), errors.New(answer.Status)
+	}
+	return "", nil
+}
+
+// stop sends SIGTERM and waits for the end. An agent that ends otherwise than
+// with status 0 is an error.
+func (a *agent) stop() error {
+	select {
+	case <-a.ended:
+		return fmt.Errorf("agent on %s had ended: %w; it said:\n%s", a.host, errorOr(a.err, "status 0"), a.log.tail())
+	default:
+	}
+	a.cancel()
+	<-a.ended
+	// A process that ends well after the signal leaves context.Canceled.
+	if a.err != nil && !errors.Is(a.err, context.Canceled) {
+		return fmt.Errorf("agent on %s: %w; it said:\n%s", a.host, a.err, a.log.tail())
+	}
+	return nil
+}
+
+func errorOr(err error, text string) error {
+	if err == nil {
+		return errors.New(text)
+	}
+	return err
+}
+
+// syncBuffer is written by a process and read by us.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) tail() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	text := b.buf.String()
+	return strings.TrimSpace(text[max(0, len(text)-logTail):])
+}

@@ -1,0 +1,149 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/unmasq/unmasq/internal/foreign"
+	"github.com/unmasq/unmasq/internal/kernel/netns"
+)
+
+// World is a scenario that stands: its namespaces, open.
+type World struct {
+	Scenario *Scenario
+	Form     *Form
+	Variant  foreign.Variant
+
+	spaces map[string]*netns.NS
+	owner  map[netip.Addr]string
+}
+
+// build makes a scenario's namespaces, links, addresses and routes. On an error
+// nothing stays.
+func build(s *Scenario, form *Form, variant foreign.Variant) (*World, error) {
+	w := newWorld(s, form, variant)
+	for _, step := range []func(*Space) error{w.makeSpace, w.plugPorts, w.addAddresses, w.addRoutes} {
+		for i := range s.Spaces {
+			if err := step(&s.Spaces[i]); err != nil {
+				return nil, errors.Join(fmt.Errorf("build %s: %w", s.Name, err), w.Close())
+			}
+		}
+	}
+	return w, nil
+}
+
+// openWorld opens a scenario that another process built.
+func openWorld(s *Scenario, form *Form, variant foreign.Variant) (*World, error) {
+	w := newWorld(s, form, variant)
+	for i := range s.Spaces {
+		ns, err := netns.Open(s.Namespace(s.Spaces[i].Name))
+		if err != nil {
+			return nil, errors.Join(err, w.Release())
+		}
+		w.spaces[s.Spaces[i].Name] = ns
+	}
+	return w, nil
+}
+
+func newWorld(s *Scenario, form *Form, variant foreign.Variant) *World {
+	w := &World{Scenario: s, Form: form, Variant: variant,
+		spaces: map[string]*netns.NS{}, owner: map[netip.Addr]string{}}
+	for i := range s.Spaces {
+		for _, a := range s.Spaces[i].addresses() {
+			w.owner[a] = s.Spaces[i].Name
+		}
+	}
+	return w
+}
+
+// NS is the namespace of a space that the scenario has.
+func (w *World) NS(space string) *netns.NS { return w.spaces[space] }
+
+// Close removes the namespaces.
+func (w *World) Close() error {
+	var errs []error
+	for _, ns := range w.spaces {
+		errs = append(errs, ns.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Release leaves the namespaces standing and closes what this process holds.
+func (w *World) Release() error {
+	var errs []error
+	for _, ns := range w.spaces {
+		errs = append(errs, ns.Release())
+	}
+	return errors.Join(errs...)
+}
+
+func (w *World) makeSpace(s *Space) error {
+	ns, err := netns.New(w.Scenario.Namespace(s.Name))
+	if err != nil {
+		return err
+	}
+	w.spaces[s.Name] = ns
+	if s.forwards() {
+		for _, key := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
+			if err := ns.Sysctl(key, "1"); err != nil {
+				return err
+			}
+		}
+	}
+	for _, b := range s.Bridges {
+		if err := ns.Bridge(b.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *World) plugPorts(s *Space) error {
+	for _, p := range s.Ports {
+		far := w.spaces[p.Space]
+		plug := plugName(s.Name, p.Name)
+		if err := netns.Veth(w.spaces[s.Name], p.Name, far, plug); err != nil {
+			return err
+		}
+		if err := far.Enslave(plug, p.Bridge); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plugName names the bridge's end of a veth after whose it is; interface names
+// have at most 15 bytes.
+func plugName(space, port string) string {
+	name := space + "-" + port
+	return name[:min(len(name), 15)]
+}
+
+func (w *World) addAddresses(s *Space) error {
+	ns := w.spaces[s.Name]
+	for _, p := range s.Ports {
+		for _, a := range p.Addresses {
+			if err := ns.Addr(p.Name, a); err != nil {
+				return err
+			}
+		}
+	}
+	for _, b := range s.Bridges {
+		for _, a := range b.Addresses {
+			if err := ns.Addr(b.Name, a); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *World) addRoutes(s *Space) error {
+	for _, r := range s.Routes {
+		if err := w.spaces[s.Name].Route(r.To, r.Via, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}

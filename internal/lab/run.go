@@ -1,0 +1,241 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/unmasq/unmasq/internal/foreign"
+)
+
+// Runner runs scenarios.
+type Runner struct {
+	// Binary of the agent that is tried.
+	Binary string
+	// Dir holds the record of what stands; DefaultDir unless a test has its own.
+	Dir string
+	// Phase is told each phase as it begins.
+	Phase func(text string)
+	// Measured is told each stage when its calls were made.
+	Measured func(*StageResult)
+}
+
+// Result is a scenario's whole run.
+type Result struct {
+	Scenario, Form string
+	// Variant of iptables; "" for a form without iptables rules.
+	Variant foreign.Variant
+	Stages  []StageResult
+	Took    time.Duration
+}
+
+// StageResult is what was measured at one moment.
+type StageResult struct {
+	Title string
+	// Policy is the name of the policy's file, "" without unmasq; PolicyText its
+	// text where it wasn't in force in the stage before.
+	Policy, PolicyText string
+	Sightings          []Sighting
+	// Wanted is what calls are to be seen as at the end; only in stages without
+	// unmasq, where it is not expected yet.
+	Wanted map[Call]Expect
+}
+
+// OK says whether every call of every stage was seen as expected.
+func (r *Result) OK() bool {
+	for i := range r.Stages {
+		if !r.Stages[i].OK() {
+			return false
+		}
+	}
+	return true
+}
+
+// OK says whether every call was seen as expected.
+func (r *StageResult) OK() bool {
+	for i := range r.Sightings {
+		if !r.Sightings[i].OK() {
+			return false
+		}
+	}
+	return true
+}
+
+// Run builds a scenario in one of its forms, measures all its stages, and takes
+// everything down, whatever happens. An expectation that fails is in the result
+// and no error.
+func (r *Runner) Run(ctx context.Context, s *Scenario, form *Form, variant foreign.Variant) (res *Result, err error) {
+	start := time.Now()
+	rec, err := claim(r.Dir, s, form, variant)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rec.drop()) }()
+	res = &Result{Scenario: s.Name, Form: form.Name, Variant: form.variantName(variant)}
+
+	r.Phase(fmt.Sprintf("building %d namespaces", len(s.Spaces)))
+	w, err := build(s, form, variant)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		r.Phase("taking everything down")
+		err = errors.Join(err, w.Close())
+		res.Took = time.Since(start)
+	}()
+	r.Phase("writing the foreign rules: " + form.About)
+	if err := writePeers(ctx, w); err != nil {
+		return nil, err
+	}
+	peers, err := w.openPeers(ctx, w.Scenario.targets(), true)
+	if err != nil {
+		return nil, err
+	}
+	defer closePeers(peers)
+	run := &running{Runner: r, world: w, peers: peers, caller: newCaller(), dir: rec.files()}
+	defer func() { err = errors.Join(err, run.stopAgents()) }()
+	return res, run.stages(ctx, res)
+}
+
+// variantName is the variant where it makes a difference.
+func (f *Form) variantName(v foreign.Variant) foreign.Variant {
+	if len(f.Variants()) == 1 {
+		return ""
+	}
+	return v
+}
+
+// running is a scenario under way.
+type running struct {
+	*Runner
+	world  *World
+	peers  map[string]*Peer
+	caller *Caller
+	dir    string
+	// policy in force, and the agents that enforce it.
+	policy string
+	agents []*agent
+}
+
+func (r *running) stages(ctx context.Context, res *Result) error {
+	s := r.world.Scenario
+	for _, stage := range s.Stages {
+		result := StageResult{Title: stage.Title, Policy: stage.Policy}
+		if stage.Policy == "" {
+			result.Wanted = s.Stages[len(s.Stages)-1].Expect
+		} else if stage.Policy != r.policy {
+			if err := r.enforce(ctx, stage.Policy, &result); err != nil {
+				return err
+			}
+		}
+		if stage.Step != nil {
+			r.Phase(stage.Title)
+			if err := stage.Step(ctx, r.world); err != nil {
+				return err
+			}
+		}
+		r.Phase(fmt.Sprintf("calling: %d pairs, IPv4 and IPv6, TCP, UDP and ICMP", len(s.Calls)))
+		var err error
+		if result.Sightings, err = r.world.measure(ctx, r.caller, r.peers, stage.Expect); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		res.Stages = append(res.Stages, result)
+		r.Measured(&result)
+	}
+	return nil
+}
+
+// enforce writes a policy file and starts an agent with it on every host, in
+// place of those that run.
+func (r *running) enforce(ctx context.Context, policy string, result *StageResult) error {
+	if err := r.stopAgents(); err != nil {
+		return err
+	}
+	text, err := r.world.Scenario.PolicyText(policy)
+	if err != nil {
+		return err
+	}
+	result.PolicyText = text
+	file, err := writePolicy(r.dir, policy, text)
+	if err != nil {
+		return err
+	}
+	hosts := r.world.Scenario.hosts()
+	r.Phase(fmt.Sprintf("starting unmasq agent --config %s on %s", policy, joinWords(hosts)))
+	agents, errs := make([]*agent, len(hosts)), make([]error, len(hosts))
+	var group sync.WaitGroup
+	for i, host := range hosts {
+		group.Go(func() { agents[i], errs[i] = startAgent(ctx, r.world.NS(host), host, r.Binary, file) })
+	}
+	group.Wait()
+	for _, a := range agents {
+		if a != nil {
+			r.agents = append(r.agents, a)
+		}
+	}
+	r.policy = policy
+	return errors.Join(errs...)
+}
+
+// stopAgents ends the agents that run.
+func (r *running) stopAgents() error {
+	errs := make([]error, len(r.agents))
+	var group sync.WaitGroup
+	for i, a := range r.agents {
+		group.Go(func() { errs[i] = a.stop() })
+	}
+	group.Wait()
+	r.agents = nil
+	return errors.Join(errs...)
+}
+
+func writePolicy(dir, name, text string) (string, error) {
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		return "", fmt.Errorf("write the policy: %w", err)
+	}
+	return file, nil
+}
+
+// targets are the spaces that are called.
+func (s *Scenario) targets() []string {
+	var names []string
+	seen := map[string]bool{}
+	for _, c := range s.Calls {
+		if !seen[c.To] {
+			seen[c.To] = true
+			names = append(names, c.To)
+		}
+	}
+	return names
+}
+
+// openPeers opens the peers of some spaces.
+func (w *World) openPeers(ctx context.Context, spaces []string, answers bool) (map[string]*Peer, error) {
+	peers := map[string]*Peer{}
+	for _, name := range spaces {
+		err := w.NS(name).Do(func() (err error) {
+			peers[name], err = openPeer(ctx, answers)
+			return err
+		})
+		if err != nil {
+			delete(peers, name)
+			closePeers(peers)
+			return nil, fmt.Errorf("peer in %s: %w", name, err)
+		}
+	}
+	return peers, nil
+}
+
+func closePeers(peers map[string]*Peer) {
+	for _, p := range peers {
+		p.Close()
+	}
+}

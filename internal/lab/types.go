@@ -1,0 +1,197 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/unmasq/unmasq/internal/foreign"
+	"github.com/unmasq/unmasq/internal/packet"
+)
+
+// Scenario is one situation of the field: what stands there, and what must hold.
+type Scenario struct {
+	// Name of the scenario, and of its directory under scenarios/.
+	Name string
+	// Summary is one line for lists; Story a few for the run.
+	Summary, Story string
+	Spaces         []Space
+	// Forms are the ways in which the foreign rules are written; at least one.
+	Forms []Form
+	// Calls that every stage measures.
+	Calls []Call
+	// Stages in their order; the first has no policy.
+	Stages []Stage
+}
+
+// Role is what a namespace stands for.
+type Role string
+
+const (
+	Host    Role = "host"    // forwards, carries foreign rules, runs the agent
+	Pod     Role = "pod"     // behind a host's bridge
+	Router  Role = "router"  // forwards and joins the hosts' networks; never runs the agent
+	Outside Role = "outside" // a peer beyond the hosts
+)
+
+// Space is one network namespace.
+type Space struct {
+	Name    string
+	Role    Role
+	Bridges []Bridge
+	Ports   []Port
+	Routes  []Route
+}
+
+// Bridge is a bridge device of a space, with the space's addresses on it.
+type Bridge struct {
+	Name      string
+	Addresses []netip.Prefix
+}
+
+// Port is an interface of a space, plugged into a bridge of another space.
+type Port struct {
+	Name string
+	// Space and Bridge that the other end is plugged into.
+	Space, Bridge string
+	Addresses     []netip.Prefix
+}
+
+// Route sends a network to a next hop.
+type Route struct {
+	To  netip.Prefix
+	Via netip.Addr
+}
+
+// Form is a way in which a scenario's foreign rules are written.
+type Form struct {
+	// Name of the form; "" where a scenario has one only.
+	Name, About string
+	// Rules in the order in which they are written.
+	Rules []Rules
+}
+
+// Rules are what one foreign component writes in a space.
+type Rules struct {
+	On        string
+	Component foreign.Component
+	Node      foreign.Node
+	// Context: the rules are there for truth's sake and stay as they are when the
+	// component that the scenario is about restarts.
+	Context bool
+}
+
+// Variants are the variants of iptables in which the form can be written; of a
+// form without iptables rules one, which makes no difference.
+func (f *Form) Variants() []foreign.Variant {
+	for _, r := range f.Rules {
+		if !r.Component.Native {
+			return foreign.Variants[:]
+		}
+	}
+	return foreign.Variants[len(foreign.Variants)-1:]
+}
+
+// Call is who calls whom.
+type Call struct{ From, To string }
+
+// Sight is whom a peer takes its caller for: the name of a space whose address
+// it sees, or one of the constants.
+type Sight string
+
+const (
+	// Itself: the peer sees the caller's own address.
+	Itself Sight = "itself"
+	// NoReply: the caller gets no answer, whatever arrived.
+	NoReply Sight = "no reply"
+	// Stranger: the peer sees an address that no space has. Never expected.
+	Stranger Sight = "unknown address"
+)
+
+// Expect is what a call must be seen as in each family.
+type Expect struct{ IPv4, IPv6 Sight }
+
+// Both is an Expect that is the same in both families.
+func Both(s Sight) Expect { return Expect{IPv4: s, IPv6: s} }
+
+// Of returns the expectation for a family.
+func (e Expect) Of(f packet.Family) Sight {
+	if f == packet.IPv4Family {
+		return e.IPv4
+	}
+	return e.IPv6
+}
+
+// Step is something that happens before a stage is measured.
+type Step func(context.Context, *World) error
+
+// Stage is a moment at which every call is measured.
+type Stage struct {
+	Title string
+	// Policy is the file in the scenario's directory that is in force; "": unmasq
+	// isn't there yet.
+	Policy string
+	// Step happens first; nil: nothing.
+	Step Step
+	// Expect has an entry for each call of the scenario.
+	Expect map[Call]Expect
+}
+
+// space returns the space of a name.
+func (s *Scenario) space(name string) (*Space, error) {
+	for i := range s.Spaces {
+		if s.Spaces[i].Name == name {
+			return &s.Spaces[i], nil
+		}
+	}
+	return nil, fmt.Errorf("scenario %s has no %q", s.Name, name)
+}
+
+// hosts returns the names of the spaces that run the agent.
+func (s *Scenario) hosts() []string {
+	var names []string
+	for i := range s.Spaces {
+		if s.Spaces[i].Role == Host {
+			names = append(names, s.Spaces[i].Name)
+		}
+	}
+	return names
+}
+
+// Namespace is the name of the network namespace of a space.
+func (s *Scenario) Namespace(space string) string {
+	return "unmasq-" + s.Name + "-" + space
+}
+
+// address returns the space's address in a family: of its first port that has
+// one, else of its first bridge; the zero Addr where it has none.
+func (s *Space) address(f packet.Family) netip.Addr {
+	for _, a := range s.addresses() {
+		if packet.Of(a) == f {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// addresses returns every address of the space, ports first.
+func (s *Space) addresses() []netip.Addr {
+	var all []netip.Addr
+	for _, p := range s.Ports {
+		all = appendAddresses(all, p.Addresses)
+	}
+	for _, b := range s.Bridges {
+		all = appendAddresses(all, b.Addresses)
+	}
+	return all
+}
+
+func appendAddresses(all []netip.Addr, prefixes []netip.Prefix) []netip.Addr {
+	for _, p := range prefixes {
+		all = append(all, p.Addr())
+	}
+	return all
+}
+
+// forwards says whether the space passes packets on.
+func (s *Space) forwards() bool { return s.Role == Host || s.Role == Router }
