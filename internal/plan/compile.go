@@ -1,0 +1,281 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/policy"
+)
+
+// Options of Compile.
+type Options struct {
+	// NoIPsec leaves the statement `rt ipsec exists` out, for kernels without
+	// XFRM, which refuse it and can have no IPsec either.
+	NoIPsec bool
+	// Without leaves one guard out. It exists to prove that the guard is needed.
+	Without policy.Guard
+	// About is shown in the table as comments: facts and warnings.
+	About []string
+}
+
+// Compile translates a policy into a table.
+//
+// A packet's way through it: the base chain looks its source up; what no rule
+// names as a source leaves at once. The chain of its source runs the guards and
+// then one lookup of the destination for each group: consecutive rules that
+// differ in destination and action only. The verdict found there is the chain of
+// the rule that matches first.
+func Compile(p *policy.Policy, facts *policy.Facts, opts Options) *Table {
+	c := &compiler{facts: facts, opts: opts, table: &Table{}}
+	base := Chain{Name: BaseChain, Base: true}
+	if opts.Without != policy.GuardLoopback {
+		base.add("", OutLoopback{}, accept)
+	}
+	c.table.Chains = []Chain{base, {Name: Layout}}
+	c.countersOf(p)
+	views := c.viewsOf(p)
+	c.sharedSets(views)
+	c.localChain(views)
+	c.dispatch(&c.table.Chains[0], views, forwarded)
+	for _, f := range packet.Families {
+		c.guardChain(f, views)
+		for _, v := range views {
+			if v.family == f {
+				c.viewChains(v)
+			}
+		}
+		c.ruleChains(p, f)
+	}
+	c.aboutChain()
+	return c.table
+}
+
+type compiler struct {
+	facts *policy.Facts
+	opts  Options
+	table *Table
+}
+
+var accept = Verdict{Kind: Accept}
+
+func goTo(chain string) Verdict { return Verdict{Kind: Goto, Chain: chain} }
+
+func (c *Chain) add(comment string, statements ...Statement) {
+	c.Rules = append(c.Rules, Rule{Statements: statements, Comment: comment})
+}
+
+func (c *compiler) chain(ch Chain) { c.table.Chains = append(c.table.Chains, ch) }
+func (c *compiler) set(s Set)      { c.table.Sets = append(c.table.Sets, s) }
+
+func (c *compiler) countersOf(p *policy.Policy) {
+	for i := range p.Rules {
+		c.table.Counters = append(c.table.Counters, Counter{Name: CounterName(&p.Rules[i])})
+	}
+}
+
+// localChain holds what packets sent by this host go through, where any rule
+// speaks of them; else they leave the base chain at once.
+func (c *compiler) localChain(views []*view) {
+	base := &c.table.Chains[0]
+	if !anyOf(views, local) {
+		base.add("", SentByHost{}, accept)
+		return
+	}
+	base.add("", SentByHost{}, goTo(localChainName))
+	ch := Chain{Name: localChainName}
+	if c.opts.Without != policy.GuardTunnel {
+		ch.add("", L4Proto{policy.TunnelProtocols}, accept)
+		for _, field := range []Field{DestinationPort, SourcePort} {
+			ch.add("", L4Proto{[]uint8{packet.UDP}}, InSet{Field: field, Set: tunnelPortsSet}, accept)
+		}
+	}
+	c.dispatch(&ch, views, local)
+	ch.add("", accept)
+	c.chain(ch)
+}
+
+// dispatch looks the source up, in ch, among all views of an origin.
+func (c *compiler) dispatch(ch *Chain, views []*view, o origin) {
+	for _, v := range views {
+		if v.origin != o || v.marked {
+			continue
+		}
+		v.lookup(ch)
+	}
+}
+
+// guardChain is jumped to from every chain of a source of the family.
+func (c *compiler) guardChain(f packet.Family, views []*view) {
+	if !anyFamily(views, f) {
+		return
+	}
+	ch := Chain{Name: name("guards", f)}
+	if c.opts.Without != policy.GuardBroadcast {
+		ch.add("", InSet{f, DestinationAddress, name("broadcast", f)}, accept)
+	}
+	if c.opts.Without != policy.GuardHairpin {
+		if c.facts.PodsKnown {
+			ch.add("", DNATed{}, InSet{f, BothAddresses, name("own", f)}, accept)
+		} else {
+			set := name("local-pods", f)
+			ch.add("", DNATed{}, InSet{f, SourceAddress, set}, InSet{f, DestinationAddress, set}, accept)
+		}
+	}
+	if !c.opts.NoIPsec && c.opts.Without != policy.GuardIPsec {
+		ch.add("", IPsec{}, accept)
+	}
+	c.markGuards(&ch, f, views)
+	c.chain(ch)
+}
+
+// markGuards sends marked packets to the rules that override the marks, or away.
+func (c *compiler) markGuards(ch *Chain, f packet.Family, views []*view) {
+	verdict := accept
+	if override := c.overrideChain(f, views); override != "" {
+		verdict = goTo(override)
+	}
+	for _, g := range []struct {
+		guard policy.Guard
+		mark  policy.Mark
+	}{{policy.GuardServiceMark, c.facts.ServiceMark}, {policy.GuardHostPortMark, c.facts.HostPortMark}} {
+		if c.opts.Without != g.guard && g.mark.Mask != 0 {
+			ch.add("", MarkIs{g.mark}, verdict)
+		}
+	}
+}
+
+// overrideChain looks up the sources of marked packets, among the rules that
+// override marks. It returns the chain's name, "" where no rule does.
+//
+// Its chains are reached through the jump to the guards, so each ends with
+// accept: evaluation would go on behind that jump.
+func (c *compiler) overrideChain(f packet.Family, views []*view) string {
+	forwardedChain := Chain{Name: name("override", f)}
+	localChain := Chain{Name: name("override-local", f)}
+	found := false
+	for _, v := range views {
+		if v.family != f || !v.marked {
+			continue
+		}
+		found = true
+		if v.origin == local {
+			v.lookup(&localChain)
+		} else {
+			v.lookup(&forwardedChain)
+		}
+	}
+	if !found {
+		return ""
+	}
+	localChain.add("", accept)
+	forwardedChain.add("", accept)
+	forwardedChain.Rules = append([]Rule{{Statements: []Statement{SentByHost{}, goTo(localChain.Name)}}}, forwardedChain.Rules...)
+	c.chain(localChain)
+	c.chain(forwardedChain)
+	return forwardedChain.Name
+}
+
+// viewChains adds the chains of a view's sources and the maps that they look up.
+func (c *compiler) viewChains(v *view) {
+	v.addSourceSets(c)
+	for _, g := range v.groups {
+		c.groupSets(v, g)
+	}
+	for _, cl := range v.classes {
+		ch := Chain{Name: cl.chain}
+		if !v.marked {
+			ch.add("", Verdict{Kind: Jump, Chain: name("guards", v.family)})
+		}
+		for _, i := range cl.groups {
+			c.groupLookups(&ch, v, v.groups[i])
+		}
+		if v.marked {
+			ch.add("", accept) // or evaluation would go on behind the jump to the guards
+		}
+		c.chain(ch)
+	}
+}
+
+func (c *compiler) groupSets(v *view, g *group) {
+	if g.hasMap {
+		c.set(Set{Name: g.mapName, Key: addrKey(v.family), Interval: true, Map: true, Elements: g.elements})
+	}
+	for _, ps := range g.ports {
+		c.set(Set{Name: ps.set, Key: InetService, Interval: true, Elements: portElements(ps.ranges)})
+	}
+}
+
+// groupLookups adds the lookups of a group's destinations, one for each way in
+// which its interfaces and protocols can match.
+func (c *compiler) groupLookups(ch *Chain, v *view, g *group) {
+	for _, iface := range orNone(g.first.OutInterfaces) {
+		var conditions []Statement
+		if iface != "" {
+			conditions = append(conditions, OutInterface{iface})
+		}
+		if len(g.ports) == 0 {
+			g.verdicts(ch, v.family, conditions)
+		}
+		for _, ps := range g.ports {
+			g.verdicts(ch, v.family, append(conditions[:len(conditions):len(conditions)],
+				L4Proto{[]uint8{ps.protocol}}, InSet{Field: DestinationPort, Set: ps.set}))
+		}
+	}
+}
+
+func (g *group) verdicts(ch *Chain, f packet.Family, conditions []Statement) {
+	cut := len(conditions)
+	if g.hasMap {
+		ch.add("", append(conditions[:cut:cut], VerdictMap{f, DestinationAddress, g.mapName})...)
+	}
+	if g.everywhere != nil {
+		ch.add("", append(conditions[:cut:cut], goTo(RuleChainName(g.everywhere, f)))...)
+	}
+}
+
+// ruleChains adds, for each rule, the chain that counts and acts.
+func (c *compiler) ruleChains(p *policy.Policy, f packet.Family) {
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		if !actsOn(r, f) {
+			continue
+		}
+		ch := Chain{Name: RuleChainName(r, f)}
+		from, to := policy.Describe(r)
+		ch.add(comment(fmt.Sprintf("%d. from %s to %s: %s", r.Number, from, to, r.Action)), Count{CounterName(r)})
+		if r.OverrideServiceMasquerade {
+			ch.add("", ClearMark{c.facts.ServiceMark.Mask})
+		}
+		action(&ch, r, f)
+		c.chain(ch)
+	}
+}
+
+func action(ch *Chain, r *policy.Rule, f packet.Family) {
+	switch r.Action {
+	case policy.Keep:
+		ch.add("", Keep{f})
+	case policy.Masquerade:
+		if r.Ports != (policy.PortRange{}) {
+			// The kernel would take ICMP's identifier for a port.
+			ch.add("", L4Proto{[]uint8{packet.TCP, packet.UDP, packet.SCTP}}, Masquerade{r.Ports, r.FullyRandom})
+		}
+		ch.add("", Masquerade{FullyRandom: r.FullyRandom})
+	case policy.SNAT:
+		ch.add("", SNAT{f, familyAddrs(r.Addresses, f), r.FullyRandom})
+	default:
+		ch.add("", accept)
+	}
+}
+
+// aboutChain shows facts and warnings to whoever lists the table. No packet sees it.
+func (c *compiler) aboutChain() {
+	if len(c.opts.About) == 0 {
+		return
+	}
+	ch := Chain{Name: AboutChain}
+	for _, line := range c.opts.About {
+		ch.add(comment(line), Verdict{Kind: Return})
+	}
+	c.chain(ch)
+}

@@ -1,0 +1,154 @@
+package plan
+
+import "reflect"
+
+// SetChange is what changes in a set that stays.
+type SetChange struct {
+	Set         *Set // as it shall be
+	Add, Delete []Element
+}
+
+// Change leads from one table to another by additions and deletions that no
+// packet can fall between: new things nobody refers to yet, single elements,
+// and things that nobody refers to any more.
+type Change struct {
+	AddCounters, DeleteCounters []Counter
+	AddSets, DeleteSets         []*Set
+	AddChains, DeleteChains     []*Chain
+	// Rewrite are chains that no packet goes through, with other rules.
+	Rewrite []*Chain
+	Sets    []SetChange
+}
+
+// Empty says that the tables are equal.
+func (c *Change) Empty() bool {
+	return len(c.AddCounters)+len(c.DeleteCounters)+len(c.AddSets)+len(c.DeleteSets)+
+		len(c.AddChains)+len(c.DeleteChains)+len(c.Rewrite)+len(c.Sets) == 0
+}
+
+// Diff finds the change from old to new. It is false where there is none of
+// that kind: a chain's rules differ, a set's type does, or an interval would
+// have to be replaced by others that overlap it. Then the table is built anew
+// under other names and exchanged whole.
+func Diff(old, new *Table) (*Change, bool) {
+	c := &Change{}
+	c.counters(old, new)
+	return c, c.chains(old, new) && c.sets(old, new)
+}
+
+func (c *Change) counters(old, new *Table) {
+	have := map[Counter]bool{}
+	for _, x := range old.Counters {
+		have[x] = true
+	}
+	for _, x := range new.Counters {
+		if !have[x] {
+			c.AddCounters = append(c.AddCounters, x)
+		}
+		delete(have, x)
+	}
+	for _, x := range old.Counters {
+		if have[x] {
+			c.DeleteCounters = append(c.DeleteCounters, x)
+		}
+	}
+}
+
+func (c *Change) chains(old, new *Table) bool {
+	have := map[string]*Chain{}
+	for i := range old.Chains {
+		have[old.Chains[i].Name] = &old.Chains[i]
+	}
+	for i := range new.Chains {
+		x := &new.Chains[i]
+		was := have[x.Name]
+		switch {
+		case was == nil:
+			c.AddChains = append(c.AddChains, x)
+		case reflect.DeepEqual(was, x):
+		case x.Name == AboutChain:
+			c.Rewrite = append(c.Rewrite, x)
+		default:
+			return false
+		}
+		delete(have, x.Name)
+	}
+	for i := range old.Chains {
+		if x := &old.Chains[i]; have[x.Name] != nil {
+			c.DeleteChains = append(c.DeleteChains, x)
+		}
+	}
+	return true
+}
+
+func (c *Change) sets(old, new *Table) bool {
+	have := map[string]*Set{}
+	for i := range old.Sets {
+		have[old.Sets[i].Name] = &old.Sets[i]
+	}
+	for i := range new.Sets {
+		x := &new.Sets[i]
+		was := have[x.Name]
+		delete(have, x.Name)
+		if was == nil {
+			c.AddSets = append(c.AddSets, x)
+			continue
+		}
+		if was.Key != x.Key || was.Interval != x.Interval || was.Map != x.Map {
+			return false
+		}
+		add, del := elements(was.Elements, x.Elements)
+		if x.Interval && overlap(add, del) {
+			return false
+		}
+		if len(add)+len(del) > 0 {
+			c.Sets = append(c.Sets, SetChange{x, add, del})
+		}
+	}
+	for i := range old.Sets {
+		if x := &old.Sets[i]; have[x.Name] != nil {
+			c.DeleteSets = append(c.DeleteSets, x)
+		}
+	}
+	return true
+}
+
+// elements compares two sorted lists.
+func elements(old, new []Element) (add, del []Element) {
+	i, j := 0, 0
+	for i < len(old) && j < len(new) {
+		switch {
+		case old[i] == new[j]:
+			i++
+			j++
+		case old[i].First < new[j].First:
+			del = append(del, old[i])
+			i++
+		case old[i].First > new[j].First:
+			add = append(add, new[j])
+			j++
+		default:
+			del = append(del, old[i])
+			add = append(add, new[j])
+			i++
+			j++
+		}
+	}
+	return append(add, new[j:]...), append(del, old[i:]...)
+}
+
+// overlap says whether any range of one sorted list touches one of the other.
+func overlap(a, b []Element) bool {
+	i, j := 0, 0
+	for i < len(a) && j < len(b) {
+		switch {
+		case a[i].Last < b[j].First:
+			i++
+		case b[j].Last < a[i].First:
+			j++
+		default:
+			return true
+		}
+	}
+	return false
+}

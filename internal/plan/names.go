@@ -1,0 +1,95 @@
+package plan
+
+import (
+	"fmt"
+	"hash/fnv"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/policy"
+)
+
+const (
+	// AboutChain holds facts and warnings as comments.
+	AboutChain = "about"
+
+	localChainName = "local"
+	tunnelPortsSet = "tunnel-ports"
+
+	// maxName leaves room for a generation's suffix in NFT_NAME_MAXLEN (256).
+	maxName = 200
+	// maxComment is what nft takes: NFTNL_UDATA_COMMENT_MAXLEN (128), the final NUL included.
+	maxComment = 127
+)
+
+// CounterName is the name of a rule's counter: "rule/DOCUMENT/NAME".
+func CounterName(r *policy.Rule) string { return shorten("rule/" + r.ID()) }
+
+// RuleChainName is the name of the chain that counts and acts for a rule.
+func RuleChainName(r *policy.Rule, f packet.Family) string {
+	return shorten(name("rule", f) + "/" + r.ID())
+}
+
+// name appends the family as nft spells it: "guards-ip", "guards-ip6".
+func name(kind string, f packet.Family) string {
+	if f == packet.IPv4Family {
+		return kind + "-ip"
+	}
+	return kind + "-ip6"
+}
+
+// shorten keeps a name within the kernel's limit, and distinct.
+func shorten(s string) string {
+	if len(s) <= maxName {
+		return s
+	}
+	h := fnv.New64a()
+	h.Write([]byte(s))
+	return fmt.Sprintf("%s-%016x", s[:maxName-17], h.Sum64())
+}
+
+// comment cuts a text to what nft takes, and to characters that it can quote.
+func comment(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r == '"' || r < ' ' || r > '~' {
+			return '_'
+		}
+		return r
+	}, s)
+	if len(s) > maxComment {
+		s = s[:maxComment-3] + "..."
+	}
+	return s
+}
+
+// prefix tells the views' names apart: "", "local-", "override-", "override-local-".
+func (v *view) prefix() string {
+	var s string
+	if v.marked {
+		s = "override-"
+	}
+	if v.origin == local {
+		s += "local-"
+	}
+	return s
+}
+
+// setName names what belongs to a group after its first rule's number.
+func (v *view) setName(kind string, first *policy.Rule) string {
+	return name(fmt.Sprintf("%s%s-%d", v.prefix(), kind, first.Number), v.family)
+}
+
+func (v *view) sourceSet(kind string) string {
+	return name(v.prefix()+"from-"+kind, v.family)
+}
+
+// className names the chain of a class after its groups, so that the same
+// sources get the same chain whatever other classes there are.
+func (v *view) className(groups []int) string {
+	var b strings.Builder
+	b.WriteString(v.prefix() + "from")
+	for _, g := range groups {
+		fmt.Fprintf(&b, "-%d", v.groups[g].first.Number)
+	}
+	return shorten(name(b.String(), v.family))
+}

@@ -1,0 +1,211 @@
+package plan
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/cidr"
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/policy"
+)
+
+// portSet is a named set of the destination ports of one protocol.
+type portSet struct {
+	protocol uint8
+	set      string
+	ranges   []policy.PortRange
+}
+
+// sharedSets adds the sets that the guards look up.
+func (c *compiler) sharedSets(views []*view) {
+	if anyOf(views, local) && c.opts.Without != policy.GuardTunnel {
+		ports := slices.Concat(policy.WellKnownTunnelPorts, c.facts.TunnelPorts)
+		var rs []policy.PortRange
+		for _, p := range ports {
+			rs = append(rs, policy.PortRange{First: p, Last: p})
+		}
+		c.set(Set{Name: tunnelPortsSet, Key: InetService, Interval: true, Elements: portElements(mergePorts(rs, false))})
+	}
+	for _, f := range packet.Families {
+		if !anyFamily(views, f) {
+			continue
+		}
+		if c.opts.Without != policy.GuardBroadcast {
+			c.set(Set{Name: name("broadcast", f), Key: addrKey(f), Interval: true, Elements: rangeElements(c.broadcasts(f))})
+		}
+		if c.opts.Without == policy.GuardHairpin {
+			continue
+		}
+		if c.facts.PodsKnown {
+			c.set(Set{Name: name("own", f), Key: pairKey(f), Elements: c.ownPairs(f)})
+		} else {
+			c.set(Set{Name: name("local-pods", f), Key: addrKey(f), Interval: true,
+				Elements: rangeElements(ranges(c.facts.LocalPodCIDRs, f))})
+		}
+	}
+}
+
+// broadcasts are the destinations of multicast and broadcast.
+func (c *compiler) broadcasts(f packet.Family) []cidr.Range {
+	if f == packet.IPv6Family {
+		return []cidr.Range{cidr.FromPrefix(netip.MustParsePrefix("ff00::/8"))}
+	}
+	out := []cidr.Range{
+		cidr.FromPrefix(netip.MustParsePrefix("224.0.0.0/4")),
+		cidr.FromPrefix(netip.MustParsePrefix("255.255.255.255/32")),
+	}
+	for _, a := range familyAddrs(c.facts.Broadcasts, f) {
+		out = append(out, cidr.FromAddr(a))
+	}
+	return out
+}
+
+// ownPairs are the local pods' addresses, each beside itself.
+func (c *compiler) ownPairs(f packet.Family) []Element {
+	var out []Element
+	for i := range c.facts.Pods {
+		for _, a := range familyAddrs(c.facts.Pods[i].Addresses, f) {
+			key := string(a.AsSlice())
+			out = append(out, Element{First: key + key, Last: key + key})
+		}
+	}
+	slices.SortFunc(out, func(a, b Element) int { return strings.Compare(a.First, b.First) })
+	return slices.Compact(out)
+}
+
+// portSets divides a rule's ports by protocol.
+func portSets(v *view, r *policy.Rule) []portSet {
+	var out []portSet
+	for _, protocol := range []uint8{packet.TCP, packet.UDP, packet.SCTP} {
+		var rs []policy.PortRange
+		for _, p := range r.To.Ports {
+			if p.Protocol == protocol {
+				rs = append(rs, p.PortRange)
+			}
+		}
+		if len(rs) > 0 {
+			kind := fmt.Sprintf("ports-%s", ProtocolName(protocol))
+			out = append(out, portSet{protocol, v.setName(kind, r), mergePorts(rs, true)})
+		}
+	}
+	return out
+}
+
+// mergePorts sorts ranges and joins those that overlap, and with touching those
+// that touch.
+func mergePorts(rs []policy.PortRange, touching bool) []policy.PortRange {
+	rs = slices.Clone(rs)
+	slices.SortFunc(rs, func(a, b policy.PortRange) int { return int(a.First) - int(b.First) })
+	var out []policy.PortRange
+	for _, r := range rs {
+		if n := len(out); n > 0 {
+			reach := int(out[n-1].Last)
+			if touching {
+				reach++
+			}
+			if int(r.First) <= reach {
+				out[n-1].Last = max(out[n-1].Last, r.Last)
+				continue
+			}
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// ProtocolName is the name that nft gives to a protocol with ports.
+func ProtocolName(protocol uint8) string {
+	switch protocol {
+	case packet.TCP:
+		return "tcp"
+	case packet.UDP:
+		return "udp"
+	case packet.SCTP:
+		return "sctp"
+	}
+	return fmt.Sprint(protocol)
+}
+
+func element(r cidr.Range, v Verdict) Element {
+	return Element{First: string(r.First.AsSlice()), Last: string(r.Last.AsSlice()), Verdict: v}
+}
+
+// rangeElements are the elements of a set of these addresses, without overlaps.
+func rangeElements(rs []cidr.Range) []Element {
+	var out []Element
+	for _, p := range cidr.FirstMatch(rs) {
+		out = append(out, element(p.Range, Verdict{}))
+	}
+	return out
+}
+
+func portElements(rs []policy.PortRange) []Element {
+	key := func(p uint16) string { return string(binary.BigEndian.AppendUint16(nil, p)) }
+	var out []Element
+	for _, r := range rs {
+		out = append(out, Element{First: key(r.First), Last: key(r.Last)})
+	}
+	return out
+}
+
+func addrKey(f packet.Family) KeyType {
+	if f == packet.IPv4Family {
+		return IPv4Addr
+	}
+	return IPv6Addr
+}
+
+func pairKey(f packet.Family) KeyType {
+	if f == packet.IPv4Family {
+		return IPv4Pair
+	}
+	return IPv6Pair
+}
+
+// ranges of the prefixes of one family.
+func ranges(prefixes []netip.Prefix, f packet.Family) []cidr.Range {
+	var out []cidr.Range
+	for _, p := range prefixes {
+		if packet.Of(p.Addr()) == f {
+			out = append(out, cidr.FromPrefix(p))
+		}
+	}
+	return out
+}
+
+func familyAddrs(addrs []netip.Addr, f packet.Family) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range addrs {
+		if packet.Of(a) == f {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func contains(rs []cidr.Range, a netip.Addr) bool {
+	return slices.ContainsFunc(rs, func(r cidr.Range) bool { return r.Contains(a) })
+}
+
+// actsOn says whether a rule can do its action in a family: SNAT needs an address of it.
+func actsOn(r *policy.Rule, f packet.Family) bool {
+	return r.Action != policy.SNAT || len(familyAddrs(r.Addresses, f)) > 0
+}
+
+func anyOf(views []*view, o origin) bool {
+	return slices.ContainsFunc(views, func(v *view) bool { return v.origin == o })
+}
+
+func anyFamily(views []*view, f packet.Family) bool {
+	return slices.ContainsFunc(views, func(v *view) bool { return v.family == f })
+}
+
+func orNone(names []string) []string {
+	if len(names) == 0 {
+		return []string{""}
+	}
+	return names
+}
