@@ -155,6 +155,12 @@ func (w *World) call(ctx context.Context, c *Caller, peer *Peer, s *Sighting) er
 // fill compares what the caller was told with what the peer recorded.
 func (w *World) fill(peer *Peer, s *Sighting, o outcome) error {
 	seen, arrived := peer.arrived(o.key)
+	// The peer's kernel replies to an echo, whatever our recorder is doing.
+	echoed := o.replied && !o.told.IsValid()
+	for end := time.Now().Add(patience); echoed && !arrived && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+		seen, arrived = peer.arrived(o.key)
+	}
 	s.Source, s.Replied, s.Seen = o.source, o.replied, seen
 	if o.told.IsValid() {
 		s.Seen = o.told
@@ -188,7 +194,7 @@ func (w *World) whyNoReply(s *Sighting) string {
 	if !s.Seen.IsValid() {
 		return "nothing was seen at " + s.To
 	}
-	note := fmt.Sprintf("reached %s as %s", s.To, s.Seen.Addr())
+	note := fmt.Sprintf("it reached %s as %s", s.To, s.Seen.Addr())
 	err := w.NS(s.To).Do(func() error {
 		conn, err := net.Dial(network(UDP, s.Family), s.Seen.String())
 		if err == nil {
@@ -197,9 +203,9 @@ func (w *World) whyNoReply(s *Sighting) string {
 		return err
 	})
 	if errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) {
-		note += fmt.Sprintf(", and %s has no route back to that", s.To)
+		note += ", and there is no route back to that"
 		if gateway := w.between(s); gateway != "" {
-			note += fmt.Sprintf(": %s didn't translate it", gateway)
+			note += fmt.Sprintf(" (%s didn't translate it)", gateway)
 		}
 	}
 	return note
@@ -294,7 +300,7 @@ func (c *Caller) icmp(ctx context.Context, from, to netip.Addr) (outcome, error)
 	}
 	defer conn.Close() //nolint:errcheck // nothing is buffered
 	_, o.replied, err = exchange(ctx, conn, echoRequest(f, id, text), func(b []byte) bool {
-		reply, got, ok := parseEcho(f, b)
+		reply, got, ok := parseEcho(f, stripIPv4(f, b))
 		return ok && reply && got == text
 	})
 	return o, err

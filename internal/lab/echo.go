@@ -46,6 +46,15 @@ func parseEcho(f packet.Family, b []byte) (reply bool, payload string, ok bool) 
 	return b[0] == answer, string(b[echoHeader:]), true
 }
 
+// stripIPv4 takes the header off that reading from a raw IPv4 socket leaves on
+// (raw(7)); raw IPv6 sockets have none.
+func stripIPv4(f packet.Family, b []byte) []byte {
+	if f != packet.IPv4Family || len(b) == 0 {
+		return b
+	}
+	return b[min(int(b[0]&0x0f)*4, len(b)):]
+}
+
 // checksum is the Internet checksum (RFC 1071).
 func checksum(b []byte) uint16 {
 	var sum uint32

@@ -17,8 +17,8 @@ func flannel() Scenario {
 	return Scenario{
 		Name:    "flannel",
 		Summary: "flannel (old, iptables, nftables): the office network sees pods, the internet sees the node",
-		Story: "ip-masq-agent was told to leave 192.168.200.0/24 alone, but flannel's rules stand before its chain and\n" +
-			"masquerade first. 192.168.200.253 must see 172.16.4.11, by ping too; the internet must see the node.",
+		Story: "Flannel masquerades all that leaves the cluster, before anyone's list of exceptions (ip-masq-agent's, in two of\n" +
+			"the forms) is asked. 192.168.200.253 must see 172.16.4.11, by ping too; the internet must see the node.",
 		Spaces: flannelSpaces(),
 		Forms:  flannelForms(),
 		Calls:  []Call{pods, back, office, internet},

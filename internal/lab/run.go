@@ -20,6 +20,8 @@ type Runner struct {
 	Dir string
 	// Phase is told each phase as it begins.
 	Phase func(text string)
+	// Policy is told each policy before agents are started with it.
+	Policy func(name, text string)
 	// Measured is told each stage when its calls were made.
 	Measured func(*StageResult)
 }
@@ -36,10 +38,9 @@ type Result struct {
 // StageResult is what was measured at one moment.
 type StageResult struct {
 	Title string
-	// Policy is the name of the policy's file, "" without unmasq; PolicyText its
-	// text where it wasn't in force in the stage before.
-	Policy, PolicyText string
-	Sightings          []Sighting
+	// Policy is the name of the policy's file, "" without unmasq.
+	Policy    string
+	Sightings []Sighting
 	// Wanted is what calls are to be seen as at the end; only in stages without
 	// unmasq, where it is not expected yet.
 	Wanted map[Call]Expect
@@ -75,7 +76,7 @@ func (r *Runner) Run(ctx context.Context, s *Scenario, form *Form, variant forei
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rec.drop()) }()
-	res = &Result{Scenario: s.Name, Form: form.Name, Variant: form.variantName(variant)}
+	res = &Result{Scenario: s.Name, Form: form.Name, Variant: form.VariantName(variant)}
 
 	r.Phase(fmt.Sprintf("building %d namespaces", len(s.Spaces)))
 	w, err := build(s, form, variant)
@@ -101,8 +102,8 @@ func (r *Runner) Run(ctx context.Context, s *Scenario, form *Form, variant forei
 	return res, run.stages(ctx, res)
 }
 
-// variantName is the variant where it makes a difference.
-func (f *Form) variantName(v foreign.Variant) foreign.Variant {
+// VariantName is the variant where it makes a difference.
+func (f *Form) VariantName(v foreign.Variant) foreign.Variant {
 	if len(f.Variants()) == 1 {
 		return ""
 	}
@@ -128,7 +129,7 @@ func (r *running) stages(ctx context.Context, res *Result) error {
 		if stage.Policy == "" {
 			result.Wanted = s.Stages[len(s.Stages)-1].Expect
 		} else if stage.Policy != r.policy {
-			if err := r.enforce(ctx, stage.Policy, &result); err != nil {
+			if err := r.enforce(ctx, stage.Policy); err != nil {
 				return err
 			}
 		}
@@ -154,7 +155,7 @@ func (r *running) stages(ctx context.Context, res *Result) error {
 
 // enforce writes a policy file and starts an agent with it on every host, in
 // place of those that run.
-func (r *running) enforce(ctx context.Context, policy string, result *StageResult) error {
+func (r *running) enforce(ctx context.Context, policy string) error {
 	if err := r.stopAgents(); err != nil {
 		return err
 	}
@@ -162,11 +163,11 @@ func (r *running) enforce(ctx context.Context, policy string, result *StageResul
 	if err != nil {
 		return err
 	}
-	result.PolicyText = text
 	file, err := writePolicy(r.dir, policy, text)
 	if err != nil {
 		return err
 	}
+	r.Policy(policy, text)
 	hosts := r.world.Scenario.hosts()
 	r.Phase(fmt.Sprintf("starting unmasq agent --config %s on %s", policy, joinWords(hosts)))
 	agents, errs := make([]*agent, len(hosts)), make([]error, len(hosts))

@@ -39,13 +39,13 @@ func Find(name string) (*Scenario, []Form, error) {
 				return &s, s.Forms[i : i+1], nil
 			}
 		}
-		return nil, nil, fmt.Errorf("scenario %s has no form %q (its forms: %s)", base, form, strings.Join(s.formNames(), ", "))
+		return nil, nil, fmt.Errorf("scenario %s has no form %q (its forms: %s)", base, form, strings.Join(s.FormNames(), ", "))
 	}
 	return nil, nil, fmt.Errorf("no scenario %q (there are: %s)", name, strings.Join(names, ", "))
 }
 
-// formNames are the names of a scenario's forms; nil where it has one without a name.
-func (s *Scenario) formNames() []string {
+// FormNames are the names of a scenario's forms; nil where it has one without a name.
+func (s *Scenario) FormNames() []string {
 	var names []string
 	for _, f := range s.Forms {
 		if f.Name != "" {

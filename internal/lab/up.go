@@ -56,7 +56,7 @@ func (r *Runner) Up(ctx context.Context, s *Scenario, form *Form, variant foreig
 	if err := writePeers(ctx, w); err != nil {
 		return nil, err
 	}
-	st = &Standing{Scenario: s, Form: form, Variant: form.variantName(variant)}
+	st = &Standing{Scenario: s, Form: form, Variant: form.VariantName(variant)}
 	for _, name := range s.policyFiles() {
 		text, err := s.PolicyText(name)
 		if err != nil {
