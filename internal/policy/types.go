@@ -163,7 +163,7 @@ type Guard string
 const (
 	GuardLoopback     Guard = "loopback"   // to the node itself
 	GuardBroadcast    Guard = "broadcast"  // multicast and broadcast
-	GuardLinkLocal    Guard = "link-local" // source 127.0.0.0/8, ::1, fe80::/10
+	GuardLinkLocal    Guard = "link-local" // source 127.0.0.0/8, fe80::/10
 	GuardHairpin      Guard = "hairpin"    // DNATed back to where it came from
 	GuardIPsec        Guard = "ipsec"      // to be encapsulated
 	GuardTunnel       Guard = "tunnel"     // a tunnel's outer packet

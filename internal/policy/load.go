@@ -1,0 +1,40 @@
+package policy
+
+import "net/netip"
+
+// Source is a text with documents in it.
+type Source struct {
+	// Name that errors use, e.g. a file's path, or "stdin".
+	Name    string
+	Content []byte
+}
+
+// Options of Load.
+type Options struct {
+	// NodeLabels of this node, for nodeSelector; nil: not stated.
+	NodeLabels map[string]string
+}
+
+// Loaded is what the documents of all sources say together.
+type Loaded struct {
+	// Policy holds the rules of every document that selects this node, merged by
+	// spec.order, then by name, numbered from 1.
+	Policy Policy
+	Stated Stated
+}
+
+// Stated are the facts that documents state. What none states is not Set.
+type Stated struct {
+	PodCIDRs, LocalPodCIDRs, ServiceCIDRs StatedValue[[]netip.Prefix]
+	NodeAddresses, Nodes                  StatedValue[[]netip.Addr]
+	ServiceMark, HostPortMark             StatedValue[Mark]
+	Pods                                  StatedValue[[]Pod]
+}
+
+// StatedValue is a fact that a document states.
+type StatedValue[T any] struct {
+	Value T
+	Set   bool
+	// Origin is "file:line".
+	Origin string
+}
