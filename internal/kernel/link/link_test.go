@@ -3,8 +3,10 @@ package link
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -119,11 +121,17 @@ func TestWatch(t *testing.T) {
 	if err := n.Bridge("br0"); err != nil {
 		t.Fatal(err)
 	}
-	changed := make(chan struct{}, 1000)
-	err := n.Do(func() error { return Watch(t.Context(), func() { changed <- struct{}{} }) })
-	if err != nil {
+	var sub *Subscription
+	if err := n.Do(func() (err error) { sub, err = Subscribe(); return err }); err != nil {
 		t.Fatal(err)
 	}
+	changed, ended := make(chan struct{}, 1000), make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer close(ended)
+		sub.Run(ctx, func() { changed <- struct{}{} })
+	}()
+	defer func() { cancel(); <-ended }()
 	for _, step := range []string{
 		"addr add 192.0.2.1/24 dev br0", "addr add fd00::1/64 dev br0 nodad", "route add default via 192.0.2.2",
 		"route del default", "link add br1 type bridge", "link set br0 down",
@@ -136,21 +144,31 @@ func TestWatch(t *testing.T) {
 }
 
 // fakeEvents is the kernel's end of a subscription.
-type fakeEvents struct{ results chan error }
-
-func (f *fakeEvents) next() error {
-	err, open := <-f.results
-	if !open {
-		return errors.New("closed")
-	}
-	return err
+type fakeEvents struct {
+	results chan error
+	closed  chan struct{}
+	once    sync.Once
 }
 
-func (f *fakeEvents) Close() error { return nil }
+func newFake() *fakeEvents { return &fakeEvents{results: make(chan error), closed: make(chan struct{})} }
+
+func (f *fakeEvents) next() error {
+	select {
+	case err := <-f.results:
+		return err
+	case <-f.closed:
+		return net.ErrClosed
+	}
+}
+
+func (f *fakeEvents) Close() error {
+	f.once.Do(func() { close(f.closed) })
+	return nil
+}
 
 func TestWatchSurvivesLoss(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	first, second := &fakeEvents{make(chan error)}, &fakeEvents{make(chan error)}
+	first, second := newFake(), newFake()
 	attempts := 0
 	again := func() (events, error) {
 		if attempts++; attempts < 3 {
@@ -160,7 +178,7 @@ func TestWatchSurvivesLoss(t *testing.T) {
 	}
 	changed, ended := make(chan struct{}), make(chan struct{})
 	go func() {
-		watch(ctx, first, again, func() { changed <- struct{}{} })
+		(&Subscription{first, again}).Run(ctx, func() { changed <- struct{}{} })
 		close(ended)
 	}()
 	first.results <- unix.ENOBUFS // lost messages are a change, on the same socket
@@ -176,16 +194,14 @@ func TestWatchSurvivesLoss(t *testing.T) {
 	}
 	cancel()
 	<-ended
-	close(second.results)
 }
 
 func TestManyChangesAreFewCalls(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	e := &fakeEvents{make(chan error)}
-	defer close(e.results)
 	defer cancel()
+	e := newFake()
 	changed := make(chan struct{}, 10_000)
-	go watch(ctx, e, nil, func() { changed <- struct{}{} })
+	go (&Subscription{first: e}).Run(ctx, func() { changed <- struct{}{} })
 	const events = 1000
 	for range events {
 		e.results <- nil

@@ -17,67 +17,89 @@ const (
 	minBackoff, maxBackoff = 100 * time.Millisecond, 30 * time.Second
 )
 
-// Watch calls changed whenever something that Read shows may have changed:
-// links, addresses, default routes. It returns as soon as the kernel's
-// messages are subscribed to, so a Read after it misses nothing; the calls
-// come from one goroutine, at least 50 ms apart, until ctx ends. None comes
-// before a change. Lost messages count as a change.
-//
-// The error is of the first subscription; later ones are tried for ever. It follows the
-// caller's network namespace, and after a lost socket the process's.
+// Watch subscribes and runs until ctx ends: nil then. The error is of the first subscription.
+// Whoever reads the state and must miss nothing after it calls Subscribe first,
+// then Read, then Run.
 func Watch(ctx context.Context, changed func()) error {
-	first, err := subscribe()
+	s, err := Subscribe()
 	if err != nil {
-		return fmt.Errorf("watch links: %w", err)
+		return err
 	}
-	go watch(ctx, first, subscribe, changed)
+	s.Run(ctx, changed)
 	return nil
 }
 
-// events is a subscription; next blocks until something relevant happened.
-// io.Closer ends a blocked next.
-type events interface {
-	next() error
-	Close() error
+// Subscription to changes of what Read shows: links, addresses, default routes.
+type Subscription struct {
+	first events
+	again func() (events, error)
 }
 
-// watch runs until ctx ends.
-func watch(ctx context.Context, e events, again func() (events, error), changed func()) {
+// Subscribe joins the kernel's messages in the caller's network namespace.
+func Subscribe() (*Subscription, error) {
+	first, err := subscribe()
+	if err != nil {
+		return nil, fmt.Errorf("watch links: %w", err)
+	}
+	return &Subscription{first, subscribe}, nil
+}
+
+// Run calls changed after changes, those since Subscribe included, until ctx
+// ends; then the subscription is closed. The calls come from the caller's
+// goroutine, at least 50 ms apart; none comes before a change. Lost messages
+// count as a change. A lost socket is opened again, for as long as it takes, in the
+// namespace of the process.
+func (s *Subscription) Run(ctx context.Context, changed func()) {
 	pending := make(chan struct{}, 1)
-	go receive(ctx, e, again, func() {
-		select {
-		case pending <- struct{}{}:
-		default: // one is waiting already
-		}
-	})
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-pending:
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(debounce):
-		}
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		s.receive(ctx, func() {
+			select {
+			case pending <- struct{}{}:
+			default: // one is waiting already
+			}
+		})
+	}()
+	for wait(ctx, pending, debounce) {
 		select {
 		case <-pending: // came while we waited
 		default:
 		}
 		changed()
 	}
+	<-received
+}
+
+// wait for a token, and then for a while; false when ctx ends first.
+func wait(ctx context.Context, token <-chan struct{}, while time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-token:
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(while):
+		return true
+	}
+}
+
+// events is a subscription; next blocks until something relevant happened.
+// Close ends a blocked next.
+type events interface {
+	next() error
+	Close() error
 }
 
 // receive calls notify at every event, and after each break of the subscription.
-func receive(ctx context.Context, e events, again func() (events, error), notify func()) {
-	for {
-		drain(ctx, e, notify)
-		e = resubscribe(ctx, again)
-		if e == nil {
-			return
+func (s *Subscription) receive(ctx context.Context, notify func()) {
+	for e := s.first; e != nil; e = resubscribe(ctx, s.again) {
+		if e != s.first {
+			notify()
 		}
-		notify()
+		drain(ctx, e, notify)
 	}
 }
 
