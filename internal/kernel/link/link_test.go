@@ -150,7 +150,9 @@ type fakeEvents struct {
 	once    sync.Once
 }
 
-func newFake() *fakeEvents { return &fakeEvents{results: make(chan error), closed: make(chan struct{})} }
+func newFake() *fakeEvents {
+	return &fakeEvents{results: make(chan error), closed: make(chan struct{})}
+}
 
 func (f *fakeEvents) next() error {
 	select {
