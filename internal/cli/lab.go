@@ -278,10 +278,13 @@ func (v *labView) run(ctx context.Context, r labRun, opts *labOptions) lab.JSON 
 	answer := result.JSON()
 	if err != nil {
 		answer.OK, answer.Error = false, err.Error()
-		fmt.Fprintf(v.out, "error: %v\n", err)
+		fmt.Fprintf(v.out, "error: %v\n\n", err)
 	}
 	if !answer.OK {
 		v.failed++
+	}
+	if calls == 0 {
+		return answer
 	}
 	fmt.Fprintf(v.out, "%s: %d calls, %d not as expected, %.1f s\n\n", title, calls, wrong, result.Took.Seconds())
 	return answer

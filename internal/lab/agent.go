@@ -29,9 +29,10 @@ const (
 
 // agent is a real agent process in a host's namespace.
 type agent struct {
-	host   string
-	log    syncBuffer
-	cancel context.CancelFunc
+	host    string
+	process process
+	log     syncBuffer
+	cancel  context.CancelFunc
 	// ended is closed when the process has ended, with err set.
 	ended chan struct{}
 	err   error
@@ -52,6 +53,8 @@ func startAgent(ctx context.Context, ns *netns.NS, host, binary, config string) 
 		cancel()
 		return nil, fmt.Errorf("start the agent on %s: %w", host, err)
 	}
+	// Nobody waits for it yet: it can't be gone.
+	a.process, _ = processOf(cmd.Process.Pid)
 	go func() {
 		a.err = cmd.Wait()
 		close(a.ended)

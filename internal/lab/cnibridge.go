@@ -20,8 +20,9 @@ func cniBridge() Scenario {
 		IPv4: family("10.88.0.0/24", "10.88.0.5", "10.88.0.6"),
 		IPv6: family("fd00:10:88::/64", "fd00:10:88::5", "fd00:10:88::6")}
 	return Scenario{
-		Name:    "cni-bridge",
-		Summary: "CNI bridge plugin with ipMasq (iptables, nftables): the database sees pods, the internet sees the node",
+		Name:     "cni-bridge",
+		Policies: policiesOf("cni-bridge"),
+		Summary:  "CNI bridge plugin with ipMasq (iptables, nftables): the database sees pods, the internet sees the node",
 		Story: "With ipMasq the bridge plugin masquerades each pod to everywhere but its own subnet. A database on the LAN,\n" +
 			"which has a route to the pods and grants access by address, sees the node for all of them.",
 		Spaces: cniBridgeSpaces(),

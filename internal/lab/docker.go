@@ -12,8 +12,9 @@ func docker() Scenario {
 		return map[Call]Expect{between: Both(pods1), back: Both(pods2), outside: Both("host1"), outside2: Both("host2")}
 	}
 	return Scenario{
-		Name:    "docker",
-		Summary: "two docker hosts: pods see each other's own addresses, the outside sees the host",
+		Name:     "docker",
+		Policies: policiesOf("docker"),
+		Summary:  "two docker hosts: pods see each other's own addresses, the outside sees the host",
 		Story: "Docker masquerades all that leaves docker0's subnet, other hosts' pods included: 172.5.138.2 and 172.5.139.2\n" +
 			"see each other's hosts. Deleting the rule by hand lasts until docker restarts.",
 		Spaces: dockerSpaces(),

@@ -15,8 +15,9 @@ func flannel() Scenario {
 		return map[Call]Expect{pods: Both(Itself), back: Both(Itself), office: Both(atOffice), internet: Both("node1")}
 	}
 	return Scenario{
-		Name:    "flannel",
-		Summary: "flannel (old, iptables, nftables): the office network sees pods, the internet sees the node",
+		Name:     "flannel",
+		Policies: policiesOf("flannel"),
+		Summary:  "flannel (old, iptables, nftables): the office network sees pods, the internet sees the node",
 		Story: "Flannel masquerades all that leaves the cluster, before anyone's list of exceptions (ip-masq-agent's, in two of\n" +
 			"the forms) is asked. 192.168.200.253 must see 172.16.4.11, by ping too; the internet must see the node.",
 		Spaces: flannelSpaces(),

@@ -17,8 +17,9 @@ func kubeRouter() Scenario {
 	}
 	narrowed := expect(Itself, Expect{IPv4: "gateway", IPv6: Itself})
 	return Scenario{
-		Name:    "kube-router",
-		Summary: "kube-router's pod egress on, off and narrowed, behind a gateway that translates its own networks only",
+		Name:     "kube-router",
+		Policies: policiesOf("kube-router"),
+		Summary:  "kube-router's pod egress on, off and narrowed, behind a gateway that translates its own networks only",
 		Story: "With --enable-pod-egress (the default) kube-router masquerades pods in both families. Routes to the pods are\n" +
 			"known on the LAN (BGP) and, for IPv6, on the internet. The gateway masquerades its directly connected IPv4\n" +
 			"networks only, so a pod's own IPv4 address gets no answer from the internet.",

@@ -72,12 +72,11 @@ func (p *Peer) record(key arrival, seen netip.AddrPort) {
 }
 
 // openPeer opens a peer's sockets; call it inside the peer's namespace. Where
-// answers is false it records ICMP echoes and TCP's opening segments only, beside
-// a peer of another process that answers.
+// answers is false it only records, beside a peer of another process that answers.
 func openPeer(ctx context.Context, answers bool) (*Peer, error) {
 	p := &Peer{seen: map[arrival]netip.AddrPort{}}
 	for _, f := range packet.Families {
-		opens := []func(context.Context, packet.Family) error{p.recordTCP, p.recordICMP}
+		opens := []func(context.Context, packet.Family) error{p.recordTCP, p.recordUDP, p.recordICMP}
 		if answers {
 			opens = append(opens, p.answerTCP, p.answerUDP)
 		}
@@ -160,12 +159,11 @@ func (p *Peer) answerUDP(ctx context.Context, f packet.Family) error {
 	p.serve(udp, func() {
 		buf := make([]byte, 2048)
 		for {
-			n, from, err := udp.ReadFromUDPAddrPort(buf)
+			_, from, err := udp.ReadFromUDPAddrPort(buf)
 			if err != nil {
 				return
 			}
-			p.record(textArrival(UDP, string(buf[:n])), from)
-			// Without a route back to the caller this fails; the record stays.
+			// Without a route back to the caller this fails.
 			udp.WriteToUDPAddrPort([]byte(formatAnswer(from)), from) //nolint:errcheck // see above
 		}
 	})
@@ -176,6 +174,14 @@ func (p *Peer) recordTCP(ctx context.Context, f packet.Family) error {
 	return p.recordRaw(ctx, TCP, f, func(from netip.Addr, b []byte) {
 		if port, ok := parseSYN(b); ok {
 			p.record(portArrival(f, port), netip.AddrPortFrom(from, port))
+		}
+	})
+}
+
+func (p *Peer) recordUDP(ctx context.Context, f packet.Family) error {
+	return p.recordRaw(ctx, UDP, f, func(from netip.Addr, b []byte) {
+		if port, text, ok := parseUDP(b); ok {
+			p.record(textArrival(UDP, text), netip.AddrPortFrom(from, port))
 		}
 	})
 }

@@ -97,9 +97,13 @@ func (r *Runner) Run(ctx context.Context, s *Scenario, form *Form, variant forei
 		return nil, err
 	}
 	defer closePeers(peers)
-	run := &running{Runner: r, world: w, peers: peers, caller: newCaller(), dir: rec.files()}
+	run := &running{Runner: r, world: w, peers: peers, caller: newCaller(), record: rec}
 	defer func() { err = errors.Join(err, run.stopAgents()) }()
-	return res, run.stages(ctx, res)
+	err = run.stages(ctx, res)
+	if ctx.Err() != nil {
+		err = ctx.Err() // what failed, failed because of that
+	}
+	return res, err
 }
 
 // VariantName is the variant where it makes a difference.
@@ -116,7 +120,7 @@ type running struct {
 	world  *World
 	peers  map[string]*Peer
 	caller *Caller
-	dir    string
+	record *record
 	// policy in force, and the agents that enforce it.
 	policy string
 	agents []*agent
@@ -163,7 +167,7 @@ func (r *running) enforce(ctx context.Context, policy string) error {
 	if err != nil {
 		return err
 	}
-	file, err := writePolicy(r.dir, policy, text)
+	file, err := writePolicy(r.record.files(), policy, text)
 	if err != nil {
 		return err
 	}
@@ -179,9 +183,11 @@ func (r *running) enforce(ctx context.Context, policy string) error {
 	for _, a := range agents {
 		if a != nil {
 			r.agents = append(r.agents, a)
+			r.record.Agents = append(r.record.Agents, a.process)
 		}
 	}
 	r.policy = policy
+	errs = append(errs, r.record.save(os.O_TRUNC))
 	return errors.Join(errs...)
 }
 
@@ -193,7 +199,7 @@ func (r *running) stopAgents() error {
 		group.Go(func() { errs[i] = a.stop() })
 	}
 	group.Wait()
-	r.agents = nil
+	r.agents, r.record.Agents = nil, nil
 	return errors.Join(errs...)
 }
 

@@ -4,9 +4,9 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
-	"path"
 	"strings"
 
 	"github.com/unmasq/unmasq/internal/foreign"
@@ -15,6 +15,15 @@ import (
 
 //go:embed scenarios
 var policies embed.FS
+
+// policiesOf are the policy files under scenarios/NAME.
+func policiesOf(name string) fs.FS {
+	dir, err := fs.Sub(policies, "scenarios/"+name)
+	if err != nil {
+		panic(err) // for a name that isn't a path
+	}
+	return dir
+}
 
 // Scenarios returns all of them.
 func Scenarios() []Scenario {
@@ -57,7 +66,7 @@ func (s *Scenario) FormNames() []string {
 
 // PolicyText returns the text of one of the scenario's policy files.
 func (s *Scenario) PolicyText(file string) (string, error) {
-	text, err := policies.ReadFile(path.Join("scenarios", s.Name, file))
+	text, err := fs.ReadFile(s.Policies, file)
 	if err != nil {
 		return "", fmt.Errorf("policy of scenario %s: %w", s.Name, err)
 	}

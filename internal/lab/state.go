@@ -30,6 +30,8 @@ type record struct {
 	// Up: built by `lab up`, to stay; Process then is the one that answers.
 	Up      bool
 	Process process
+	// Agents that `lab run` has started.
+	Agents []process
 
 	dir string
 }
@@ -185,12 +187,15 @@ func loadAll(dir string) ([]*record, error) {
 	return all, nil
 }
 
-// remove takes down all that the record tells of: the process that answers, the
-// namespaces, the files.
+// remove takes down all that the record tells of: the processes,
+// the namespaces, the files.
 func (r *record) remove() error {
 	var errs []error
 	if r.Up {
 		errs = append(errs, r.Process.stop())
+	}
+	for _, a := range r.Agents {
+		errs = append(errs, a.stop())
 	}
 	for _, name := range r.Namespaces {
 		errs = append(errs, netns.Remove(name))

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net/netip"
 
 	"github.com/unmasq/unmasq/internal/foreign"
@@ -11,7 +12,6 @@ import (
 
 // Scenario is one situation of the field: what stands there, and what must hold.
 type Scenario struct {
-	// Name of the scenario, and of its directory under scenarios/.
 	Name string
 	// Summary is one line for lists; Story a few for the run.
 	Summary, Story string
@@ -22,6 +22,8 @@ type Scenario struct {
 	Calls []Call
 	// Stages in their order; the first has no policy.
 	Stages []Stage
+	// Policies are the policy files that the stages name.
+	Policies fs.FS
 }
 
 // Role is what a namespace stands for.
@@ -128,8 +130,8 @@ type Step func(context.Context, *World) error
 // Stage is a moment at which every call is measured.
 type Stage struct {
 	Title string
-	// Policy is the file in the scenario's directory that is in force; "": unmasq
-	// isn't there yet.
+	// Policy is the file of Scenario.Policies that is in force; "": unmasq isn't
+	// there yet.
 	Policy string
 	// Step happens first; nil: nothing.
 	Step Step

@@ -203,11 +203,7 @@ func (r *Runner) Down(name string) ([]Removed, error) {
 			errs = append(errs, fmt.Errorf("lab %s is being run by process %d", rec.Scenario, rec.Process.ID))
 			continue
 		}
-		if err := rec.Process.stopIf(rec.Up); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		left := rec.processes()
+		left := rec.strangers()
 		if err := rec.remove(); err != nil {
 			errs = append(errs, err)
 			continue
@@ -217,16 +213,9 @@ func (r *Runner) Down(name string) ([]Removed, error) {
 	return done, errors.Join(errs...)
 }
 
-func (p process) stopIf(ours bool) error {
-	if !ours {
-		return nil
-	}
-	return p.stop()
-}
-
-// processes lists the processes in the record's namespaces: "agent, process 12 in
-// unmasq-docker-host1".
-func (r *record) processes() []string {
+// strangers lists the processes in the record's namespaces that the lab didn't
+// start: "process 12 (unmasq) in unmasq-docker-host1".
+func (r *record) strangers() []string {
 	names := map[string]string{} // by what /proc/PID/ns/net shows
 	for _, name := range r.Namespaces {
 		if info, err := os.Stat(filepath.Join(netns.Dir, name)); err == nil {
@@ -247,6 +236,9 @@ func (r *record) processes() []string {
 		}
 		dir := filepath.Dir(filepath.Dir(link))
 		id, _ := strconv.Atoi(filepath.Base(dir))
+		if slices.ContainsFunc(r.Agents, func(a process) bool { return a.ID == id }) {
+			continue
+		}
 		comm, _ := os.ReadFile(filepath.Join(dir, "comm")) // a name is good to have, no more
 		found = append(found, fmt.Sprintf("process %d (%s) in %s", id, trimLine(comm), names[target]))
 	}

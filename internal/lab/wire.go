@@ -79,3 +79,12 @@ func parseSYN(b []byte) (port uint16, ok bool) {
 	}
 	return binary.BigEndian.Uint16(b), true
 }
+
+// parseUDP returns the source port and the text of a datagram to our port.
+func parseUDP(b []byte) (port uint16, text string, ok bool) {
+	const header = 8
+	if len(b) < header || binary.BigEndian.Uint16(b[2:]) != PeerPort {
+		return 0, "", false
+	}
+	return binary.BigEndian.Uint16(b), string(b[header:]), true
+}
