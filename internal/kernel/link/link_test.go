@@ -46,14 +46,11 @@ func TestReadHost(t *testing.T) {
 		node.Bridge("br-uplink"), node.Addr("br-uplink", netip.MustParsePrefix("192.0.2.1/24")),
 		netns.Veth(node, "up0", peer, "eth0"), node.Enslave("up0", "br-uplink"),
 		node.Route(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("192.0.2.254"), ""),
-		node.Bridge("br-vm"), node.Addr("br-vm", netip.MustParsePrefix("192.168.122.1/24")),
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ip(t, node, `
-tuntap add tap0 mode tap
-link set tap0 master br-vm up
 link add flannel.1 type vxlan id 1 dev br-uplink dstport 8473 nolearning
 addr add 10.1.0.0/32 dev flannel.1
 link set flannel.1 up
@@ -65,7 +62,7 @@ addr add fd00:9::1/64 dev docker0 nodad
 	h := read(t, node)
 	if diff := cmp.Diff([]string{
 		"172.17.0.1 interface docker0", "fd00:9::1 interface docker0", "192.0.2.1 interface br-uplink",
-		"10.9.0.1 interface up0", "192.168.122.1 interface br-vm", "10.1.0.0 interface flannel.1",
+		"10.9.0.1 interface up0", "10.1.0.0 interface flannel.1",
 	}, lines(h.NodeAddresses()), sortedStrings); diff != "" {
 		t.Errorf("node addresses -want +got:\n%s", diff)
 	}
@@ -73,7 +70,7 @@ addr add fd00:9::1/64 dev docker0 nodad
 		t.Errorf("pod subnets -want +got:\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{
-		"172.17.255.255 interface docker0", "192.0.2.255 interface br-uplink", "192.168.122.255 interface br-vm",
+		"172.17.255.255 interface docker0", "192.0.2.255 interface br-uplink",
 	}, lines(h.Broadcasts()), sortedStrings); diff != "" {
 		t.Errorf("broadcasts -want +got:\n%s", diff)
 	}
@@ -82,6 +79,25 @@ addr add fd00:9::1/64 dev docker0 nodad
 	}
 	if diff := cmp.Diff(h, read(t, node), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 		t.Errorf("read twice -first +second:\n%s", diff)
+	}
+}
+
+// TestVirtualMachinePort needs to open /dev/net/tun, which is for everyone where udev set it up.
+func TestVirtualMachinePort(t *testing.T) {
+	n := netnstest.Test(t, "vm")
+	if err := errors.Join(n.Bridge("br-vm"), n.Addr("br-vm", netip.MustParsePrefix("192.168.122.1/24"))); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"192.168.122.0/24 bridge br-vm"}
+	if diff := cmp.Diff(want, lines(read(t, n).PodSubnets())); diff != "" {
+		t.Errorf("without ports -want +got:\n%s", diff)
+	}
+	if _, err := n.Run("", "ip", "tuntap", "add", "tap0", "mode", "tap"); err != nil {
+		t.Fatalf("this test needs a /dev/net/tun that it may open: %v", err)
+	}
+	ip(t, n, "link set tap0 master br-vm up")
+	if got := lines(read(t, n).PodSubnets()); got != nil {
+		t.Errorf("with a virtual machine's port: %v, want none", got)
 	}
 }
 
