@@ -259,7 +259,7 @@ type labView struct {
 }
 
 func (v *labView) run(ctx context.Context, r labRun, opts *labOptions) lab.JSON {
-	title := (&lab.Result{Scenario: r.scenario.Name, Form: r.form.Name, Variant: r.form.VariantName(r.variant)}).Title()
+	title := labTitle(r.scenario.Name, r.form.Name, r.form.VariantName(r.variant))
 	fmt.Fprintf(v.out, "=== %s\n", title)
 	if !v.quiet {
 		fmt.Fprintf(v.out, "%s\n\n", r.scenario.Story)
@@ -271,7 +271,7 @@ func (v *labView) run(ctx context.Context, r labRun, opts *labOptions) lab.JSON 
 	}
 	result, err := runner.Run(ctx, r.scenario, r.form, r.variant)
 	if result == nil {
-		result = &lab.Result{Scenario: r.scenario.Name, Form: r.form.Name}
+		result = &lab.Result{Scenario: r.scenario.Name, Form: r.form.Name, Variant: r.form.VariantName(r.variant)}
 	}
 	calls, wrong := result.Counts()
 	v.calls, v.wrong, v.took = v.calls+calls, v.wrong+wrong, v.took+result.Took
@@ -307,11 +307,24 @@ func (v *labView) stage(stage *lab.StageResult) {
 	fmt.Fprintln(v.out)
 }
 
+// summary is a line for each run, and one for all.
 func (v *labView) summary(results []lab.JSON) {
 	if len(results) < 2 {
 		return
 	}
+	for _, r := range results {
+		mark := "✓"
+		if !r.OK {
+			mark = "✗"
+		}
+		fmt.Fprintf(v.out, "%s %s\n", mark, labTitle(r.Scenario, r.Form, foreign.Variant(r.Variant)))
+	}
 	fmt.Fprintf(v.out, "%d runs, %d calls, %d not as expected, %.1f s\n", len(results), v.calls, v.wrong, v.took.Seconds())
+}
+
+// labTitle is a run's name, such as "flannel/old (iptables-nft)".
+func labTitle(scenario, form string, v foreign.Variant) string {
+	return (&lab.Result{Scenario: scenario, Form: form, Variant: v}).Title()
 }
 
 func newLabUp(opts *labOptions) *cobra.Command {
@@ -335,6 +348,15 @@ func labUp(ctx context.Context, name string, opts *labOptions, out io.Writer) er
 	s, forms, err := lab.Find(name)
 	if err != nil {
 		return labUsage(err)
+	}
+	if len(forms) > 1 {
+		names := s.FormNames()
+		last := len(names) - 1
+		return labUsage(fmt.Errorf("%s has the forms %s and %s: name one, such as %[1]s/%s",
+			s.Name, strings.Join(names[:last], ", "), names[last], names[0]))
+	}
+	if opts.variant == "both" {
+		return labUsage(errors.New("up builds one form: --variant legacy or nft"))
 	}
 	variants, err := opts.variants(&forms[0])
 	if err != nil {
