@@ -21,19 +21,15 @@ import (
 	"github.com/unmasq/unmasq/internal/lab"
 )
 
-// labStatus is an error with an exit status of its own: 1 where a scenario didn't
-// go as expected, 2 where the command line is wrong.
-type labStatus struct {
-	error
-	status int
+// labArgs makes cobra's complaints about arguments input errors.
+func labArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return inputError{fmt.Errorf("%w (see `%s --help`)", err, cmd.CommandPath())}
+		}
+		return nil
+	}
 }
-
-// ExitStatus of the process.
-func (e labStatus) ExitStatus() int { return e.status }
-
-func (e labStatus) Unwrap() error { return e.error }
-
-func labUsage(err error) error { return labStatus{err, 2} }
 
 // labOptions are the flags of all lab commands.
 type labOptions struct {
@@ -57,7 +53,8 @@ func newLab() *cobra.Command {
 		Use:   "lab",
 		Short: "Whole scenarios in network namespaces, with real connections",
 		Long:  labHelp,
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().StringVar(&opts.dir, "state-dir", lab.DefaultDir, "directory for the record of what stands")
 	cmd.AddCommand(newLabList(opts), newLabRun(opts), newLabUp(opts), newLabDown(opts), newLabProbe(opts), newLabServe())
@@ -83,7 +80,7 @@ func (o *labOptions) json() (bool, error) {
 	case "json":
 		return true, nil
 	}
-	return false, labUsage(fmt.Errorf("output %q: want json", o.output))
+	return false, inputError{fmt.Errorf("output %q: want json", o.output)}
 }
 
 // variants that --variant asks for, of those that a form can have.
@@ -95,7 +92,7 @@ func (o *labOptions) variants(form *lab.Form) ([]foreign.Variant, error) {
 	case slices.Contains(possible, v):
 		return []foreign.Variant{v}, nil
 	}
-	return nil, labUsage(fmt.Errorf("variant %q: want legacy, nft or both", o.variant))
+	return nil, inputError{fmt.Errorf("variant %q: want legacy, nft or both", o.variant)}
 }
 
 func labNeedsRoot() error {
@@ -115,7 +112,7 @@ func newLabList(opts *labOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "The scenarios, one line each",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return listLabs(cmd.OutOrStdout(), opts)
 		},
@@ -184,7 +181,7 @@ type labRun struct {
 
 func planLabs(names []string, opts *labOptions) ([]labRun, error) {
 	if opts.all && len(names) > 0 {
-		return nil, labUsage(errors.New("either names or --all"))
+		return nil, inputError{errors.New("either names or --all")}
 	}
 	if len(names) == 0 {
 		for _, s := range lab.Scenarios() {
@@ -195,7 +192,7 @@ func planLabs(names []string, opts *labOptions) ([]labRun, error) {
 	for _, name := range names {
 		s, forms, err := lab.Find(name)
 		if err != nil {
-			return nil, labUsage(err)
+			return nil, inputError{err}
 		}
 		for i := range forms {
 			variants, err := opts.variants(&forms[i])
@@ -231,7 +228,7 @@ func runLabs(ctx context.Context, names []string, opts *labOptions, out, errOut 
 	for _, r := range runs {
 		results = append(results, view.run(ctx, r, opts))
 		if ctx.Err() != nil {
-			return labStatus{errors.New("interrupted; everything is taken down"), 1}
+			return errors.New("interrupted; everything is taken down")
 		}
 	}
 	if asJSON {
@@ -242,7 +239,7 @@ func runLabs(ctx context.Context, names []string, opts *labOptions, out, errOut 
 		view.summary(results)
 	}
 	if view.failed > 0 {
-		return labStatus{fmt.Errorf("%d of %d runs did not go as expected", view.failed, len(runs)), 1}
+		return fmt.Errorf("%d of %d runs did not go as expected", view.failed, len(runs))
 	}
 	return nil
 }
@@ -331,7 +328,7 @@ func newLabUp(opts *labOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "up NAME[/FORM]",
 		Short:   "Build a scenario and leave it standing, to play with",
-		Args:    cobra.ExactArgs(1),
+		Args:    labArgs(cobra.ExactArgs(1)),
 		Example: "  unmasq lab up docker\n  unmasq lab probe docker\n  unmasq lab down docker",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
@@ -347,16 +344,16 @@ func newLabUp(opts *labOptions) *cobra.Command {
 func labUp(ctx context.Context, name string, opts *labOptions, out io.Writer) error {
 	s, forms, err := lab.Find(name)
 	if err != nil {
-		return labUsage(err)
+		return inputError{err}
 	}
 	if len(forms) > 1 {
 		names := s.FormNames()
 		last := len(names) - 1
-		return labUsage(fmt.Errorf("%s has the forms %s and %s: name one, such as %[1]s/%s",
-			s.Name, strings.Join(names[:last], ", "), names[last], names[0]))
+		return inputError{fmt.Errorf("%s has the forms %s and %s: name one, such as %[1]s/%s",
+			s.Name, strings.Join(names[:last], ", "), names[last], names[0])}
 	}
 	if opts.variant == "both" {
-		return labUsage(errors.New("up builds one form: --variant legacy or nft"))
+		return inputError{errors.New("up builds one form: --variant legacy or nft")}
 	}
 	variants, err := opts.variants(&forms[0])
 	if err != nil {
@@ -377,13 +374,13 @@ func newLabDown(opts *labOptions) *cobra.Command {
 	return &cobra.Command{
 		Use:   "down [NAME]",
 		Short: "Remove what the lab has made, of one scenario or of all",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  labArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := strings.Join(args, "")
 			if name != "" {
 				s, _, err := lab.Find(name)
 				if err != nil {
-					return labUsage(err)
+					return inputError{err}
 				}
 				name = s.Name
 			}
@@ -414,7 +411,7 @@ func newLabProbe(opts *labOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "probe NAME",
 		Short: "Who is seen as whom in a lab that is up",
-		Args:  cobra.ExactArgs(1),
+		Args:  labArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
@@ -432,7 +429,7 @@ func labProbe(ctx context.Context, name string, opts *labOptions, out io.Writer)
 	}
 	s, _, err := lab.Find(name)
 	if err != nil {
-		return labUsage(err)
+		return inputError{err}
 	}
 	if err := labNeedsRoot(); err != nil {
 		return err
@@ -453,11 +450,11 @@ func newLabServe() *cobra.Command {
 	return &cobra.Command{
 		Use:    "serve NAME",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Args:   labArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, _, err := lab.Find(args[0])
 			if err != nil {
-				return labUsage(err)
+				return inputError{err}
 			}
 			return lab.Serve(cmd.Context(), s, cmd.OutOrStdout())
 		},

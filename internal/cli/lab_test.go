@@ -48,6 +48,8 @@ func TestLabUsage(t *testing.T) {
 		{"list -o yaml", `output "yaml": want json`},
 		{"up docker --variant both", "up builds one form: --variant legacy or nft"},
 		{"up flannel", "flannel has the forms old, iptables and nftables: name one, such as flannel/old"},
+		{"up", "accepts 1 arg(s), received 0 (see `lab up --help`)"},
+		{"donw", `unknown command "donw"; did you mean "down"?`},
 		{"down nothing", `no scenario "nothing" (there are: docker, flannel, kube-router, cni-bridge)`},
 	} {
 		t.Run(c.args, func(t *testing.T) {
@@ -56,8 +58,8 @@ func TestLabUsage(t *testing.T) {
 			cmd.SetOut(io.Discard)
 			cmd.SetErr(io.Discard)
 			err := cmd.ExecuteContext(context.Background())
-			status, ok := errors.AsType[labStatus](err)
-			if !ok || status.ExitStatus() != 2 || err.Error() != c.want {
+			status, ok := errors.AsType[inputError](err)
+			if !ok || status.ExitStatus() != statusUsage || err.Error() != c.want {
 				t.Errorf("got %v, want status 2 and %s", err, c.want)
 			}
 		})

@@ -106,7 +106,14 @@ func (t *Table) start(main State, want *plan.Table) error {
 		return t.replace(want)
 	}
 	t.generation = have.generation()
-	return t.exchange(want)
+	err = t.exchange(want)
+	if err == nil || errors.Is(err, unix.EPERM) {
+		return err
+	}
+	// Whoever changed the table left something that is in the way, such as a
+	// chain of our base chain's name at another hook.
+	t.log.Warn("replacing the whole table", "because", err)
+	return t.replace(want)
 }
 
 // Sync brings the kernel from what Start or the last Sync left to want.
@@ -223,32 +230,29 @@ func (t *Table) Release() error {
 		return nil
 	}
 	t.ownership = false
-	return t.explain0(t.replace(t.installed))
-}
-
-func (t *Table) explain0(err error) error {
-	if err == nil {
-		return nil
+	if err := t.replace(t.installed); err != nil {
+		return t.explain(err)
 	}
-	return t.explain(err)
-}
-
-// Clear deletes everything of unmasq's. Nothing to delete is no error.
-func (t *Table) Clear() error {
-	main, err := t.conn.state(plan.TableName)
-	if err != nil {
-		return err
-	}
-	if main.Owned() && main.Owner != t.conn.port {
-		return &OwnedError{ownerOf(main.Owner)}
-	}
-	for _, table := range []string{plan.TableName, plan.HandoverName} {
-		if err := t.delete(table); err != nil {
-			return t.explain(err)
-		}
-	}
-	t.installed = nil
 	return nil
+}
+
+// Clear deletes everything of unmasq's, and says whether there was anything.
+func (t *Table) Clear() (removed bool, err error) {
+	t.installed = nil
+	for _, table := range []string{plan.TableName, plan.HandoverName} {
+		s, err := t.conn.state(table)
+		if err != nil {
+			return removed, t.explain(err)
+		}
+		if s.Owned() && s.Owner != t.conn.port {
+			return removed, &OwnedError{ownerOf(s.Owner)}
+		}
+		if err := t.delete(table); err != nil {
+			return removed, t.explain(err)
+		}
+		removed = removed || s.Exists
+	}
+	return removed, nil
 }
 
 // delete removes a table, if it is there.
@@ -389,3 +393,7 @@ func (t *Table) change(c *plan.Change) error {
 	}
 	return t.commit(w)
 }
+
+// Forget makes the next Sync look at the kernel and build everything anew: the
+// table isn't what the last one left.
+func (t *Table) Forget() { t.installed = nil }

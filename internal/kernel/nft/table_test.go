@@ -188,7 +188,7 @@ func TestOwnership(t *testing.T) {
 	if err := second.Start(want); !errors.As(err, &owned) {
 		t.Fatalf("a second owner got %v, want OwnedError", err)
 	}
-	if err := second.Clear(); !errors.As(err, &owned) {
+	if _, err := second.Clear(); !errors.As(err, &owned) {
 		t.Fatalf("clear against an owner got %v, want OwnedError", err)
 	}
 	first.conn.close() // as SIGKILL does
@@ -213,7 +213,7 @@ func TestOwnership(t *testing.T) {
 	if s := state(t, third); s.Owner != third.Port() {
 		t.Errorf("after start on a plain table: %+v, want owner %d", s, third.Port())
 	}
-	if err := third.Clear(); err != nil {
+	if _, err := third.Clear(); err != nil {
 		t.Fatal(err)
 	}
 	if out, _ := ns.Run("", "nft", "list", "ruleset"); out != "" {

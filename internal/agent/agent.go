@@ -1,0 +1,346 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/unmasq/unmasq/internal/kernel/link"
+	"github.com/unmasq/unmasq/internal/kernel/nft"
+	"github.com/unmasq/unmasq/internal/policy"
+	"github.com/unmasq/unmasq/internal/policyfile"
+)
+
+// Options of an agent.
+type Options struct {
+	// Config are files and directories of documents.
+	Config     []string
+	NodeLabels map[string]string
+	CNIDir     string
+	// MetricsAddress serves /metrics, /healthz and /readyz; "" serves nothing.
+	MetricsAddress string
+	// ClearOnExit deletes the table at the end; else it stays, as a plain one.
+	ClearOnExit bool
+	// NoOwnership uses no table flags even where the kernel has them.
+	NoOwnership bool
+	Log         *slog.Logger
+	// Notify tells the service manager a state, as sd_notify(3) has them.
+	Notify func(state string)
+}
+
+// How long the agent waits before it tries again what the kernel refused, and
+// how soon it may restore the table twice.
+const (
+	retryFirst   = 100 * time.Millisecond
+	retryMost    = 10 * time.Second
+	reopenAfter  = 3 // failures
+	restorePause = 10 * time.Millisecond
+)
+
+// Agent is one enforcing process. Its loop runs in Run's goroutine alone; what
+// others read stands in status.
+type Agent struct {
+	opts     Options
+	features nft.Features
+	table    *nft.Table
+	port     atomic.Uint32 // of table's socket; 0: none
+	metrics  *metrics
+	status   status
+
+	loaded   *policy.Loaded // the last good documents
+	failures int
+	retry    *time.Timer
+}
+
+// New probes the kernel. It fails without CAP_NET_ADMIN.
+func New(opts Options) (*Agent, error) {
+	features, err := nft.Probe()
+	if err != nil {
+		return nil, err
+	}
+	if opts.NoOwnership {
+		features.Ownership = false
+	}
+	a := &Agent{opts: opts, features: features}
+	a.metrics = newMetrics(a)
+	a.retry = time.NewTimer(time.Hour)
+	a.retry.Stop()
+	return a, nil
+}
+
+// Run enforces until the context ends, then hands the table over or clears it.
+func (a *Agent) Run(ctx context.Context) error {
+	if !a.features.Ownership {
+		a.opts.Log.Info("this kernel has no table ownership (requires Linux 6.9): watching for changes by others instead")
+	}
+	work, cancel := context.WithCancel(ctx)
+	defer cancel()
+	in, err := a.inputs(work)
+	if err != nil {
+		return err
+	}
+	go a.serve(work)
+	a.reload()
+	a.loop(ctx, in)
+	return a.exit()
+}
+
+// inputs are the events that the loop reacts to.
+type inputs struct {
+	files, host chan struct{}
+	intrusions  chan nft.Intrusion
+	hup         chan os.Signal
+}
+
+func (a *Agent) inputs(ctx context.Context) (inputs, error) {
+	in := inputs{
+		files: make(chan struct{}, 1), host: make(chan struct{}, 1),
+		intrusions: make(chan nft.Intrusion, 64), hup: make(chan os.Signal, 1),
+	}
+	signal.Notify(in.hup, syscall.SIGHUP)
+	context.AfterFunc(ctx, func() { signal.Stop(in.hup) })
+	if err := watchFiles(ctx, a.opts.Config, func() { wake(in.files) }); err != nil {
+		return in, err
+	}
+	go a.forever(ctx, "follow interfaces", func() error {
+		return link.Watch(ctx, func() { wake(in.host) })
+	})
+	watcher, err := nft.Listen(a.own)
+	if err != nil {
+		return in, err
+	}
+	seen := func(i nft.Intrusion) {
+		select {
+		case in.intrusions <- i:
+		default: // the loop restores the whole table anyway
+		}
+	}
+	go a.forever(ctx, "follow nftables", func() (err error) {
+		if watcher == nil {
+			if watcher, err = nft.Listen(a.own); err != nil {
+				return err
+			}
+			seen(nft.Intrusion{Lost: true}) // while nobody listened
+		}
+		err = watcher.Run(ctx, seen)
+		watcher = nil
+		return err
+	})
+	return in, nil
+}
+
+// own says whether a netlink port is this agent's.
+func (a *Agent) own(port uint32) bool { return port == a.port.Load() }
+
+// forever runs a watch again when it fails.
+func (a *Agent) forever(ctx context.Context, what string, watch func() error) {
+	for pause := time.Second; ctx.Err() == nil; pause = min(2*pause, retryMost) {
+		if err := watch(); err != nil && ctx.Err() == nil {
+			a.opts.Log.Error("could not "+what+"; trying again", "error", err, "in", pause)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// wake leaves a token in a channel of one.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (a *Agent) loop(ctx context.Context, in inputs) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-in.hup:
+			a.opts.Log.Info("reloading on SIGHUP")
+			a.reload()
+		case <-in.files:
+			a.reload()
+		case <-in.host:
+			a.enforce()
+		case i := <-in.intrusions:
+			a.restore(i, in.intrusions)
+		case <-a.retry.C:
+			a.enforce()
+		}
+	}
+}
+
+// reload reads the documents. A wrong one changes nothing: the last good
+// policy stays in force and goes on being repaired.
+func (a *Agent) reload() {
+	loaded, err := a.load()
+	a.status.setConfig(err)
+	a.metrics.reloaded(err)
+	if err != nil {
+		a.opts.Log.Error("policy refused"+a.lastGood(), "error", err)
+		return
+	}
+	a.loaded = loaded
+	a.enforce()
+}
+
+func (a *Agent) lastGood() string {
+	if a.loaded == nil {
+		return "; nothing is enforced until it is mended"
+	}
+	return "; the last good one stays in force"
+}
+
+func (a *Agent) load() (*policy.Loaded, error) {
+	sources, err := policyfile.Read(a.opts.Config, noInput{})
+	if err != nil {
+		return nil, err
+	}
+	return policy.Load(sources, policy.Options{NodeLabels: a.opts.NodeLabels})
+}
+
+// noInput refuses "-": an agent reads its documents again and again.
+type noInput struct{}
+
+func (noInput) Read([]byte) (int, error) {
+	return 0, fmt.Errorf("an agent can't read standard input: name a file or a directory")
+}
+
+var _ io.Reader = noInput{}
+
+// enforce brings the kernel to what documents and facts add up to.
+func (a *Agent) enforce() {
+	if a.loaded == nil {
+		return
+	}
+	start := time.Now()
+	err := a.sync()
+	a.status.setTable(err)
+	a.metrics.wrote(err, time.Since(start))
+	if err == nil {
+		a.failures = 0
+		a.retry.Stop()
+		a.notifyReady()
+		return
+	}
+	wait := min(retryFirst<<min(a.failures, 16), retryMost)
+	a.failures++
+	a.opts.Log.Error("the policy is not in force; trying again", "error", err, "in", wait)
+	if a.failures%reopenAfter == 0 {
+		a.closeTable() // a socket that fails is a socket lost, and ownership with it
+	}
+	a.retry.Reset(wait)
+}
+
+func (a *Agent) sync() error {
+	want, err := Compile(a.loaded, a.opts.CNIDir, a.features)
+	if err != nil {
+		return err
+	}
+	if err := a.openTable(); err != nil {
+		return err
+	}
+	if err := a.table.Sync(want.Table); err != nil {
+		return err
+	}
+	if a.status.setWant(want) {
+		a.opts.Log.Info("policy in force", "rules", len(want.Policy.Rules), "owned", a.table.Owns())
+		for _, w := range want.Warnings {
+			a.opts.Log.Warn(w)
+		}
+	}
+	return nil
+}
+
+func (a *Agent) openTable() error {
+	if a.table != nil {
+		return nil
+	}
+	t, err := nft.Open(a.opts.Log)
+	if err != nil {
+		return err
+	}
+	t.UseOwnership(a.features.Ownership)
+	a.table = t
+	a.port.Store(t.Port())
+	return nil
+}
+
+func (a *Agent) closeTable() {
+	if a.table == nil {
+		return
+	}
+	if err := a.table.Close(); err != nil {
+		a.opts.Log.Error("close the netlink socket", "error", err)
+	}
+	a.table = nil
+	a.port.Store(0)
+}
+
+// restore puts the table back as it must be, and says who changed it. What
+// comes in while it works is part of the same repair.
+func (a *Agent) restore(first nft.Intrusion, more <-chan nft.Intrusion) {
+	if a.table == nil || a.loaded == nil {
+		return
+	}
+	if first.Lost && a.table.Owns() {
+		return // nobody else can have changed it
+	}
+	a.opts.Log.Warn("table inet unmasq was changed by another process; restoring it", "by", first.String(), "pid", first.PID, "process", first.Name)
+	a.metrics.intruded(first)
+	for {
+		select {
+		case i := <-more:
+			a.metrics.intruded(i)
+			continue
+		default:
+		}
+		break
+	}
+	a.table.Forget()
+	a.enforce()
+	time.Sleep(restorePause)
+}
+
+// exit leaves the policy in force as a plain table, or nothing.
+func (a *Agent) exit() error {
+	a.notify("STOPPING=1")
+	if a.opts.ClearOnExit {
+		if err := a.openTable(); err != nil {
+			return err
+		}
+		defer a.closeTable()
+		var owned *nft.OwnedError
+		if _, err := a.table.Clear(); err != nil && !errors.As(err, &owned) {
+			return fmt.Errorf("clear on exit: %w", err)
+		}
+		return nil
+	}
+	defer a.closeTable()
+	if a.table == nil {
+		return nil
+	}
+	if err := a.table.Release(); err != nil {
+		return fmt.Errorf("hand the table over: %w", err)
+	}
+	a.opts.Log.Info("the policy stays in force; `unmasq clear` removes it")
+	return nil
+}
+
+func (a *Agent) notifyReady() { a.notify("READY=1") }
+
+func (a *Agent) notify(state string) {
+	if a.opts.Notify != nil {
+		a.opts.Notify(state)
+	}
+}

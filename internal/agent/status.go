@@ -1,0 +1,58 @@
+package agent
+
+import (
+	"errors"
+	"strings"
+	"sync"
+)
+
+// status is what /readyz and the metrics tell; the loop writes it.
+type status struct {
+	mu       sync.Mutex
+	started  bool
+	config   error
+	table    error
+	rules    int
+	warnings []string
+}
+
+func (s *status) setConfig(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.config = err
+}
+
+func (s *status) setTable(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table = err
+	s.started = s.started || err == nil
+}
+
+// setWant says whether the policy or its warnings are others than before.
+func (s *status) setWant(w *Want) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed := !s.started || s.table != nil || s.rules != len(w.Policy.Rules) ||
+		strings.Join(s.warnings, "\n") != strings.Join(w.Warnings, "\n")
+	s.rules, s.warnings = len(w.Policy.Rules), w.Warnings
+	return changed
+}
+
+// problem is why the agent isn't ready; nil: it is. Ready means that the
+// documents as they are now are in force.
+func (s *status) problem() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.config != nil && !s.started:
+		return errors.Join(errors.New("policy refused, nothing is enforced:"), s.config)
+	case s.config != nil:
+		return errors.Join(errors.New("policy refused, the last good one stays in force:"), s.config, s.table)
+	case s.table != nil:
+		return errors.Join(errors.New("the policy is not in force:"), s.table)
+	case !s.started:
+		return errors.New("starting")
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+// Package agent enforces policies and keeps enforcing them: it follows the
+// documents, the host's interfaces and the kernel's nftables events, and brings
+// the table to what they add up to.
+//
+//	a, err := agent.New(agent.Options{Config: []string{"/etc/unmasq"}, …})
+//	err = a.Run(ctx)   // until the context ends
+//
+// What a policy means is internal/policy's, what it compiles to internal/plan's.
+package agent
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/discover"
+	"github.com/unmasq/unmasq/internal/facts"
+	"github.com/unmasq/unmasq/internal/kernel/nft"
+	"github.com/unmasq/unmasq/internal/plan"
+	"github.com/unmasq/unmasq/internal/policy"
+)
+
+// Want is what shall stand on this host, and why.
+type Want struct {
+	Table    *plan.Table
+	Policy   *policy.Policy
+	Facts    *policy.Facts
+	Lines    []facts.Fact
+	Warnings []string
+}
+
+// Compile joins documents with what the host shows of itself, in the caller's
+// network namespace, and compiles them.
+func Compile(loaded *policy.Loaded, cniDir string, features nft.Features) (*Want, error) {
+	found, warnings, err := discover.Discover(cniDir)
+	if err != nil {
+		return nil, fmt.Errorf("discover this host's facts: %w", err)
+	}
+	known, lines := facts.Merge(loaded.Stated, found)
+	w := &Want{Policy: &loaded.Policy, Facts: &known, Lines: lines}
+	w.Warnings = append(policy.Warnings(&loaded.Policy, &known, loaded.Stated), warnings...)
+	w.Table = plan.Compile(&loaded.Policy, &known, plan.Options{NoIPsec: !features.IPsec, About: w.about()})
+	return w, nil
+}
+
+// factPrefix and warningPrefix begin the comments that status reads back.
+const (
+	FactPrefix    = "fact "
+	WarningPrefix = "warning: "
+)
+
+// about is what the table says of itself to whoever lists it.
+func (w *Want) about() []string {
+	var out []string
+	for _, f := range w.Lines {
+		out = append(out, fmt.Sprintf("%s%s = %s; %s", FactPrefix, f.Name, summary(f.Values), f.Origin))
+	}
+	for _, s := range w.Warnings {
+		out = append(out, WarningPrefix+s)
+	}
+	return out
+}
+
+// summary lists values as long as they are few.
+func summary(values []string) string {
+	const most = 3
+	switch {
+	case len(values) == 0:
+		return "none"
+	case len(values) <= most:
+		return strings.Join(values, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(values[:most-1], ", "), len(values)-most+1)
+}

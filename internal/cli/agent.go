@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"github.com/unmasq/unmasq/internal/agent"
+)
+
+const agentHelp = `Enforces the policy and keeps enforcing it: follows the documents (also
+replaced ones, and ConfigMap mounts), the host's interfaces, and other
+processes' changes to its table. A wrong document changes nothing: the last
+good policy stays in force. On exit the rules stay, unless --clear-on-exit.
+
+It needs CAP_NET_ADMIN in the host's network namespace, and nothing else.`
+
+// DefaultAddress serves metrics and health, on loopback.
+const DefaultAddress = "127.0.0.1:9809"
+
+type agentOptions struct {
+	documents
+	metricsAddress string
+	clearOnExit    bool
+	ownership      string
+	logFormat      string
+	verbose        bool
+}
+
+func newAgent() *cobra.Command {
+	opts := &agentOptions{}
+	cmd := &cobra.Command{
+		Use:     "agent --config PATH…",
+		Short:   "Enforce a policy and keep enforcing it",
+		Long:    agentHelp,
+		Example: "  unmasq agent --config /etc/unmasq\n  unmasq agent --config policy.yaml --clear-on-exit",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return opts.run(cmd) },
+	}
+	opts.flags(cmd, "config", "")
+	f := cmd.Flags()
+	f.StringVar(&opts.metricsAddress, "metrics-address", DefaultAddress, "`ADDRESS:PORT` of /metrics, /healthz and /readyz; \"\" serves nothing")
+	f.BoolVar(&opts.clearOnExit, "clear-on-exit", false, "remove the rules on exit")
+	f.StringVar(&opts.ownership, "table-ownership", "auto", "auto: own the table where the kernel can (Linux 6.9); off: watch and restore it instead")
+	f.StringVar(&opts.logFormat, "log-format", "text", "text or json")
+	return cmd
+}
+
+func (o *agentOptions) run(cmd *cobra.Command) error {
+	log, err := o.logger(cmd)
+	if err != nil {
+		return err
+	}
+	if len(o.files) == 0 {
+		return inputError{fmt.Errorf("no policy given: name files or directories with --config")}
+	}
+	if o.ownership != "auto" && o.ownership != "off" {
+		return inputError{fmt.Errorf("--table-ownership %q: expected auto or off", o.ownership)}
+	}
+	opts := agent.Options{
+		Config: o.files, CNIDir: o.cniDir,
+		MetricsAddress: o.metricsAddress, ClearOnExit: o.clearOnExit, NoOwnership: o.ownership == "off",
+		Log: log,
+		Notify: func(state string) {
+			if _, err := daemon.SdNotify(false, state); err != nil {
+				log.Warn("could not notify the service manager", "error", err)
+			}
+		},
+	}
+	if cmd.Flags().Changed("node-labels") {
+		opts.NodeLabels = o.nodeLabels
+	}
+	a, err := agent.New(opts)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	return a.Run(ctx)
+}
+
+func (o *agentOptions) logger(cmd *cobra.Command) (*slog.Logger, error) {
+	switch o.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)), nil
+	}
+	return nil, inputError{fmt.Errorf("--log-format %q: expected text or json", o.logFormat)}
+}

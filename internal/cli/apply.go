@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/unmasq/unmasq/internal/kernel/nft"
+	"github.com/unmasq/unmasq/internal/plan"
+)
+
+func newApply() *cobra.Command {
+	docs := &documents{}
+	cmd := &cobra.Command{
+		Use:     "apply -f PATH…",
+		Short:   "Install a policy once and leave it in place",
+		Long:    "Installs a policy once, as a plain nftables table that nothing repairs.\nUse `unmasq agent` to keep it in force whatever else happens.",
+		Example: "  unmasq apply -f policy.yaml",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return apply(cmd, docs) },
+	}
+	docs.flags(cmd, "filename", "f")
+	return cmd
+}
+
+func apply(cmd *cobra.Command, docs *documents) error {
+	loaded, err := docs.load(cmd, cmd.InOrStdin())
+	if err != nil {
+		return err
+	}
+	features, err := nft.Probe()
+	if err != nil {
+		return err
+	}
+	want, err := docs.compile(loaded, features)
+	if err != nil {
+		return err
+	}
+	warn(cmd, want.Warnings)
+	table, err := nft.Open(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer table.Close()
+	if err := table.Start(want.Table); err != nil {
+		return withAdvice(err)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "policy in force: %d rules in table inet %s (`unmasq status` shows them, `unmasq clear` removes them)\n",
+		len(want.Policy.Rules), plan.TableName)
+	return nil
+}
+
+// withAdvice says how to get past an agent that owns the table.
+func withAdvice(err error) error {
+	var owned *nft.OwnedError
+	if !errors.As(err, &owned) {
+		return err
+	}
+	stop := "stop that agent first (systemctl stop unmasq, or kill its process)"
+	if owned.Owner.PID != 0 {
+		stop = fmt.Sprintf("stop that agent first (systemctl stop unmasq, or kill %d)", owned.Owner.PID)
+	}
+	return fmt.Errorf("%w: %s", err, stop)
+}
+
+func newClear() *cobra.Command {
+	return &cobra.Command{
+		Use:   "clear",
+		Short: "Remove all of unmasq's rules",
+		Long:  "Removes unmasq's tables, also those that a killed agent left, and nothing else.\nConnections keep the addresses that they have.",
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return clear(cmd) },
+	}
+}
+
+func clear(cmd *cobra.Command) error {
+	table, err := nft.Open(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer table.Close()
+	removed, err := table.Clear()
+	if err != nil {
+		return withAdvice(err)
+	}
+	if !removed {
+		fmt.Fprintln(cmd.OutOrStdout(), "nothing to remove")
+		return nil
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "removed table inet %s\n", plan.TableName)
+	return nil
+}

@@ -1,0 +1,88 @@
+// Package cli is the command line: one file a command, each with its options
+// and a run function that prints what internal packages return. Text and JSON
+// come from one value. The exit status is decided in Main.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses.
+const (
+	statusOK    = 0
+	statusWrong = 1 // found something wrong, or could not do it
+	statusUsage = 2 // bad usage or input
+)
+
+// inputError is an error in what the user gave: flags, files, documents.
+type inputError struct{ error }
+
+func (e inputError) Unwrap() error   { return e.error }
+func (e inputError) ExitStatus() int { return statusUsage }
+
+const rootHelp = `unmasq decides, connection by connection, which source address leaves this
+host, and makes that decision hold whatever else writes NAT rules here.
+
+  unmasq validate -f policy.yaml       check a policy
+  unmasq agent --config policy.yaml    enforce it, and keep enforcing it
+  unmasq status                        what is in force, with hits
+  unmasq clear                         remove all of it`
+
+// Main runs one command line and returns the exit status.
+func Main(version string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot(version)
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.Execute()
+	if err == nil {
+		return statusOK
+	}
+	fmt.Fprintf(stderr, "unmasq: %v\n", err)
+	var coded interface{ ExitStatus() int }
+	if errors.As(err, &coded) {
+		return coded.ExitStatus()
+	}
+	return statusWrong
+}
+
+func newRoot(version string) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "unmasq",
+		Short:         "Control and explain source NAT",
+		Long:          rootHelp,
+		Version:       version,
+		Args:          noArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return inputError{fmt.Errorf("%w (see `%s --help`)", err, cmd.CommandPath())}
+	})
+	root.AddCommand(newAgent(), newApply(), newClear(), newStatus(), newRender(), newValidate(), newLab())
+	return root
+}
+
+// noArgs refuses words that are no flags; among them, commands that don't exist.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.HasSubCommands() {
+		return inputError{fmt.Errorf("unknown command %q%s", args[0], suggestion(cmd, args[0]))}
+	}
+	return inputError{fmt.Errorf("unexpected argument %q (see `%s --help`)", args[0], cmd.CommandPath())}
+}
+
+func suggestion(cmd *cobra.Command, word string) string {
+	if near := cmd.SuggestionsFor(word); len(near) > 0 {
+		return fmt.Sprintf("; did you mean %q?", near[0])
+	}
+	return fmt.Sprintf(" (see `%s --help`)", cmd.CommandPath())
+}
