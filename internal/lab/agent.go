@@ -65,10 +65,32 @@ func startAgent(ctx context.Context, ns *netns.NS, host, binary, config string) 
 	return a, nil
 }
 
-// awaitReady asks /readyz until it says yes.
+// awaitReady waits until the agent's policy is in force, or the agent ends.
 func (a *agent) awaitReady(ctx context.Context, ns *netns.NS) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWait)
 	defer cancel()
+	go func() {
+		select {
+		case <-a.ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := AwaitReady(ctx, ns)
+	select {
+	case <-a.ended:
+		return fmt.Errorf("ended before it was ready: %w; it said:\n%s", errorOr(a.err, "status 0"), a.log.tail())
+	default:
+	}
+	if err != nil {
+		return fmt.Errorf("%w; it said:\n%s", err, a.log.tail())
+	}
+	return nil
+}
+
+// AwaitReady asks the agent in a namespace for /readyz until it says that its
+// policy is in force, or ctx ends.
+func AwaitReady(ctx context.Context, ns *netns.NS) error {
 	client := http.Client{Timeout: time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
@@ -80,39 +102,37 @@ func (a *agent) awaitReady(ctx context.Context, ns *netns.NS) error {
 		},
 	}}
 	for {
-		said, err := askReady(ctx, &client)
+		err := askReady(ctx, &client)
 		if err == nil {
 			return nil
 		}
 		select {
-		case <-a.ended:
-			return fmt.Errorf("ended before it was ready: %w; it said:\n%s", a.err, a.log.tail())
 		case <-ctx.Done():
-			return fmt.Errorf("not ready after %v: %w %s; it said:\n%s", readyWait, err, said, a.log.tail())
+			return fmt.Errorf("not ready: %w (%w)", ctx.Err(), err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-// askReady asks once; the text is what the agent answers when it isn't ready.
-func askReady(ctx context.Context, client *http.Client) (string, error) {
+// askReady asks once; the error quotes an agent that isn't ready.
+func askReady(ctx context.Context, client *http.Client) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, readyURL, nil)
 	if err != nil {
-		return "", err
+		return err
 	}
 	answer, err := client.Do(request)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer answer.Body.Close() //nolint:errcheck // read to its end
 	body, err := io.ReadAll(io.LimitReader(answer.Body, 4096))
 	if err != nil {
-		return "", err
+		return err
 	}
 	if answer.StatusCode != http.StatusOK {
-		return strings.TrimSpace(string(body)), errors.New(answer.Status)
+		return fmt.Errorf("%s: %s", answer.Status, strings.TrimSpace(string(body)))
 	}
-	return "", nil
+	return nil
 }
 
 // stop sends SIGTERM and waits for the end. An agent that ends otherwise than

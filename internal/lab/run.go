@@ -12,7 +12,7 @@ import (
 	"github.com/unmasq/unmasq/internal/foreign"
 )
 
-// Runner runs scenarios.
+// Runner runs scenarios. Its functions may be nil.
 type Runner struct {
 	// Binary of the agent that is tried.
 	Binary string
@@ -24,6 +24,12 @@ type Runner struct {
 	Policy func(name, text string)
 	// Measured is told each stage when its calls were made.
 	Measured func(*StageResult)
+}
+
+func (r *Runner) phase(text string) {
+	if r.Phase != nil {
+		r.Phase(text)
+	}
 }
 
 // Result is a scenario's whole run.
@@ -78,17 +84,17 @@ func (r *Runner) Run(ctx context.Context, s *Scenario, form *Form, variant forei
 	defer func() { err = errors.Join(err, rec.drop()) }()
 	res = &Result{Scenario: s.Name, Form: form.Name, Variant: form.VariantName(variant)}
 
-	r.Phase(fmt.Sprintf("building %d namespaces", len(s.Spaces)))
+	r.phase(fmt.Sprintf("building %d namespaces", len(s.Spaces)))
 	w, err := build(s, form, variant)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
-		r.Phase("taking everything down")
+		r.phase("taking everything down")
 		err = errors.Join(err, w.Close())
 		res.Took = time.Since(start)
 	}()
-	r.Phase("writing the foreign rules: " + form.About)
+	r.phase("writing the foreign rules: " + form.About)
 	if err := writePeers(ctx, w); err != nil {
 		return nil, err
 	}
@@ -138,12 +144,12 @@ func (r *running) stages(ctx context.Context, res *Result) error {
 			}
 		}
 		if stage.Step != nil {
-			r.Phase(stage.Title)
+			r.phase(stage.Title)
 			if err := stage.Step(ctx, r.world); err != nil {
 				return err
 			}
 		}
-		r.Phase(fmt.Sprintf("calling: %d pairs, IPv4 and IPv6, TCP, UDP and ICMP", len(s.Calls)))
+		r.phase(fmt.Sprintf("calling: %d pairs, IPv4 and IPv6, TCP, UDP and ICMP", len(s.Calls)))
 		var err error
 		if result.Sightings, err = r.world.measure(ctx, r.caller, r.peers, stage.Expect); err != nil {
 			return err
@@ -152,7 +158,9 @@ func (r *running) stages(ctx context.Context, res *Result) error {
 			return ctx.Err()
 		}
 		res.Stages = append(res.Stages, result)
-		r.Measured(&result)
+		if r.Measured != nil {
+			r.Measured(&result)
+		}
 	}
 	return nil
 }
@@ -171,9 +179,11 @@ func (r *running) enforce(ctx context.Context, policy string) error {
 	if err != nil {
 		return err
 	}
-	r.Policy(policy, text)
+	if r.Policy != nil {
+		r.Policy(policy, text)
+	}
 	hosts := r.world.Scenario.hosts()
-	r.Phase(fmt.Sprintf("starting unmasq agent --config %s on %s", policy, joinWords(hosts)))
+	r.phase(fmt.Sprintf("starting unmasq agent --config %s on %s", policy, joinWords(hosts)))
 	agents, errs := make([]*agent, len(hosts)), make([]error, len(hosts))
 	var group sync.WaitGroup
 	for i, host := range hosts {

@@ -62,8 +62,7 @@ func before(t *testing.T, s *Scenario, form *Form, v foreign.Variant) {
 
 // quiet is a runner that tells nobody.
 func quiet(t *testing.T, binary string) *Runner {
-	return &Runner{Binary: binary, Dir: filepath.Join(t.TempDir(), "state"), Phase: func(string) {},
-		Policy: func(string, string) {}, Measured: func(*StageResult) {}}
+	return &Runner{Binary: binary, Dir: filepath.Join(t.TempDir(), "state")}
 }
 
 // script is a program that stands for an agent that goes wrong.
