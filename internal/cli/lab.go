@@ -55,6 +55,8 @@ func newLab() *cobra.Command {
 		Long:  labHelp,
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		SuggestionsMinimumDistance: 2,
 	}
 	cmd.PersistentFlags().StringVar(&opts.dir, "state-dir", lab.DefaultDir, "directory for the record of what stands")
 	cmd.AddCommand(newLabList(opts), newLabRun(opts), newLabUp(opts), newLabDown(opts), newLabProbe(opts), newLabServe())
@@ -349,8 +351,8 @@ func labUp(ctx context.Context, name string, opts *labOptions, out io.Writer) er
 	if len(forms) > 1 {
 		names := s.FormNames()
 		last := len(names) - 1
-		return inputError{fmt.Errorf("%s has the forms %s and %s: name one, such as %[1]s/%s",
-			s.Name, strings.Join(names[:last], ", "), names[last], names[0])}
+		return inputError{fmt.Errorf("%s has the forms %s and %s: name one, such as %s/%s",
+			s.Name, strings.Join(names[:last], ", "), names[last], s.Name, names[0])}
 	}
 	if opts.variant == "both" {
 		return inputError{errors.New("up builds one form: --variant legacy or nft")}
