@@ -38,6 +38,7 @@ type labOptions struct {
 	output  string
 	binary  string
 	all     bool
+	verbose bool
 }
 
 const labHelp = `Builds hosts, pods, bridges, routers and outside peers as network namespaces,
@@ -170,6 +171,7 @@ func newLabRun(opts *labOptions) *cobra.Command {
 	labOutputFlag(cmd, opts)
 	labVariantFlag(cmd, opts, "legacy, nft or both")
 	labBinaryFlag(cmd, opts)
+	cmd.Flags().BoolVarP(&opts.verbose, "verbose", "v", false, "print the commands that write the foreign rules")
 	cmd.Flags().BoolVar(&opts.all, "all", false, "run all scenarios, which is the default")
 	return cmd
 }
@@ -267,6 +269,9 @@ func (v *labView) run(ctx context.Context, r labRun, opts *labOptions) lab.JSON 
 		Phase:    func(text string) { fmt.Fprintf(v.out, "... %s\n", text) },
 		Policy:   v.policy,
 		Measured: v.stage,
+	}
+	if opts.verbose {
+		runner.Command = func(space, command string) { fmt.Fprintf(v.out, "%s# %s\n", space, command) }
 	}
 	result, err := runner.Run(ctx, r.scenario, r.form, r.variant)
 	if result == nil {

@@ -14,6 +14,9 @@ type World struct {
 	Scenario *Scenario
 	Form     *Form
 	Variant  foreign.Variant
+	// Command is told each command that writes foreign rules, as a shell would
+	// read it; nil: nobody is.
+	Command func(space, command string)
 
 	spaces map[string]*netns.NS
 	owner  map[netip.Addr]string

@@ -20,6 +20,8 @@ type Runner struct {
 	Dir string
 	// Phase is told each phase as it begins.
 	Phase func(text string)
+	// Command is told each command that writes foreign rules, and where.
+	Command func(space, command string)
 	// Policy is told each policy before agents are started with it.
 	Policy func(name, text string)
 	// Measured is told each stage when its calls were made.
@@ -94,6 +96,7 @@ func (r *Runner) Run(ctx context.Context, s *Scenario, form *Form, variant forei
 		err = errors.Join(err, w.Close())
 		res.Took = time.Since(start)
 	}()
+	w.Command = r.Command
 	r.phase("writing the foreign rules: " + form.About)
 	if err := writePeers(ctx, w); err != nil {
 		return nil, err

@@ -111,7 +111,13 @@ func restartPeers(ctx context.Context, w *World) error {
 
 func (w *World) perform(ctx context.Context, r Rules, steps foreign.Steps) error {
 	for _, f := range packet.Families {
-		if err := foreign.Run(ctx, w.execIn(r.On), steps(r.Node, w.Variant, f)); err != nil {
+		todo := steps(r.Node, w.Variant, f)
+		for _, step := range todo {
+			if w.Command != nil {
+				w.Command(r.On, step.String())
+			}
+		}
+		if err := foreign.Run(ctx, w.execIn(r.On), todo); err != nil {
 			return fmt.Errorf("rules of %s on %s: %w", r.Component.Name, r.On, err)
 		}
 	}
