@@ -38,3 +38,23 @@ type StatedValue[T any] struct {
 	// Origin is "file:line".
 	Origin string
 }
+
+// Load reads the documents of all sources, checks them, and merges those that
+// select this node. The order of sources and documents doesn't matter to what
+// is loaded. An error is of type Errors and has everything that is wrong;
+// nothing is loaded then.
+func Load(sources []Source, opts Options) (*Loaded, error) {
+	l := &loader{opts: opts, names: map[string]*document{}}
+	for _, s := range sources {
+		docs, errs := parse(s)
+		for _, d := range docs {
+			l.add(d)
+		}
+		l.loose = append(l.loose, errs...)
+	}
+	l.checkTogether()
+	if errs := l.errors(); len(errs) > 0 {
+		return nil, errs
+	}
+	return &Loaded{Policy: l.merged(), Stated: l.stated}, nil
+}

@@ -1,0 +1,176 @@
+package policy
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/unmasq/unmasq/api/v1alpha1"
+)
+
+// loader gathers documents and what concerns several of them.
+type loader struct {
+	opts Options
+	docs []*document
+	// inForce are the documents that select this node, with their rules. The
+	// others are checked, and say nothing.
+	inForce []ruled
+	// names are the documents seen, by name.
+	names  map[string]*document
+	stated Stated
+	// loose are errors outside documents.
+	loose Errors
+}
+
+// ruled is a document with its checked rules.
+type ruled struct {
+	*document
+	rules []Rule
+}
+
+func (l *loader) add(d *document) {
+	l.docs = append(l.docs, d)
+	rules, facts := d.check(), d.facts()
+	if first, twice := l.names[d.object.Name]; twice {
+		d.fail("metadata.name", quoted(d.object.Name), "is the name of the policy at %s too; expected another", first.origin("metadata.name"))
+	} else if d.object.Name != "" {
+		l.names[d.object.Name] = d
+	}
+	if l.selected(d) {
+		l.inForce = append(l.inForce, ruled{d, rules})
+		l.stated.take(d, &facts)
+	}
+}
+
+// selected says whether the document is meant for this node.
+func (l *loader) selected(d *document) bool {
+	in := d.object.Spec.NodeSelector
+	if in == nil {
+		return true
+	}
+	selector := d.selector("spec.nodeSelector", in)
+	if selector.Empty() {
+		return true
+	}
+	if l.opts.NodeLabels == nil {
+		d.fail("spec.nodeSelector", "", "needs this node's labels: state them with --node-labels")
+		return true
+	}
+	return selector.Matches(labels.Set(l.opts.NodeLabels))
+}
+
+// take adds the facts of a document; what another stated before is an error.
+func (s *Stated) take(d *document, facts *Stated) {
+	takeOne(d, "podCIDRs", &s.PodCIDRs, &facts.PodCIDRs)
+	takeOne(d, "localPodCIDRs", &s.LocalPodCIDRs, &facts.LocalPodCIDRs)
+	takeOne(d, "serviceCIDRs", &s.ServiceCIDRs, &facts.ServiceCIDRs)
+	takeOne(d, "nodeAddresses", &s.NodeAddresses, &facts.NodeAddresses)
+	takeOne(d, "nodes", &s.Nodes, &facts.Nodes)
+	takeOne(d, "serviceMark", &s.ServiceMark, &facts.ServiceMark)
+	takeOne(d, "hostPortMark", &s.HostPortMark, &facts.HostPortMark)
+	takeOne(d, "pods", &s.Pods, &facts.Pods)
+}
+
+func takeOne[T any](d *document, name string, to, from *StatedValue[T]) {
+	switch {
+	case !from.Set:
+	case to.Set:
+		d.fail(factPath(name), "", "is stated at %s already; expected each fact once over all documents", to.Origin)
+	default:
+		*to = *from
+	}
+}
+
+// checkTogether checks what one document alone doesn't show.
+func (l *loader) checkTogether() {
+	for _, d := range l.inForce {
+		for i := range d.rules {
+			path := indexPath("spec.rules", i)
+			l.checkPods(d.document, path+".from.pods", d.rules[i].From.Pods)
+			for j, text := range cidrTexts(d.object.Spec.Rules[i].To) {
+				l.checkServiceCIDR(d.document, indexPath(path+".to.cidrs", j), text)
+			}
+		}
+	}
+}
+
+func (l *loader) checkPods(d *document, path string, selector *PodSelector) {
+	if selector == nil || l.stated.Pods.Set {
+		return
+	}
+	for _, field := range []string{".podSelector", ".namespaceSelector"} {
+		if d.has(path + field) {
+			d.fail(path+field, "", "needs to know this node's pods; state them in spec.facts.pods")
+			return
+		}
+	}
+}
+
+func cidrTexts(to *v1alpha1.To) []string {
+	if to == nil {
+		return nil
+	}
+	return to.CIDRs
+}
+
+// checkServiceCIDR: rules see packets after DNAT, when no service address is left.
+func (l *loader) checkServiceCIDR(d *document, path, text string) {
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return
+	}
+	for _, service := range l.stated.ServiceCIDRs.Value {
+		if service.Bits() <= p.Bits() && service.Contains(p.Addr()) {
+			d.fail(path, quoted(text), "lies in the service CIDR %s (%s) and could never match: "+
+				"rules see a packet after DNAT, on its way to a pod", service, l.stated.ServiceCIDRs.Origin)
+			return
+		}
+	}
+}
+
+// errors are all errors, in the order of sources and lines.
+func (l *loader) errors() Errors {
+	var order []string
+	var all Errors
+	for _, d := range l.docs {
+		all = append(all, d.errs...)
+		order = append(order, d.source)
+	}
+	all = append(all, l.loose...)
+	slices.SortStableFunc(all, func(a, b FieldError) int {
+		return cmp.Or(cmp.Compare(rank(order, a.File), rank(order, b.File)), cmp.Compare(a.Line, b.Line))
+	})
+	return all
+}
+
+func rank(order []string, name string) int {
+	if i := slices.Index(order, name); i >= 0 {
+		return i
+	}
+	return len(order)
+}
+
+// merged puts the rules of all documents in their order of evaluation.
+func (l *loader) merged() Policy {
+	slices.SortFunc(l.inForce, func(a, b ruled) int {
+		return cmp.Or(cmp.Compare(orderOf(a.document), orderOf(b.document)), strings.Compare(a.object.Name, b.object.Name))
+	})
+	var p Policy
+	for _, d := range l.inForce {
+		for _, r := range d.rules {
+			r.Number = len(p.Rules) + 1
+			p.Rules = append(p.Rules, r)
+		}
+	}
+	return p
+}
+
+func orderOf(d *document) int32 {
+	if order := d.object.Spec.Order; order != nil {
+		return *order
+	}
+	return v1alpha1.DefaultOrder
+}

@@ -1,0 +1,120 @@
+package policy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/unmasq/unmasq/api/v1alpha1"
+)
+
+// parse reads the documents of a source. Those that come before a syntax error
+// are returned with it.
+func parse(s Source) ([]*document, Errors) {
+	content, err := readable(s)
+	if err != nil {
+		return nil, Errors{*err}
+	}
+	var docs []*document
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	for {
+		var node yaml.Node
+		err := decoder.Decode(&node)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return docs, Errors{syntaxError(s.Name, content, err)}
+		}
+		if root := node.Content[0]; root.ShortTag() != "!!null" {
+			docs = append(docs, decodeDocument(s.Name, root))
+		}
+	}
+	if len(docs) == 0 {
+		return nil, Errors{{File: s.Name, Line: 1, Message: fmt.Sprintf(
+			"no document here; expected apiVersion: %s, kind: %s", v1alpha1.APIVersion, v1alpha1.Kind)}}
+	}
+	return docs, nil
+}
+
+// readable checks that the YAML reader gets characters that it knows, since it
+// names no line for others, and turns JSON's tabs into spaces.
+func readable(s Source) ([]byte, *FieldError) {
+	content := bytes.TrimPrefix(s.Content, []byte("\ufeff"))
+	for i, line := 0, 1; i < len(content); {
+		r, size := utf8.DecodeRune(content[i:])
+		if r == utf8.RuneError && size == 1 {
+			return nil, &FieldError{File: s.Name, Line: line, Message: fmt.Sprintf("byte 0x%02x is not UTF-8", content[i])}
+		}
+		if !printable(r) {
+			return nil, &FieldError{File: s.Name, Line: line, Message: fmt.Sprintf("control character U+%04X is not allowed", r)}
+		}
+		if r == '\n' {
+			line++
+		}
+		i += size
+	}
+	if json.Valid(content) {
+		content = bytes.ReplaceAll(content, []byte("\t"), []byte(" "))
+	}
+	return content, nil
+}
+
+// printable says whether YAML allows the character.
+func printable(r rune) bool {
+	switch {
+	case r == '\t', r == '\n', r == '\r', r == 0x85:
+		return true
+	case r < ' ', r >= 0x7f && r < 0xa0, r == 0xfeff, r == 0xfffe, r == 0xffff:
+		return false
+	}
+	return true
+}
+
+// syntaxError gives the line of an error such as
+//
+//	yaml: line 2: found character that cannot start any token
+func syntaxError(name string, content []byte, err error) FieldError {
+	e := FieldError{File: name, Line: 1}
+	message := strings.TrimPrefix(err.Error(), "yaml: ")
+	if m := regexp.MustCompile(`^line (\d+): (.*)$`).FindStringSubmatch(message); m != nil {
+		e.Line, _ = strconv.Atoi(m[1])
+		message = m[2]
+		if fromParser(message) {
+			e.Line++ // the library counts from 0 here
+		}
+	}
+	if m := regexp.MustCompile(`^unknown anchor '(.*)' referenced$`).FindStringSubmatch(message); m != nil {
+		before, _, _ := bytes.Cut(content, []byte("*"+m[1]))
+		e.Line = 1 + bytes.Count(before, []byte("\n"))
+	}
+	lines := strings.Split(string(content), "\n")
+	e.Line = min(e.Line, max(1, len(lines)))
+	e.Message = "not valid YAML: " + message + hint(lines[e.Line-1])
+	return e
+}
+
+// fromParser says whether the message is the YAML library's parser's, not its scanner's.
+func fromParser(message string) bool {
+	what, ok := strings.CutPrefix(message, "did not find expected ")
+	return ok && regexp.MustCompile(`^(node content|key|'-' indicator|',' or|<|'<)`).MatchString(what)
+}
+
+// hint names the two usual causes.
+func hint(line string) string {
+	switch indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]; {
+	case strings.Contains(indent, "\t"):
+		return " (the line is indented with a tab; YAML wants spaces)"
+	case regexp.MustCompile(`[\[,{ ]::`).MatchString(line):
+		return ` (an IPv6 address that starts with a colon needs quotes: "::/0")`
+	}
+	return ""
+}
