@@ -109,9 +109,11 @@ func (a *Agent) inputs(ctx context.Context) (inputs, error) {
 	if err := watchFiles(ctx, a.opts.Config, func() { wake(in.files) }); err != nil {
 		return in, err
 	}
-	go a.forever(ctx, "follow interfaces", func() error {
-		return link.Watch(ctx, func() { wake(in.host) })
-	})
+	links, err := link.Subscribe()
+	if err != nil {
+		return in, err
+	}
+	go links.Run(ctx, func() { wake(in.host) })
 	watcher, err := nft.Listen(a.own)
 	if err != nil {
 		return in, err
