@@ -15,8 +15,8 @@ import (
 // check validates what decoding could not, and returns the document's rules in
 // their order, without numbers. They are of use only where d.errs is empty.
 func (d *document) check() []Rule {
-	if len(d.errs) > 0 && d.object.Kind == "" {
-		return nil // not a document of ours
+	if !d.decoded {
+		return nil
 	}
 	d.checkMetadata()
 	spec := &d.object.Spec

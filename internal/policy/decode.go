@@ -33,6 +33,7 @@ func decodeDocument(source string, root *yaml.Node) *document {
 	if !checkHeader(d, root) {
 		return d
 	}
+	d.decoded = true
 	(&decoder{doc: d}).value(root, reflect.ValueOf(&d.object).Elem(), "")
 	return d
 }

@@ -19,7 +19,9 @@ type document struct {
 	broken map[string]bool
 	errs   Errors
 
-	object v1alpha1.SourcePolicy
+	// decoded: it is one of ours, and object holds it.
+	decoded bool
+	object  v1alpha1.SourcePolicy
 }
 
 // fail notes that a field is wrong. Value is shown before the message, as it is.

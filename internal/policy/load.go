@@ -44,8 +44,9 @@ type StatedValue[T any] struct {
 // is loaded. An error is of type Errors and has everything that is wrong;
 // nothing is loaded then.
 func Load(sources []Source, opts Options) (*Loaded, error) {
-	l := &loader{opts: opts, names: map[string]*document{}}
-	for _, s := range sources {
+	l := &loader{opts: opts, names: map[string]*document{}, sources: map[string]int{}}
+	for i, s := range sources {
+		l.sources[s.Name] = i
 		docs, errs := parse(s)
 		for _, d := range docs {
 			l.add(d)

@@ -21,6 +21,8 @@ type loader struct {
 	// names are the documents seen, by name.
 	names  map[string]*document
 	stated Stated
+	// sources are their places in the order given, by name.
+	sources map[string]int
 	// loose are errors outside documents.
 	loose Errors
 }
@@ -133,24 +135,14 @@ func (l *loader) checkServiceCIDR(d *document, path, text string) {
 
 // errors are all errors, in the order of sources and lines.
 func (l *loader) errors() Errors {
-	var order []string
-	var all Errors
+	all := l.loose
 	for _, d := range l.docs {
 		all = append(all, d.errs...)
-		order = append(order, d.source)
 	}
-	all = append(all, l.loose...)
 	slices.SortStableFunc(all, func(a, b FieldError) int {
-		return cmp.Or(cmp.Compare(rank(order, a.File), rank(order, b.File)), cmp.Compare(a.Line, b.Line))
+		return cmp.Or(cmp.Compare(l.sources[a.File], l.sources[b.File]), cmp.Compare(a.Line, b.Line))
 	})
 	return all
-}
-
-func rank(order []string, name string) int {
-	if i := slices.Index(order, name); i >= 0 {
-		return i
-	}
-	return len(order)
 }
 
 // merged puts the rules of all documents in their order of evaluation.

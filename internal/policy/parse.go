@@ -34,9 +34,10 @@ func parse(s Source) ([]*document, Errors) {
 		if err != nil {
 			return docs, Errors{syntaxError(s.Name, content, err)}
 		}
-		if root := node.Content[0]; root.ShortTag() != "!!null" {
-			docs = append(docs, decodeDocument(s.Name, root))
+		if len(node.Content) == 0 || node.Content[0].ShortTag() == "!!null" {
+			continue // nothing but comments
 		}
+		docs = append(docs, decodeDocument(s.Name, node.Content[0]))
 	}
 	if len(docs) == 0 {
 		return nil, Errors{{File: s.Name, Line: 1, Message: fmt.Sprintf(

@@ -1,0 +1,141 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+
+	"github.com/unmasq/unmasq/internal/packet"
+)
+
+// Warnings says what is allowed in a policy and yet hardly meant, given what is
+// known on this node. The order is always the same.
+func Warnings(p *Policy, facts *Facts, stated Stated) []string {
+	var out []string
+	out = append(out, wordsWithoutMeaning(p, facts)...)
+	out = append(out, discoveredOnly(p, stated)...)
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		out = append(out, foreignAddresses(r, facts)...)
+		out = append(out, unknownNamespaceKeys(r, facts)...)
+		for j := range i {
+			if p.Rules[j].covers(r) {
+				out = append(out, fmt.Sprintf("rule %s is never reached: rule %s comes first and matches all that it does", r.ID(), p.Rules[j].ID()))
+				break
+			}
+		}
+	}
+	return out
+}
+
+// wordsWithoutMeaning: pods and nodes match nothing in a family without facts.
+func wordsWithoutMeaning(p *Policy, facts *Facts) []string {
+	var out []string
+	for _, f := range packet.Families {
+		for _, word := range []struct {
+			name, fact string
+			known      bool
+			used       func(*Rule) bool
+		}{
+			{"pods", "podCIDRs", hasPrefix(facts.PodCIDRs, f), func(r *Rule) bool { return r.From.PodCIDRs || r.To.PodCIDRs }},
+			{"nodes", "nodes", hasAddr(facts.Nodes, f), func(r *Rule) bool { return r.To.Nodes }},
+		} {
+			if rules := rulesWith(p, word.used); !word.known && len(rules) > 0 {
+				out = append(out, fmt.Sprintf("%s matches nothing in %s in %s: no %s of that family are known",
+					word.name, f, ruleList(rules), word.fact))
+			}
+		}
+	}
+	return out
+}
+
+// discoveredOnly: a host sees its own pods and addresses only, not other hosts'.
+func discoveredOnly(p *Policy, stated Stated) []string {
+	var out []string
+	for _, word := range []struct {
+		name, fact string
+		stated     bool
+		used       func(*Rule) bool
+	}{
+		{"pods", "podCIDRs", stated.PodCIDRs.Set, func(r *Rule) bool { return r.To.PodCIDRs }},
+		{"nodes", "nodes", stated.Nodes.Set, func(r *Rule) bool { return r.To.Nodes }},
+	} {
+		if rules := rulesWith(p, word.used); !word.stated && len(rules) > 0 {
+			out = append(out, fmt.Sprintf("to.%s in %s means this host's alone: other hosts' are not known; state spec.facts.%s",
+				word.name, ruleList(rules), word.fact))
+		}
+	}
+	return out
+}
+
+// foreignAddresses: replies to an address that the node doesn't have must be routed to it.
+func foreignAddresses(r *Rule, facts *Facts) []string {
+	if r.Action != SNAT || len(facts.NodeAddresses) == 0 {
+		return nil
+	}
+	var foreign []string
+	for _, a := range r.Addresses {
+		if !slices.Contains(facts.NodeAddresses, a) {
+			foreign = append(foreign, a.String())
+		}
+	}
+	if len(foreign) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("rule %s: SNAT to %s, which this node doesn't have: replies reach it only where the network routes them here",
+		r.ID(), several(foreign, "addresses", false))}
+}
+
+// unknownNamespaceKeys: a label that no namespace has is often misspelt.
+func unknownNamespaceKeys(r *Rule, facts *Facts) []string {
+	if r.From.Pods == nil || !facts.PodsKnown || len(facts.Pods) == 0 {
+		return nil
+	}
+	var out []string
+	requirements, _ := r.From.Pods.Namespace.Requirements()
+	for _, req := range requirements {
+		if needsKey(req) && !slices.ContainsFunc(facts.Pods, func(p Pod) bool { return p.NamespaceLabels.Has(req.Key()) }) {
+			out = append(out, fmt.Sprintf("rule %s: no pod here is in a namespace with the label %q that its namespaceSelector asks for", r.ID(), req.Key()))
+		}
+	}
+	return out
+}
+
+// needsKey says whether a requirement matches only where the label is there.
+func needsKey(r labels.Requirement) bool {
+	return r.Operator() != selection.DoesNotExist && r.Operator() != selection.NotIn && r.Operator() != selection.NotEquals
+}
+
+func rulesWith(p *Policy, used func(*Rule) bool) []string {
+	var ids []string
+	for i := range p.Rules {
+		if used(&p.Rules[i]) {
+			ids = append(ids, p.Rules[i].ID())
+		}
+	}
+	return ids
+}
+
+// ruleList is "rule a/b", "rules a/b, a/c and 3 more".
+func ruleList(ids []string) string {
+	const most = 3
+	switch {
+	case len(ids) == 1:
+		return "rule " + ids[0]
+	case len(ids) > most:
+		return fmt.Sprintf("rules %s and %d more", strings.Join(ids[:most], ", "), len(ids)-most)
+	}
+	return "rules " + strings.Join(ids, ", ")
+}
+
+func hasPrefix(prefixes []netip.Prefix, f packet.Family) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return packet.Of(p.Addr()) == f })
+}
+
+func hasAddr(addrs []netip.Addr, f packet.Family) bool {
+	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return packet.Of(a) == f })
+}
