@@ -374,7 +374,7 @@ func labUp(ctx context.Context, name string, opts *labOptions, out io.Writer) er
 	if err != nil {
 		return err
 	}
-	return st.Describe(out)
+	return st.Describe(out, os.Args[0])
 }
 
 func newLabDown(opts *labOptions) *cobra.Command {

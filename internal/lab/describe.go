@@ -7,8 +7,9 @@ import (
 	"text/tabwriter"
 )
 
-// Describe writes what stands and what can be tried there.
-func (st *Standing) Describe(out io.Writer) error {
+// Describe writes what stands and what can be tried there; program is how the
+// person calls unmasq.
+func (st *Standing) Describe(out io.Writer, program string) error {
 	s := st.Scenario
 	title := (&Result{Scenario: s.Name, Form: st.Form.Name, Variant: st.Variant}).Title()
 	fmt.Fprintf(out, "%s is up.\n\n", title) //nolint:errcheck // Flush tells
@@ -30,13 +31,13 @@ func (st *Standing) Describe(out io.Writer) error {
 		return err
 	}
 	address := to.addresses()[0]
-	fmt.Fprintf(out, "\nTry:\n  unmasq lab probe %s    # who is seen as whom\n", s.Name)                                                            //nolint:errcheck // the last write tells
+	fmt.Fprintf(out, "\nTry:\n  %s lab probe %s    # who is seen as whom\n", program, s.Name)                                                       //nolint:errcheck // the last write tells
 	fmt.Fprintf(out, "  ip netns exec %s bash -c 'cat </dev/tcp/%s/%d'    # a peer says whom it sees\n", s.Namespace(call.From), address, PeerPort) //nolint:errcheck // the last write tells
 	for _, host := range s.hosts() {
 		for _, policy := range st.Policies {
-			fmt.Fprintf(out, "  ip netns exec %s unmasq agent --config %s\n", s.Namespace(host), policy) //nolint:errcheck // the last write tells
+			fmt.Fprintf(out, "  ip netns exec %s %s agent --config %s\n", s.Namespace(host), program, policy) //nolint:errcheck // the last write tells
 		}
 	}
-	_, err = fmt.Fprintf(out, "  unmasq lab down %s\n", s.Name)
+	_, err = fmt.Fprintf(out, "  %s lab down %s\n", program, s.Name)
 	return err
 }

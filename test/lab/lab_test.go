@@ -89,7 +89,7 @@ func TestUpProbeDown(t *testing.T) {
 		checkNothingLeft(t)
 	})
 	out, err := run("up", "docker")
-	if err != nil || !strings.Contains(out, "ip netns exec unmasq-docker-host1 unmasq agent --config "+dir+"/docker/policy.yaml") {
+	if err != nil || !strings.Contains(out, "ip netns exec unmasq-docker-host1 "+unmasq+" agent --config "+dir+"/docker/policy.yaml") {
 		t.Fatalf("up: %v\n%s", err, out)
 	}
 	down := func() {
