@@ -14,6 +14,9 @@ type Options struct {
 	NoIPsec bool
 	// Without leaves one guard out. It exists to prove that the guard is needed.
 	Without policy.Guard
+	// HashFrom is how many destinations of one prefix length get a hash of their
+	// own; 0: the default. Small numbers are for tests.
+	HashFrom int
 	// About is shown in the table as comments: facts and warnings.
 	About []string
 }
@@ -197,8 +200,8 @@ func (c *compiler) viewChains(v *view) {
 }
 
 func (c *compiler) groupSets(v *view, g *group) {
-	if g.hasMap {
-		c.set(Set{Name: g.mapName, Key: addrKey(v.family), Interval: true, Map: true, Elements: g.elements})
+	for _, m := range g.maps {
+		c.set(Set{Name: m.name, Key: addrKey(v.family), Interval: m.bits == 0, Map: true, Elements: m.elements})
 	}
 	for _, ps := range g.ports {
 		c.set(Set{Name: ps.set, Key: InetService, Interval: true, Elements: portElements(ps.ranges)})
@@ -225,8 +228,8 @@ func (c *compiler) groupLookups(ch *Chain, v *view, g *group) {
 
 func (g *group) verdicts(ch *Chain, f packet.Family, conditions []Statement) {
 	cut := len(conditions)
-	if g.hasMap {
-		ch.add("", append(conditions[:cut:cut], VerdictMap{f, DestinationAddress, g.mapName})...)
+	for _, m := range g.maps {
+		ch.add("", append(conditions[:cut:cut], VerdictMap{f, DestinationAddress, m.name, m.bits})...)
 	}
 	if g.everywhere != nil {
 		ch.add("", append(conditions[:cut:cut], goTo(RuleChainName(g.everywhere, f)))...)

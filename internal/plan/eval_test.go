@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -89,10 +90,10 @@ func (e *evaluator) statement(t *testing.T, s plan.Statement) (matched bool, res
 	case plan.L4Proto:
 		return slices.Contains(s.Protocols, f.Protocol), goOn
 	case plan.InSet:
-		element := e.lookup(t, s.Family, s.Field, s.Set)
+		element := e.lookup(t, s.Family, s.Field, s.Set, 0)
 		return element != nil, goOn
 	case plan.VerdictMap:
-		if element := e.lookup(t, s.Family, s.Field, s.Map); element != nil {
+		if element := e.lookup(t, s.Family, s.Field, s.Map, s.Bits); element != nil {
 			return true, e.verdict(t, element.Verdict)
 		}
 		return false, goOn
@@ -137,7 +138,7 @@ func (e *evaluator) verdict(t *testing.T, v plan.Verdict) result {
 	return returned
 }
 
-func (e *evaluator) lookup(t *testing.T, family packet.Family, field plan.Field, name string) *plan.Element {
+func (e *evaluator) lookup(t *testing.T, family packet.Family, field plan.Field, name string, bits int) *plan.Element {
 	isPort := field == plan.SourcePort || field == plan.DestinationPort
 	if !isPort && e.flow.Family() != family {
 		return nil
@@ -158,6 +159,12 @@ func (e *evaluator) lookup(t *testing.T, family packet.Family, field plan.Field,
 		key = binary.BigEndian.AppendUint16(nil, e.flow.SourcePort)
 	case plan.DestinationPort:
 		key = binary.BigEndian.AppendUint16(nil, e.flow.DestinationPort)
+	}
+	if bits > 0 {
+		key = e.flow.Destination.AsSlice()
+		for j, m := range net.CIDRMask(bits, 8*len(key)) {
+			key[j] &= m
+		}
 	}
 	for j := range e.table.Sets[i].Elements {
 		if el := &e.table.Sets[i].Elements[j]; el.First <= string(key) && string(key) <= el.Last {
@@ -205,7 +212,7 @@ func TestTableMeansDecide(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		g := policytest.New(r)
 		p, facts := g.Policy(), g.Facts()
-		table := plan.Compile(p, facts, plan.Options{})
+		table := plan.Compile(p, facts, plan.Options{HashFrom: int(seed % 4)})
 		for range flows {
 			flow := disturb(r, g.Flow(facts))
 			e := evaluator{table: table, flow: flow}

@@ -108,10 +108,12 @@ type (
 		Set    string
 	}
 	// VerdictMap is `ip saddr vmap @map`; without an element, evaluation goes on.
+	// Bits, where not 0, masks the address first: `ip daddr & 255.255.255.0 vmap @map`.
 	VerdictMap struct {
 		Family packet.Family
 		Field  Field
 		Map    string
+		Bits   int
 	}
 	// DNATed is `ct status dnat`.
 	DNATed struct{}

@@ -42,10 +42,8 @@ type group struct {
 	rules   []*policy.Rule
 	sources sources
 
-	hasMap   bool
-	mapName  string
-	elements []Element
-	// everywhere is the rule for destinations that the map lacks; nil: none.
+	maps []destinationMap
+	// everywhere is the rule for destinations that the maps lack; nil: none.
 	everywhere *policy.Rule
 	ports      []portSet
 }
@@ -157,18 +155,22 @@ func (c *compiler) selected(sel *policy.PodSelector, f packet.Family) []netip.Ad
 func (c *compiler) destinations(v *view, g *group) {
 	var lists [][]cidr.Range
 	var owners []*policy.Rule
+	hasMap := false
 	for _, r := range g.rules {
 		if r.To.Everywhere && len(r.To.Except) == 0 || coversAll(r.To, v.family) {
 			g.everywhere = r
 			break
 		}
-		g.hasMap = true
+		hasMap = true
 		lists = append(lists, c.destinationsOf(r, v.family))
 		owners = append(owners, r)
 	}
-	g.mapName = v.setName("to", g.first)
-	for _, p := range cidr.FirstMatch(lists...) {
-		g.elements = append(g.elements, element(p.Range, goTo(RuleChainName(owners[p.Owner], v.family))))
+	if hasMap {
+		verdicts := make([]Verdict, len(owners))
+		for i, r := range owners {
+			verdicts[i] = goTo(RuleChainName(r, v.family))
+		}
+		g.maps = c.destinationMaps(v, g.first, cidr.FirstMatch(lists...), verdicts)
 	}
 	g.ports = portSets(v, g.first)
 }
@@ -289,10 +291,10 @@ func (v *view) class(groups []int) *class {
 // lookup adds, to ch, the way from a packet's source to the chain of its class.
 func (v *view) lookup(ch *Chain) {
 	if v.hasHosts {
-		ch.add("", VerdictMap{v.family, SourceAddress, v.sourceSet("pods")})
+		ch.add("", VerdictMap{Family: v.family, Field: SourceAddress, Map: v.sourceSet("pods")})
 	}
 	if v.hasNets {
-		ch.add("", VerdictMap{v.family, SourceAddress, v.sourceSet("nets")})
+		ch.add("", VerdictMap{Family: v.family, Field: SourceAddress, Map: v.sourceSet("nets")})
 	}
 	if v.fallback != nil {
 		ch.add("", NFProto{v.family}, goTo(v.fallback.chain))

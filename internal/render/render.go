@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
 
@@ -110,7 +111,7 @@ func statement(s plan.Statement) string {
 	case plan.InSet:
 		return field(s.Family, s.Field) + " @" + s.Set
 	case plan.VerdictMap:
-		return field(s.Family, s.Field) + " vmap @" + s.Map
+		return field(s.Family, s.Field) + mask(s) + " vmap @" + s.Map
 	case plan.DNATed:
 		return "ct status dnat"
 	case plan.IPsec:
@@ -182,6 +183,19 @@ func field(f packet.Family, field plan.Field) string {
 	default:
 		return "th dport"
 	}
+}
+
+// mask is what a lookup of prefixes of one length masks addresses with.
+func mask(s plan.VerdictMap) string {
+	bits := 32
+	if s.Family == packet.IPv6Family {
+		bits = 128
+	}
+	if s.Bits == 0 || s.Bits == bits {
+		return ""
+	}
+	m, _ := netip.AddrFromSlice(net.CIDRMask(s.Bits, bits))
+	return " & " + m.String()
 }
 
 func protocols(list []uint8) string {

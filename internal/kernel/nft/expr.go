@@ -3,6 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/google/nftables/expr"
@@ -82,7 +83,8 @@ func (e ruleEncoder) statement(s plan.Statement) []expr.Any {
 	case plan.InSet:
 		return append(load(s.Family, s.Field), &expr.Lookup{SourceRegister: reg1, SetName: e.name(s.Set)})
 	case plan.VerdictMap:
-		return append(load(s.Family, s.Field), &expr.Lookup{SourceRegister: reg1, DestRegister: 0, IsDestRegSet: true, SetName: e.name(s.Map)})
+		return append(append(load(s.Family, s.Field), masked(s)...),
+			&expr.Lookup{SourceRegister: reg1, DestRegister: 0, IsDestRegSet: true, SetName: e.name(s.Map)})
 	case plan.DNATed:
 		return append([]expr.Any{&expr.Ct{Key: expr.CtKeySTATUS, Register: reg1}}, bits(ctDNATed, expr.CmpOpNeq, 0)...)
 	case plan.IPsec:
@@ -175,6 +177,19 @@ func load(f packet.Family, field plan.Field) []expr.Any {
 	default:
 		return transport(2)
 	}
+}
+
+// masked reduces the address in reg1 to a prefix.
+func masked(s plan.VerdictMap) []expr.Any {
+	size := 4
+	if s.Family == packet.IPv6Family {
+		size = 16
+	}
+	if s.Bits == 0 || s.Bits == 8*size {
+		return nil
+	}
+	return []expr.Any{&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: uint32(size),
+		Mask: net.CIDRMask(s.Bits, 8*size), Xor: make([]byte, size)}}
 }
 
 func (e ruleEncoder) verdict(v plan.Verdict) expr.Any {

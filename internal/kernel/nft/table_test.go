@@ -63,7 +63,7 @@ func everything() (*policy.Policy, *policy.Facts) {
 }
 
 func compile(p *policy.Policy, f *policy.Facts) *plan.Table {
-	return plan.Compile(p, f, plan.Options{About: []string{"podCIDRs: 10.244.0.0/16 (stated)"}})
+	return plan.Compile(p, f, plan.Options{HashFrom: 1, About: []string{"podCIDRs: 10.244.0.0/16 (stated)"}})
 }
 
 func open(t *testing.T, ns *netns.NS) *Table {
