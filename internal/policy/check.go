@@ -107,7 +107,7 @@ func (d *document) action(path string, in *v1alpha1.Rule, r *Rule) {
 func (d *document) masquerade(path string, in *v1alpha1.Rule, r *Rule) {
 	path += ".masquerade"
 	if r.Action != Masquerade {
-		d.fail(path, "", "is not expected with action %s; it refines action Masquerade", in.Action)
+		d.fail(path, "", "not expected with action %s; it refines action Masquerade", in.Action)
 	}
 	r.FullyRandom = in.Masquerade.FullyRandom
 	if !d.has(path + ".ports") {
@@ -122,7 +122,7 @@ func (d *document) masquerade(path string, in *v1alpha1.Rule, r *Rule) {
 func (d *document) snat(path string, in *v1alpha1.Rule, r *Rule) {
 	path += ".snat"
 	if r.Action != SNAT {
-		d.fail(path, "", "is not expected with action %s; it belongs to action SNAT", in.Action)
+		d.fail(path, "", "not expected with action %s; it belongs to action SNAT", in.Action)
 	}
 	r.FullyRandom = in.SNAT.FullyRandom
 	if in.SNAT.Addresses == nil {
@@ -166,28 +166,25 @@ func (d *document) selector(path string, s *metav1.LabelSelector) labels.Selecto
 	}
 	d.notEmpty(path+".matchExpressions", s.MatchExpressions == nil, len(s.MatchExpressions))
 	selector, err := metav1.LabelSelectorAsSelector(s)
-	if err != nil {
-		d.fail(d.selectorFault(path, s), "", "is not a label selector: %s", oneLine(err))
-		return labels.Nothing()
+	if err == nil {
+		return selector
 	}
-	return selector
-}
-
-// selectorFault finds the part of an invalid selector that is to blame.
-func (d *document) selectorFault(path string, s *metav1.LabelSelector) string {
-	for _, key := range sortedKeys(s.MatchLabels) {
-		part := metav1.LabelSelector{MatchLabels: map[string]string{key: s.MatchLabels[key]}}
-		if _, err := metav1.LabelSelectorAsSelector(&part); err != nil {
-			return keyPath(path+".matchLabels", key)
-		}
-	}
+	before := len(d.errs)
+	d.labels(path+".matchLabels", s.MatchLabels)
 	for i := range s.MatchExpressions {
 		part := metav1.LabelSelector{MatchExpressions: s.MatchExpressions[i : i+1]}
 		if _, err := metav1.LabelSelectorAsSelector(&part); err != nil {
-			return indexPath(path+".matchExpressions", i)
+			d.fail(indexPath(path+".matchExpressions", i), "", "not a label selector's: %s", oneLine(err))
 		}
 	}
-	return path
+	if len(d.errs) == before {
+		d.fail(path, "", "not a label selector: %s", oneLine(err))
+	}
+	return labels.Nothing()
 }
 
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+// oneLine is the error without the explanations that follow its first sentence.
+func oneLine(err error) string {
+	text, _, _ := strings.Cut(strings.Join(strings.Fields(err.Error()), " "), " (e.g. ")
+	return text
+}

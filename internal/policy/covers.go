@@ -30,7 +30,7 @@ func (f *From) covers(other *From) bool {
 	}
 	return !other.Forwarded &&
 		(!other.PodCIDRs || f.PodCIDRs) &&
-		(other.Pods == nil || f.Pods != nil && f.Pods.describe() == other.Pods.describe()) &&
+		(other.Pods == nil || f.Pods != nil && f.Pods.String() == other.Pods.String()) &&
 		within(other.CIDRs, f.CIDRs)
 }
 
@@ -54,8 +54,13 @@ func everyAddress(prefixes []netip.Prefix) bool {
 	})
 }
 
-// within says that each of small lies in one of large.
+// within says that each of small lies in one of large. It doesn't look through
+// long lists.
 func within(small, large []netip.Prefix) bool {
+	const most = 1_000_000
+	if len(small)*len(large) > most {
+		return false
+	}
 	return !slices.ContainsFunc(small, func(s netip.Prefix) bool {
 		return !slices.ContainsFunc(large, func(l netip.Prefix) bool { return l.Bits() <= s.Bits() && l.Contains(s.Addr()) })
 	})

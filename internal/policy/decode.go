@@ -33,8 +33,11 @@ func decodeDocument(source string, root *yaml.Node) *document {
 	if !checkHeader(d, root) {
 		return d
 	}
-	d.decoded = true
-	(&decoder{doc: d}).value(root, reflect.ValueOf(&d.object).Elem(), "")
+	decoder := &decoder{doc: d}
+	decoder.value(root, reflect.ValueOf(&d.object).Elem(), "")
+	if d.decoded = decoder.aliased <= mostAliased; !d.decoded {
+		d.object = v1alpha1.SourcePolicy{} // it has holes
+	}
 	return d
 }
 
@@ -112,7 +115,11 @@ func (d *decoder) null(t reflect.Type, path string) {
 	if strings.HasPrefix(path, "metadata.") {
 		return
 	}
-	d.broke(path, "", "has no value; expected %s, or leave the field out", expected(t))
+	if e := expected(t); e == "a mapping" || e == "{}" {
+		d.broke(path, "", "has no value; write {} or leave the field out")
+	} else {
+		d.broke(path, "", "has no value; expected %s", e)
+	}
 }
 
 // unmarshal decodes a type that has a JSON form of its own: times in metadata.

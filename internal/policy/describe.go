@@ -29,7 +29,7 @@ func (f *From) describe() string {
 		places = append(places, "pods")
 	}
 	if f.Pods != nil {
-		places = append(places, f.Pods.describe())
+		places = append(places, f.Pods.String())
 	}
 	if f.Node {
 		places = append(places, "this node")
@@ -66,8 +66,8 @@ func (t *To) describe(interfaces []string) string {
 	})
 }
 
-// describe is, for example, "pods app=web in namespaces team=a".
-func (s *PodSelector) describe() string {
+// String is, for example, "pods app=web in namespaces team=a".
+func (s *PodSelector) String() string {
 	text := "this node's pods"
 	if !s.Pod.Empty() {
 		text = "pods " + selectorText(s.Pod)
@@ -114,13 +114,15 @@ func excepted(cidrs []netip.Prefix, terse bool) string {
 	return " except " + several(texts(cidrs), "CIDRs", terse)
 }
 
-// several is "a", "a and 2 more", or in terse form "3 noun".
+// several is "a", "a and b", "a and 2 more", or in terse form "3 noun".
 func several(items []string, noun string, terse bool) string {
 	switch {
 	case len(items) == 1:
 		return items[0]
 	case terse:
 		return counted(len(items), noun)
+	case len(items) == 2:
+		return items[0] + " and " + items[1]
 	}
 	return fmt.Sprintf("%s and %d more", items[0], len(items)-1)
 }

@@ -80,7 +80,7 @@ func takeOne[T any](d *document, name string, to, from *StatedValue[T]) {
 	switch {
 	case !from.Set:
 	case to.Set:
-		d.fail(factPath(name), "", "is stated at %s already; expected each fact once over all documents", to.Origin)
+		d.fail(factPath(name), "", "stated at %s already; expected each fact once over all documents", to.Origin)
 	default:
 		*to = *from
 	}

@@ -47,7 +47,7 @@ func parse(s Source) ([]*document, Errors) {
 }
 
 // readable checks that the YAML reader gets characters that it knows, since it
-// names no line for others, and turns JSON's tabs into spaces.
+// names no line for others.
 func readable(s Source) ([]byte, *FieldError) {
 	content := bytes.TrimPrefix(s.Content, []byte("\ufeff"))
 	for i, line := 0, 1; i < len(content); {
@@ -64,9 +64,30 @@ func readable(s Source) ([]byte, *FieldError) {
 		i += size
 	}
 	if json.Valid(content) {
-		content = bytes.ReplaceAll(content, []byte("\t"), []byte(" "))
+		content = jsonAsYAML(content)
 	}
 	return content, nil
+}
+
+// jsonAsYAML changes what JSON allows and the YAML library doesn't: tabs between
+// values, and \/ in strings. Lines stay where they are.
+func jsonAsYAML(content []byte) []byte {
+	out := make([]byte, 0, len(content))
+	for i := 0; i < len(content); i++ {
+		switch c := content[i]; {
+		case c == '\t':
+			out = append(out, ' ')
+		case c == '\\' && content[i+1] == '/':
+			out = append(out, '/')
+			i++
+		case c == '\\':
+			out = append(out, c, content[i+1])
+			i++
+		default:
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // printable says whether YAML allows the character.

@@ -42,7 +42,7 @@ func (d *document) to(path string, in *v1alpha1.To) To {
 		return To{Everywhere: true}
 	}
 	if in.Services != nil {
-		d.fail(path+".services", "", "is not supported yet; cidrs and pods see a service's pod, after DNAT")
+		d.fail(path+".services", "", "not supported yet; cidrs and pods see a service's pod, after DNAT")
 	}
 	out := To{
 		PodCIDRs: in.Pods != nil,
