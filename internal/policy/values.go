@@ -31,6 +31,11 @@ func (d *document) prefix(path, text string) (netip.Prefix, bool) {
 		d.fail(path, quoted(text), "is not a CIDR; expected one such as 10.0.0.0/8 or 2001:db8::/32")
 		return netip.Prefix{}, false
 	}
+	bits, err := strconv.ParseUint(length, 10, 8)
+	if err == nil && a.Is4In6() && 96 <= bits && bits <= 128 {
+		d.fail(path, quoted(text), "is IPv4 written as IPv6; expected it as IPv4: %s", netip.PrefixFrom(a.Unmap(), int(bits)-96).Masked())
+		return netip.Prefix{}, false
+	}
 	if !d.plainAddress(path, text, a) {
 		return netip.Prefix{}, false
 	}
@@ -38,7 +43,6 @@ func (d *document) prefix(path, text string) (netip.Prefix, bool) {
 		d.fail(path, quoted(text), "is an address; expected a prefix such as %s/%d", a, a.BitLen())
 		return netip.Prefix{}, false
 	}
-	bits, err := strconv.ParseUint(length, 10, 8)
 	if err != nil || int(bits) > a.BitLen() {
 		d.fail(path, quoted(text), "has a wrong prefix length; expected /0 to /%d", a.BitLen())
 		return netip.Prefix{}, false
