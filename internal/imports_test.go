@@ -52,6 +52,10 @@ var layers = []struct {
 		"programs", "main calls a face and exits",
 		[]string{"cmd/unmasq", "hack/gotest"},
 	},
+	{
+		"test support", "tests and benchmarks stand on it; no program imports it",
+		[]string{"internal/policy/policytest", "internal/rig"},
+	},
 }
 
 // restricted imports: what may be used by some packages alone.
@@ -66,7 +70,7 @@ var restricted = []struct {
 	{
 		"kernel interfaces", "one place talks to the kernel in each of its languages, so that all else can be tested without",
 		[]string{"github.com/mdlayher/", "github.com/vishvananda/", "github.com/google/nftables", "github.com/google/nftables/", "golang.org/x/sys/unix"},
-		[]string{"layer kernel", "internal/dockerd"}, // a daemon needs mounts of its own beside a namespace
+		[]string{"layer kernel", "layer test support", "internal/dockerd"}, // a daemon needs mounts of its own beside a namespace
 	},
 	{
 		"processes", "programs are started inside a namespace, by internal/kernel/netns",
@@ -76,7 +80,7 @@ var restricted = []struct {
 	{
 		"the world outside", "logic has no clock, no dice, no network, no signals: the same input gives the same output",
 		[]string{"net", "net/http", "time", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "os/signal", "log", "log/slog"},
-		[]string{"layer kernel", "layer services", "layer faces", "layer programs"},
+		[]string{"layer kernel", "layer services", "layer faces", "layer programs", "layer test support"},
 	},
 	{
 		"the command line's library", "a service takes options, not flags",
@@ -86,7 +90,7 @@ var restricted = []struct {
 	{
 		"tests", "what a test needs is no part of the program",
 		[]string{"testing", "pgregory.net/rapid", "github.com/google/go-cmp/", module + "internal/kernel/netns/netnstest"},
-		[]string{"internal/kernel/netns/netnstest"},
+		[]string{"internal/kernel/netns/netnstest", "layer test support"},
 	},
 }
 

@@ -12,7 +12,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"strings"
 
@@ -187,15 +186,14 @@ func field(f packet.Family, field plan.Field) string {
 
 // mask is what a lookup of prefixes of one length masks addresses with.
 func mask(s plan.VerdictMap) string {
-	bits := 32
+	ones := netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	if s.Family == packet.IPv6Family {
-		bits = 128
+		ones = netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 	}
-	if s.Bits == 0 || s.Bits == bits {
+	if s.Bits == 0 || s.Bits == ones.BitLen() {
 		return ""
 	}
-	m, _ := netip.AddrFromSlice(net.CIDRMask(s.Bits, bits))
-	return " & " + m.String()
+	return " & " + netip.PrefixFrom(ones, s.Bits).Masked().Addr().String()
 }
 
 func protocols(list []uint8) string {
