@@ -22,14 +22,22 @@ func Warnings(p *Policy, facts *Facts, stated Stated) []string {
 		r := &p.Rules[i]
 		out = append(out, foreignAddresses(r, facts)...)
 		out = append(out, unknownNamespaceKeys(r, facts)...)
-		for j := range i {
-			if p.Rules[j].covers(r) {
-				out = append(out, fmt.Sprintf("rule %s is never reached: rule %s comes first and matches all that it does", r.ID(), p.Rules[j].ID()))
-				break
-			}
-		}
+		out = append(out, unreachable(r, p.Rules[:min(i, mostCompared)])...)
 	}
 	return out
+}
+
+// mostCompared bounds the rules that each rule is compared with.
+const mostCompared = 1000
+
+// unreachable: a rule before this one matches all that it does.
+func unreachable(r *Rule, before []Rule) []string {
+	for i := range before {
+		if b := &before[i]; b.covers(r) {
+			return []string{fmt.Sprintf("rule %s is never reached: rule %s comes first and matches all that it does", r.ID(), b.ID())}
+		}
+	}
+	return nil
 }
 
 // wordsWithoutMeaning: pods and nodes match nothing in a family without facts.
