@@ -87,16 +87,20 @@ func appendTransport(b []byte, f packet.Flow) []byte {
 		b = binary.BigEndian.AppendUint16(b, f.SourcePort)
 		b = binary.BigEndian.AppendUint16(b, f.DestinationPort)
 		return append(b, 0, 8+payloadSize, 0, 0)
-	case packet.ICMP:
-		b = append(b, 8, 0, 0, 0)
-		b = binary.BigEndian.AppendUint16(b, f.SourcePort)
-		return append(b, 0, 1)
-	case packet.ICMPv6:
-		b = append(b, 128, 0, 0, 0)
+	case packet.ICMP, packet.ICMPv6:
+		b = append(b, echo(f.Protocol), 0, 0, 0)
 		b = binary.BigEndian.AppendUint16(b, f.SourcePort)
 		return append(b, 0, 1)
 	}
 	return b
+}
+
+// echo is the type of an echo request.
+func echo(protocol uint8) byte {
+	if protocol == packet.ICMPv6 {
+		return 128
+	}
+	return 8
 }
 
 // pseudoSum is the sum over the pseudo header; 0 for ICMP, which has none.
@@ -163,6 +167,9 @@ func parsePacket(frame []byte) (s Seen, ok bool) {
 	case packet.TCP, packet.UDP:
 		s.SourcePort, s.DestinationPort = binary.BigEndian.Uint16(rest), binary.BigEndian.Uint16(rest[2:])
 	case packet.ICMP, packet.ICMPv6:
+		if rest[0] != echo(s.Protocol) {
+			return s, false // an error or a redirect, with one of our packets in it
+		}
 		s.SourcePort = binary.BigEndian.Uint16(rest[4:])
 	}
 	payload := rest[len(rest)-payloadSize:]

@@ -31,7 +31,8 @@ const (
 	Eth1   = "eth1"
 )
 
-// Addresses of the node. Pods are anything else that is sent from the pods' side.
+// Addresses of the node's uplinks. Pods are anything else that is sent from the
+// pods' side but 10.244.255.1 and fd00:10:244:ffff::1, which are docker0's.
 var (
 	Eth0Addr  = netip.MustParseAddr("192.0.2.1")
 	Eth1Addr  = netip.MustParseAddr("198.51.100.1")
@@ -82,7 +83,7 @@ func (r *Rig) build() error {
 		return err
 	}
 	for link, texts := range map[string][]string{
-		Bridge: {"10.244.1.1/24", "fd00:10:244:1::1/64"},
+		Bridge: {"10.244.255.1/32", "fd00:10:244:ffff::1/128"},
 		Eth0:   {"192.0.2.1/24", "2001:db8::1/64"},
 		Eth1:   {"198.51.100.1/24", "2001:db8:1::1/64"},
 	} {
@@ -188,6 +189,16 @@ func (r *Rig) Run(t testing.TB, stdin, program string, args ...string) string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// Forget deletes the node's connection tracking entries, so that the next packet
+// of any flow is a first one.
+func (r *Rig) Forget(t testing.TB) {
+	t.Helper()
+	err := r.Node.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) })
+	if err != nil {
+		t.Fatalf("flush connection tracking: %v", err)
+	}
 }
 
 func mac(ns *netns.NS, link string) (net.HardwareAddr, error) {

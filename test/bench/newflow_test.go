@@ -28,7 +28,7 @@ type contestant struct {
 	targets []netip.Addr
 	// baseline is the place of the contestant that this one is held against.
 	baseline int
-	install func(testing.TB, *netns.NS)
+	install  func(testing.TB, *netns.NS)
 }
 
 // cidrs are n disjoint /28s, none of them next to another.
