@@ -161,8 +161,12 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 // key notes the place of a key; false for one that can't be used.
 func (d *decoder) key(key *yaml.Node, parent string, seen map[string]int) (path string, ok bool) {
 	if key.Kind != yaml.ScalarNode || key.ShortTag() == "!!merge" {
-		d.doc.lines[keyPath(parent, key.Value)] = key.Line
-		d.broke(keyPath(parent, key.Value), "", "expected a field's name; merge keys, aliases, lists and mappings as keys aren't supported")
+		path = keyPath(parent, key.Value)
+		if key.Kind != yaml.ScalarNode {
+			path = keyPath(parent, "?")
+		}
+		d.doc.lines[path] = key.Line
+		d.broke(path, "", "expected a field's name; merge keys, aliases, lists and mappings as keys aren't supported")
 		return "", false
 	}
 	path = keyPath(parent, key.Value)

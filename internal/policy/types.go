@@ -1,6 +1,9 @@
 // Package policy is the meaning of SourcePolicy documents: it reads and checks
 // them strictly, merges them in their order, and decides flows.
 //
+//	loaded, err := policy.Load(sources, policy.Options{}) // err says all that is wrong, by file and line
+//	decision := policy.Decide(&loaded.Policy, facts, flow)
+//
 // Decide is the specification. The compiler to nftables (internal/plan) must
 // agree with it; tests push real packets through a real kernel to prove it.
 // The package is pure: no files, no kernel, no clock.
