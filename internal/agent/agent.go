@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -54,6 +56,8 @@ type Agent struct {
 	metrics  *metrics
 	status   status
 
+	read     []policy.Source // what was read last, good or not
+	readErr  string
 	loaded   *policy.Loaded // the last good documents
 	failures int
 	retry    *time.Timer
@@ -169,6 +173,7 @@ func (a *Agent) loop(ctx context.Context, in inputs) {
 			return
 		case <-in.hup:
 			a.opts.Log.Info("reloading on SIGHUP")
+			a.read = nil
 			a.reload()
 		case <-in.files:
 			a.reload()
@@ -182,10 +187,18 @@ func (a *Agent) loop(ctx context.Context, in inputs) {
 	}
 }
 
-// reload reads the documents. A wrong one changes nothing: the last good
-// policy stays in force and goes on being repaired.
+// reload reads the documents, and does nothing where they are the same as
+// before. A wrong one changes nothing: the last good policy stays in force and
+// goes on being repaired.
 func (a *Agent) reload() {
-	loaded, err := a.load()
+	sources, err := policyfile.Read(a.opts.Config, noInput{})
+	if !a.isNew(sources, err) {
+		return
+	}
+	var loaded *policy.Loaded
+	if err == nil {
+		loaded, err = policy.Load(sources, policy.Options{NodeLabels: a.opts.NodeLabels})
+	}
 	a.status.setConfig(err)
 	a.metrics.reloaded(err)
 	if err != nil {
@@ -196,19 +209,25 @@ func (a *Agent) reload() {
 	a.enforce()
 }
 
+// isNew remembers what was read. Directories change without their documents
+// doing so: a log file that grows in one must not be a reason to log.
+func (a *Agent) isNew(sources []policy.Source, err error) bool {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	same := a.read != nil && text == a.readErr && slices.EqualFunc(sources, a.read, func(x, y policy.Source) bool {
+		return x.Name == y.Name && bytes.Equal(x.Content, y.Content)
+	})
+	a.read, a.readErr = append([]policy.Source{}, sources...), text
+	return !same
+}
+
 func (a *Agent) lastGood() string {
 	if a.loaded == nil {
 		return "; nothing is enforced until it is mended"
 	}
 	return "; the last good one stays in force"
-}
-
-func (a *Agent) load() (*policy.Loaded, error) {
-	sources, err := policyfile.Read(a.opts.Config, noInput{})
-	if err != nil {
-		return nil, err
-	}
-	return policy.Load(sources, policy.Options{NodeLabels: a.opts.NodeLabels})
 }
 
 // noInput refuses "-": an agent reads its documents again and again.

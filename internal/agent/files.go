@@ -37,7 +37,7 @@ func watchFiles(ctx context.Context, paths []string, changed func()) error {
 			case <-ctx.Done():
 				return
 			case e := <-w.Events:
-				if e.Op != fsnotify.Chmod {
+				if e.Op != fsnotify.Chmod && relevant(paths, e.Name) {
 					quiet.Reset(settle)
 				}
 			case <-w.Errors: // an overflow: look again
@@ -49,6 +49,23 @@ func watchFiles(ctx context.Context, paths []string, changed func()) error {
 		}
 	}()
 	return nil
+}
+
+// relevant leaves out neighbours of a path: the agent's own log may be one. A
+// ConfigMap's files are links by way of its ..data, which is exchanged.
+func relevant(paths []string, name string) bool {
+	name = filepath.Clean(name)
+	if filepath.Base(name) == "..data" {
+		return true
+	}
+	dir := filepath.Dir(name)
+	for _, p := range paths {
+		p = filepath.Clean(p)
+		if name == p || dir == p || dir != filepath.Dir(p) {
+			return true // in a directory of documents, behind a link, or a path itself
+		}
+	}
+	return false
 }
 
 // watchedDirs are the directories in which a change can mean another document:
