@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 )
@@ -46,11 +47,13 @@ func (s *status) problem() error {
 	defer s.mu.Unlock()
 	switch {
 	case s.config != nil && !s.started:
-		return errors.Join(errors.New("policy refused, nothing is enforced:"), s.config)
+		return fmt.Errorf("policy refused, nothing is enforced:\n%w", s.config)
+	case s.config != nil && s.table != nil:
+		return fmt.Errorf("policy refused:\n%w\nthe last good one is not in force: %w", s.config, s.table)
 	case s.config != nil:
-		return errors.Join(errors.New("policy refused, the last good one stays in force:"), s.config, s.table)
+		return fmt.Errorf("policy refused, the last good one stays in force:\n%w", s.config)
 	case s.table != nil:
-		return errors.Join(errors.New("the policy is not in force:"), s.table)
+		return fmt.Errorf("the policy is not in force: %w", s.table)
 	case !s.started:
 		return errors.New("starting")
 	}

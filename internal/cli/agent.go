@@ -30,7 +30,6 @@ type agentOptions struct {
 	clearOnExit    bool
 	ownership      string
 	logFormat      string
-	verbose        bool
 }
 
 func newAgent() *cobra.Command {

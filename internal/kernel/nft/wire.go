@@ -122,13 +122,6 @@ func (m message) attributes() iter.Seq2[uint16, []byte] {
 	return attrs(m.body[4:])
 }
 
-func (m message) family() byte {
-	if len(m.body) == 0 {
-		return 0
-	}
-	return m.body[0]
-}
-
 // parse splits what one read returned.
 func parse(b []byte) ([]message, error) {
 	var out []message
