@@ -11,8 +11,10 @@ import (
 )
 
 const (
-	// flowsPerPhase go into 6 cells: two families, three actions.
+	// flowsPerPhase at least go into 6 cells: two families, three actions.
 	flowsPerPhase = 6000
+	// matrixRate of new connections a second.
+	matrixRate = 30000
 	// Rules come and go while connections are made, this long and this often at least.
 	againFor    = time.Second
 	againRounds = 5
@@ -43,23 +45,17 @@ func TestMatrix(t *testing.T) {
 // shield leads one component through all times of its rules. It returns how
 // many connections were checked, in how many cells.
 func shield(t *testing.T, binary string, c foreign.Component, v foreign.Variant) (connections, cells int) {
-	bridge := "cni0"
-	if c.Name == "docker" {
-		bridge = "docker0"
-	}
-	w := newWorld(t, bridge)
-	w.makeBridge(t)
-	w.attach(t)
+	w := newWorld(t)
 	var groups []string
 	phase := func(when string, expect expectation, fn func() error) {
 		t.Helper()
-		got, err := w.traffic.while(expect, flowsPerPhase, fn)
+		got, err := w.load(expect, matrixRate, flowsPerPhase, fn)
 		if err != nil {
 			t.Fatalf("%s: %v", when, err)
 		}
 		got.check(t, when)
-		groups = append(groups, fmt.Sprintf("%s %d", when, got.seen))
-		connections += got.seen
+		groups = append(groups, fmt.Sprintf("%s %d", when, got.Seen))
+		connections += int(got.Seen)
 		cells += 2 * int(actions)
 	}
 	execute := func(steps foreign.Steps) {
@@ -98,27 +94,22 @@ func againAndAgain(ctx context.Context, w *world, c foreign.Component, v foreign
 	return nil
 }
 
-// TestTraffic: what the matrix relies on. Without anybody's rules every source
+// TestLoad: what the matrix relies on. Without anybody's rules every source
 // stays, and the expectations can tell right from wrong.
-func TestTraffic(t *testing.T) {
-	w := newWorld(t, "cni0")
-	w.makeBridge(t)
-	w.attach(t)
-	got, err := w.traffic.flows(untouched, flowsPerPhase)
-	must(t, err)
-	got.check(t, "untouched")
+func TestLoad(t *testing.T) {
+	w := newWorld(t)
 	for _, c := range []struct {
 		name   string
 		expect expectation
-		wrong  int
+		// wrong of three connections. Keep's look as the policy says without unmasq too.
+		wrong uint64
 	}{
-		// Keep's third looks as the policy says without unmasq too.
-		{"byPolicy", byPolicy, flowsPerPhase * 2 / 3}, {"byOthers", byOthers, flowsPerPhase},
+		{"untouched", untouched, 0}, {"byPolicy", byPolicy, 2}, {"byOthers", byOthers, 3},
 	} {
-		got, err := w.traffic.flows(c.expect, flowsPerPhase)
+		got, err := w.load(c.expect, matrixRate, flowsPerPhase, func() error { return nil })
 		must(t, err)
-		if got.wrong != c.wrong {
-			t.Errorf("%s: %d wrong on an untouched node, want %d", c.name, got.wrong, c.wrong)
+		if want := got.Seen * c.wrong / 3; got.Seen == 0 || got.Wrong < want || got.Wrong > want+2 {
+			t.Errorf("%s: %d wrong of %d on an untouched node, want %d", c.name, got.Wrong, got.Seen, want)
 		}
 	}
 }

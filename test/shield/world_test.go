@@ -17,13 +17,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"github.com/unmasq/unmasq/internal/foreign"
-	"github.com/unmasq/unmasq/internal/kernel/netns"
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
 	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/rig"
 )
 
 func TestMain(m *testing.M) { netnstest.Main(m) }
@@ -39,11 +36,11 @@ spec:
   rules:
   - name: keep
     from: {pods: {}}
-    to: {cidrs: [203.0.113.0/24, "2001:db8:203::/64"]}
+    to: {cidrs: [203.0.113.0/24, "2001:db8:113::/64"]}
     action: Keep
   - name: masquerade
     from: {pods: {}}
-    to: {cidrs: [198.51.100.0/24, "2001:db8:198::/64"]}
+    to: {cidrs: [198.18.7.0/24, "2001:db8:198::/64"]}
     action: Masquerade
     masquerade: {ports: 20000-29999}
   - name: snat
@@ -53,65 +50,55 @@ spec:
     snat: {addresses: [192.0.2.77, "2001:db8::77"]}
 `
 
-// addresses of the world in one family.
+// action of the policy's rules.
+type action int
+
+const (
+	keep action = iota
+	masquerade
+	snat
+	actions
+)
+
+func (a action) String() string { return [...]string{"Keep", "Masquerade", "SNAT"}[a] }
+
+// addresses of one family.
 type addresses struct {
-	bridge, uplink, gateway netip.Prefix
-	snat                    netip.Addr
-	cluster, local          netip.Prefix
-	pods                    []netip.Addr
-	// destinations of each action.
+	cluster, local netip.Prefix
+	bridge         netip.Prefix // the bridge's address in local
+	pods           []netip.Addr
+	// destinations of each action. None is in a range that ip-masq-agent leaves alone.
 	destinations [actions]netip.Prefix
+	snat         netip.Addr
 }
 
 func addressesOf(f packet.Family) addresses {
 	p, a := netip.MustParsePrefix, netip.MustParseAddr
 	if f == packet.IPv4Family {
 		return addresses{
-			bridge: p("10.244.1.1/24"), uplink: p("192.0.2.1/24"), gateway: p("192.0.2.2/24"), snat: a("192.0.2.77"),
-			cluster: p("10.244.0.0/16"), local: p("10.244.1.0/24"),
+			cluster: p("10.244.0.0/16"), local: p("10.244.1.0/24"), bridge: p("10.244.1.1/24"),
 			pods:         []netip.Addr{a("10.244.1.2"), a("10.244.1.3"), a("10.244.1.4")},
-			destinations: [actions]netip.Prefix{p("203.0.113.0/24"), p("198.51.100.0/24"), p("100.64.7.0/24")},
+			destinations: [actions]netip.Prefix{p("203.0.113.0/24"), p("198.18.7.0/24"), p("100.64.7.0/24")},
+			snat:         a("192.0.2.77"),
 		}
 	}
 	return addresses{
-		bridge: p("fd00:10:244:1::1/64"), uplink: p("2001:db8::1/64"), gateway: p("2001:db8::2/64"), snat: a("2001:db8::77"),
-		cluster: p("fd00:10:244::/48"), local: p("fd00:10:244:1::/64"),
+		cluster: p("fd00:10:244::/48"), local: p("fd00:10:244:1::/64"), bridge: p("fd00:10:244:1::1/64"),
 		pods:         []netip.Addr{a("fd00:10:244:1::2"), a("fd00:10:244:1::3"), a("fd00:10:244:1::4")},
-		destinations: [actions]netip.Prefix{p("2001:db8:203::/64"), p("2001:db8:198::/64"), p("2001:db8:100::/64")},
+		destinations: [actions]netip.Prefix{p("2001:db8:113::/64"), p("2001:db8:198::/64"), p("2001:db8:100::/64")},
+		snat:         a("2001:db8::77"),
 	}
 }
 
-// world is a node between its pods and the outside: pods → bridge, node → outside.
+// world is a node between its pods and the outside.
 type world struct {
-	pods, node, outside *netns.NS
-	bridge              string
-	traffic             *traffic
+	*rig.Rig
+	of   [2]addresses // IPv4, IPv6
+	next uint64       // flow
 }
 
-const (
-	podsLink, podsPort = "eth0", "veth-pods"
-	uplink, outLink    = "eth0", "eth0"
-)
-
-// newWorld makes a node that forwards. Its bridge is still missing: makeBridge
-// or docker makes it, then attach is due.
-func newWorld(t *testing.T, bridge string) *world {
-	t.Helper()
-	w := &world{
-		pods: netnstest.Test(t, "pods"), node: netnstest.Test(t, "node"), outside: netnstest.Test(t, "outside"),
-		bridge: bridge,
-	}
-	must(t, netns.Veth(w.pods, podsLink, w.node, podsPort))
-	must(t, netns.Veth(w.node, uplink, w.outside, outLink))
-	for _, f := range packet.Families {
-		a := addressesOf(f)
-		must(t, w.node.Addr(uplink, a.uplink))
-		must(t, w.node.Route(f.Everywhere(), a.gateway.Addr(), uplink))
-		must(t, neighbour(w.node, uplink, a.gateway.Addr(), hardware(t, w.outside, outLink)))
-	}
-	must(t, w.node.Sysctl("net.ipv4.ip_forward", "1"))
-	must(t, w.node.Sysctl("net.ipv6.conf.all.forwarding", "1"))
-	return w
+func newWorld(t *testing.T) *world {
+	return &world{Rig: rig.New(t), of: [2]addresses{addressesOf(packet.IPv4Family), addressesOf(packet.IPv6Family)}}
 }
 
 func must(t *testing.T, err error) {
@@ -121,62 +108,25 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func (w *world) makeBridge(t *testing.T) {
-	t.Helper()
-	must(t, w.node.Bridge(w.bridge))
-	for _, f := range packet.Families {
-		must(t, w.node.Addr(w.bridge, addressesOf(f).bridge))
-	}
-}
-
-// attach joins the pods to the bridge and gets traffic ready.
-func (w *world) attach(t *testing.T) {
-	t.Helper()
-	must(t, w.node.Enslave(podsPort, w.bridge))
-	w.traffic = newTraffic(t, w)
-}
-
-// foreign is the world as other components are told of it.
+// foreign is the node as other components are told of it.
 func (w *world) foreign() foreign.Node {
-	of := func(f packet.Family) foreign.Addresses {
-		a := addressesOf(f)
-		return foreign.Addresses{ClusterPods: a.cluster, LocalPods: a.local, Pods: a.pods, Nodes: []netip.Addr{a.uplink.Addr()}}
+	of := func(a addresses, nodes ...netip.Addr) foreign.Addresses {
+		return foreign.Addresses{ClusterPods: a.cluster, LocalPods: a.local, Pods: a.pods, Nodes: nodes}
 	}
-	return foreign.Node{Bridge: w.bridge, IPv4: of(packet.IPv4Family), IPv6: of(packet.IPv6Family)}
-}
-
-// neighbour spares the node from asking for an address's hardware address.
-func neighbour(ns *netns.NS, link string, addr netip.Addr, mac net.HardwareAddr) error {
-	return withNetlink(ns, unix.NETLINK_ROUTE, func(h *netlink.Handle) error {
-		l, err := h.LinkByName(link)
-		if err != nil {
-			return err
-		}
-		return h.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, State: netlink.NUD_PERMANENT, IP: addr.AsSlice(), HardwareAddr: mac})
-	})
-}
-
-// forget deletes the node's connection tracking entries.
-func (w *world) forget() error {
-	return withNetlink(w.node, unix.NETLINK_NETFILTER, func(h *netlink.Handle) error {
-		return h.ConntrackTableFlush(netlink.ConntrackTable)
-	})
-}
-
-func withNetlink(ns *netns.NS, family int, fn func(*netlink.Handle) error) error {
-	var h *netlink.Handle
-	if err := ns.Do(func() (err error) { h, err = netlink.NewHandle(family); return err }); err != nil {
-		return err
+	return foreign.Node{
+		Bridge: rig.Bridge,
+		IPv4:   of(w.of[0], rig.Eth0Addr, rig.Eth1Addr),
+		IPv6:   of(w.of[1], rig.Eth0Addr6, rig.Eth1Addr6),
 	}
-	defer h.Close()
-	return fn(h)
 }
 
-func hardware(t *testing.T, ns *netns.NS, link string) net.HardwareAddr {
-	t.Helper()
-	var i *net.Interface
-	must(t, ns.Do(func() (err error) { i, err = net.InterfaceByName(link); return err }))
-	return i.HardwareAddr
+// execute runs a component's steps on the node in both families.
+func (w *world) execute(ctx context.Context, steps foreign.Steps, v foreign.Variant) error {
+	var errs error
+	for _, f := range packet.Families {
+		errs = errors.Join(errs, foreign.Run(ctx, foreign.In(w.Node), steps(w.foreign(), v, f)))
+	}
+	return errs
 }
 
 // build compiles the agent as it's shipped.
@@ -197,7 +147,7 @@ func (w *world) startAgent(t *testing.T, binary string) {
 	config := filepath.Join(t.TempDir(), "policy.yaml")
 	must(t, os.WriteFile(config, []byte(policyText), 0o600))
 	var log bytes.Buffer
-	cmd := w.node.Command(context.Background(), binary, "agent", "--config", config)
+	cmd := w.Node.Command(context.Background(), binary, "agent", "--config", config)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	must(t, cmd.Start())
 	ended := make(chan error, 1)
@@ -224,18 +174,9 @@ func (w *world) startAgent(t *testing.T, binary string) {
 }
 
 func (w *world) dial(ctx context.Context, network, address string) (c net.Conn, err error) {
-	err = w.node.Do(func() error {
+	err = w.Node.Do(func() error {
 		c, err = new(net.Dialer).DialContext(ctx, network, address)
 		return err
 	})
 	return c, err
-}
-
-// execute runs a component's steps on the node in both families.
-func (w *world) execute(ctx context.Context, steps foreign.Steps, v foreign.Variant) error {
-	var errs error
-	for _, f := range packet.Families {
-		errs = errors.Join(errs, foreign.Run(ctx, foreign.In(w.node), steps(w.foreign(), v, f)))
-	}
-	return errs
 }
