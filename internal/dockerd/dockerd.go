@@ -143,7 +143,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	}
 	defer log.Close()
 	cmd := d.ns.Command(context.Background(), "sh", append([]string{"-c", inside, "dockerd"}, d.arguments()...)...)
-	cmd.Env = append(os.Environ(), "DIR="+d.dir, "PATH="+filepath.Join(d.dir, "bin")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	cmd.Env = append(os.Environ(), "DIR="+d.dir, "TMPDIR="+d.dir, "PATH="+filepath.Join(d.dir, "bin")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID}
 	hold, err := cmd.StdinPipe()
