@@ -43,8 +43,8 @@ type Piece struct {
 // don't overlap. Ranges of one list that merely touch stay apart; ranges of one
 // list that overlap are joined.
 func FirstMatch(lists ...[]Range) []Piece {
-	var pieces []Piece
 	s := newSweep(lists)
+	pieces := make([]Piece, 0, len(s.borders)/2)
 	for s.next() {
 		if len(s.active) == 0 {
 			continue
@@ -106,7 +106,11 @@ type sweep struct {
 }
 
 func newSweep(lists [][]Range) *sweep {
-	s := &sweep{count: make([]int, len(lists))}
+	n := 0
+	for _, l := range lists {
+		n += 2 * len(l)
+	}
+	s := &sweep{count: make([]int, len(lists)), borders: make([]border, 0, n)}
 	for i, l := range lists {
 		for _, r := range l {
 			s.borders = append(s.borders, border{r.First, int32(i), true})

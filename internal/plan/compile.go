@@ -114,14 +114,14 @@ func (c *compiler) guardChain(f packet.Family, views []*view) {
 	}
 	ch := Chain{Name: name("guards", f)}
 	if c.opts.Without != policy.GuardBroadcast {
-		ch.add("", InSet{f, DestinationAddress, name("broadcast", f)}, accept)
+		ch.add("", InSet{Family: f, Field: DestinationAddress, Set: name("broadcast", f)}, accept)
 	}
 	if c.opts.Without != policy.GuardHairpin {
 		if c.facts.PodsKnown {
-			ch.add("", DNATed{}, InSet{f, BothAddresses, name("own", f)}, accept)
+			ch.add("", DNATed{}, InSet{Family: f, Field: BothAddresses, Set: name("own", f)}, accept)
 		} else {
 			set := name("local-pods", f)
-			ch.add("", DNATed{}, InSet{f, SourceAddress, set}, InSet{f, DestinationAddress, set}, accept)
+			ch.add("", DNATed{}, InSet{Family: f, Field: SourceAddress, Set: set}, InSet{Family: f, Field: DestinationAddress, Set: set}, accept)
 		}
 	}
 	if !c.opts.NoIPsec && c.opts.Without != policy.GuardIPsec {
@@ -200,8 +200,8 @@ func (c *compiler) viewChains(v *view) {
 }
 
 func (c *compiler) groupSets(v *view, g *group) {
-	for _, m := range g.maps {
-		c.set(Set{Name: m.name, Key: addrKey(v.family), Interval: m.bits == 0, Map: true, Elements: m.elements})
+	for i := range g.maps {
+		c.set(g.maps[i].set(v.family))
 	}
 	for _, ps := range g.ports {
 		c.set(Set{Name: ps.set, Key: InetService, Interval: true, Elements: portElements(ps.ranges)})
@@ -228,8 +228,8 @@ func (c *compiler) groupLookups(ch *Chain, v *view, g *group) {
 
 func (g *group) verdicts(ch *Chain, f packet.Family, conditions []Statement) {
 	cut := len(conditions)
-	for _, m := range g.maps {
-		ch.add("", append(conditions[:cut:cut], VerdictMap{f, DestinationAddress, m.name, m.bits})...)
+	for i := range g.maps {
+		ch.add("", append(conditions[:cut:cut], g.maps[i].lookup(f)...)...)
 	}
 	if g.everywhere != nil {
 		ch.add("", append(conditions[:cut:cut], goTo(RuleChainName(g.everywhere, f)))...)

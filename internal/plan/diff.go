@@ -1,6 +1,12 @@
 package plan
 
-import "reflect"
+import (
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/packet"
+)
 
 // SetChange is what changes in a set that stays.
 type SetChange struct {
@@ -15,7 +21,8 @@ type Change struct {
 	AddCounters, DeleteCounters []Counter
 	AddSets, DeleteSets         []*Set
 	AddChains, DeleteChains     []*Chain
-	// Rewrite are chains that no packet goes through, with other rules.
+	// Rewrite are chains with other comments, or which no packet goes through: a
+	// chain's rules are exchanged at one instant.
 	Rewrite []*Chain
 	Sets    []SetChange
 }
@@ -27,13 +34,51 @@ func (c *Change) Empty() bool {
 }
 
 // Diff finds the change from old to new. It is false where there is none of
-// that kind: a chain's rules differ, a set's type does, or an interval would
-// have to be replaced by others that overlap it. Then the table is built anew
-// under other names and exchanged whole.
+// that kind: a chain's rules differ, a set's type does, an interval would have
+// to be replaced by others that overlap it, or a packet could meet one set as it
+// was and another as it shall be. Then the table is built anew under other names
+// and exchanged whole.
 func Diff(old, new *Table) (*Change, bool) {
 	c := &Change{}
 	c.counters(old, new)
-	return c, c.chains(old, new) && c.sets(old, new)
+	return c, c.chains(old, new) && c.sets(old, new) && c.oneLookup()
+}
+
+// oneLookup says that no packet meets more than one of the changed sets. A batch
+// is committed at once, but a packet looks sets up one after the other: it may
+// miss an element that has not come to the first yet, and again when that has
+// gone from the second.
+//
+// Sets of pods may change together: they choose the chains that go on, or guard,
+// and no other of them is asked where the first had another answer.
+func (c *Change) oneLookup() bool {
+	met := map[packet.Family]string{}
+	for i := range c.Sets {
+		lookup := c.Sets[i].Set.Name
+		for _, f := range packet.Families {
+			if strings.HasSuffix(lookup, name("from-pods", f)) || lookup == name("own", f) {
+				lookup = "pods"
+			}
+		}
+		for _, f := range c.Sets[i].Set.families() {
+			if met[f] != "" && met[f] != lookup {
+				return false
+			}
+			met[f] = lookup
+		}
+	}
+	return true
+}
+
+// families of the packets that look the set up.
+func (s *Set) families() []packet.Family {
+	switch s.Key {
+	case IPv4Addr, IPv4Pair:
+		return packet.Families[:1]
+	case IPv6Addr, IPv6Pair:
+		return packet.Families[1:]
+	}
+	return packet.Families[:]
 }
 
 func (c *Change) counters(old, new *Table) {
@@ -66,7 +111,7 @@ func (c *Change) chains(old, new *Table) bool {
 		case was == nil:
 			c.AddChains = append(c.AddChains, x)
 		case reflect.DeepEqual(was, x):
-		case x.Name == AboutChain:
+		case x.Name == AboutChain, sameStatements(was, x):
 			c.Rewrite = append(c.Rewrite, x)
 		default:
 			return false
@@ -79,6 +124,14 @@ func (c *Change) chains(old, new *Table) bool {
 		}
 	}
 	return true
+}
+
+// sameStatements says that two chains differ in comments only, which tell how
+// many destinations a rule has.
+func sameStatements(a, b *Chain) bool {
+	return slices.EqualFunc(a.Rules, b.Rules, func(x, y Rule) bool {
+		return reflect.DeepEqual(x.Statements, y.Statements)
+	})
 }
 
 func (c *Change) sets(old, new *Table) bool {

@@ -90,7 +90,7 @@ func (e *evaluator) statement(t *testing.T, s plan.Statement) (matched bool, res
 	case plan.L4Proto:
 		return slices.Contains(s.Protocols, f.Protocol), goOn
 	case plan.InSet:
-		element := e.lookup(t, s.Family, s.Field, s.Set, 0)
+		element := e.lookup(t, s.Family, s.Field, s.Set, s.Bits)
 		return element != nil, goOn
 	case plan.VerdictMap:
 		if element := e.lookup(t, s.Family, s.Field, s.Map, s.Bits); element != nil {
@@ -301,4 +301,19 @@ func apply(t *plan.Table, c *plan.Change) string {
 		out.Chains = append(out.Chains, *ch)
 	}
 	return outline(out)
+}
+
+func BenchmarkCompile(b *testing.B) {
+	var list []netip.Prefix
+	for i := range 10000 {
+		list = append(list, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24+i%9))
+	}
+	p := &policy.Policy{Rules: []policy.Rule{
+		{Document: "d", Name: "keep", Number: 1, From: policy.From{PodCIDRs: true}, To: policy.To{CIDRs: list}, Action: policy.Keep},
+		{Document: "d", Name: "rest", Number: 2, From: policy.From{PodCIDRs: true}, To: policy.To{Everywhere: true}, Action: policy.Masquerade},
+	}}
+	facts := policytest.New(rand.New(rand.NewPCG(1, 1))).Facts()
+	for b.Loop() {
+		plan.Compile(p, facts, plan.Options{})
+	}
 }

@@ -68,8 +68,7 @@ func (c *compiler) ownPairs(f packet.Family) []Element {
 	var out []Element
 	for i := range c.facts.Pods {
 		for _, a := range familyAddrs(c.facts.Pods[i].Addresses, f) {
-			key := string(a.AsSlice())
-			out = append(out, Element{First: key + key, Last: key + key})
+			out = append(out, Element{First: key(a) + key(a), Last: key(a) + key(a)})
 		}
 	}
 	slices.SortFunc(out, func(a, b Element) int { return strings.Compare(a.First, b.First) })
@@ -130,7 +129,21 @@ func ProtocolName(protocol uint8) string {
 }
 
 func element(r cidr.Range, v Verdict) Element {
-	return Element{First: string(r.First.AsSlice()), Last: string(r.Last.AsSlice()), Verdict: v}
+	first := key(r.First)
+	if r.First == r.Last {
+		return Element{First: first, Last: first, Verdict: v}
+	}
+	return Element{First: first, Last: key(r.Last), Verdict: v}
+}
+
+// key is an address in network byte order.
+func key(a netip.Addr) string {
+	if a.Is4() {
+		b := a.As4()
+		return string(b[:])
+	}
+	b := a.As16()
+	return string(b[:])
 }
 
 // rangeElements are the elements of a set of these addresses, without overlaps.
@@ -143,10 +156,10 @@ func rangeElements(rs []cidr.Range) []Element {
 }
 
 func portElements(rs []policy.PortRange) []Element {
-	key := func(p uint16) string { return string(binary.BigEndian.AppendUint16(nil, p)) }
+	port := func(p uint16) string { return string(binary.BigEndian.AppendUint16(nil, p)) }
 	var out []Element
 	for _, r := range rs {
-		out = append(out, Element{First: key(r.First), Last: key(r.Last)})
+		out = append(out, Element{First: port(r.First), Last: port(r.Last)})
 	}
 	return out
 }

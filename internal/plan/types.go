@@ -102,13 +102,15 @@ type (
 	// L4Proto is `meta l4proto tcp`, or `meta l4proto { tcp, udp }`.
 	L4Proto struct{ Protocols []uint8 }
 	// InSet is `ip saddr @set`: the field must be in the set. Ports have no family.
+	// Bits, where not 0, masks the address first: `ip daddr & 255.255.255.0 @set`.
 	InSet struct {
 		Family packet.Family
 		Field  Field
 		Set    string
+		Bits   int
 	}
 	// VerdictMap is `ip saddr vmap @map`; without an element, evaluation goes on.
-	// Bits, where not 0, masks the address first: `ip daddr & 255.255.255.0 vmap @map`.
+	// Bits is as for InSet.
 	VerdictMap struct {
 		Family packet.Family
 		Field  Field

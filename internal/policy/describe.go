@@ -129,9 +129,10 @@ func several(items []string, noun string, terse bool) string {
 
 func counted(n int, noun string) string { return fmt.Sprintf("%d %s", n, noun) }
 
+// texts prints the two that several may show; the others only count.
 func texts(prefixes []netip.Prefix) []string {
 	out := make([]string, len(prefixes))
-	for i, p := range prefixes {
+	for i, p := range prefixes[:min(len(prefixes), 2)] {
 		out[i] = p.String()
 	}
 	return out

@@ -108,9 +108,9 @@ func statement(s plan.Statement) string {
 	case plan.L4Proto:
 		return "meta l4proto " + protocols(s.Protocols)
 	case plan.InSet:
-		return field(s.Family, s.Field) + " @" + s.Set
+		return field(s.Family, s.Field) + mask(s.Family, s.Bits) + " @" + s.Set
 	case plan.VerdictMap:
-		return field(s.Family, s.Field) + mask(s) + " vmap @" + s.Map
+		return field(s.Family, s.Field) + mask(s.Family, s.Bits) + " vmap @" + s.Map
 	case plan.DNATed:
 		return "ct status dnat"
 	case plan.IPsec:
@@ -185,15 +185,15 @@ func field(f packet.Family, field plan.Field) string {
 }
 
 // mask is what a lookup of prefixes of one length masks addresses with.
-func mask(s plan.VerdictMap) string {
+func mask(f packet.Family, bits int) string {
 	ones := netip.AddrFrom4([4]byte{255, 255, 255, 255})
-	if s.Family == packet.IPv6Family {
+	if f == packet.IPv6Family {
 		ones = netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 	}
-	if s.Bits == 0 || s.Bits == ones.BitLen() {
+	if bits == 0 || bits == ones.BitLen() {
 		return ""
 	}
-	return " & " + netip.PrefixFrom(ones, s.Bits).Masked().Addr().String()
+	return " & " + netip.PrefixFrom(ones, bits).Masked().Addr().String()
 }
 
 func protocols(list []uint8) string {

@@ -113,6 +113,9 @@ func newRawSender(ns *netns.NS) (*rawSender, error) {
 		if s.fd4, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW); err != nil {
 			return fmt.Errorf("raw socket: %w", err)
 		}
+		if err = unix.SetsockoptInt(s.fd4, unix.SOL_SOCKET, unix.SO_BROADCAST, 1); err != nil {
+			return fmt.Errorf("raw socket: allow broadcasts: %w", err)
+		}
 		if s.fd6, err = unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW); err != nil {
 			return fmt.Errorf("raw IPv6 socket: %w", err)
 		}

@@ -81,9 +81,9 @@ func (e ruleEncoder) statement(s plan.Statement) []expr.Any {
 	case plan.L4Proto:
 		return e.l4proto(s)
 	case plan.InSet:
-		return append(load(s.Family, s.Field), &expr.Lookup{SourceRegister: reg1, SetName: e.name(s.Set)})
+		return append(append(load(s.Family, s.Field), masked(s.Family, s.Bits)...), &expr.Lookup{SourceRegister: reg1, SetName: e.name(s.Set)})
 	case plan.VerdictMap:
-		return append(append(load(s.Family, s.Field), masked(s)...),
+		return append(append(load(s.Family, s.Field), masked(s.Family, s.Bits)...),
 			&expr.Lookup{SourceRegister: reg1, DestRegister: 0, IsDestRegSet: true, SetName: e.name(s.Map)})
 	case plan.DNATed:
 		return append([]expr.Any{&expr.Ct{Key: expr.CtKeySTATUS, Register: reg1}}, bits(ctDNATed, expr.CmpOpNeq, 0)...)
@@ -180,16 +180,16 @@ func load(f packet.Family, field plan.Field) []expr.Any {
 }
 
 // masked reduces the address in reg1 to a prefix.
-func masked(s plan.VerdictMap) []expr.Any {
+func masked(f packet.Family, bits int) []expr.Any {
 	size := 4
-	if s.Family == packet.IPv6Family {
+	if f == packet.IPv6Family {
 		size = 16
 	}
-	if s.Bits == 0 || s.Bits == 8*size {
+	if bits == 0 || bits == 8*size {
 		return nil
 	}
 	return []expr.Any{&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: uint32(size),
-		Mask: net.CIDRMask(s.Bits, 8*size), Xor: make([]byte, size)}}
+		Mask: net.CIDRMask(bits, 8*size), Xor: make([]byte, size)}}
 }
 
 func (e ruleEncoder) verdict(v plan.Verdict) expr.Any {

@@ -356,8 +356,22 @@ func (t *Table) unwanted(have contents, want *plan.Table) *writer {
 	return w
 }
 
-// change applies differences in one transaction.
+// change applies differences: first what no packet meets yet, then in one
+// transaction all else. In one batch with the elements that lead to it, a new
+// chain would be empty for a packet that is under way.
 func (t *Table) change(c *plan.Change) error {
+	additions := t.additions(c)
+	if err := t.commit(additions); err != nil {
+		return err
+	}
+	err := t.commit(t.differences(c))
+	if err != nil && additions.count > 0 {
+		t.Forget() // the next Sync sweeps the additions away
+	}
+	return err
+}
+
+func (t *Table) additions(c *plan.Change) *writer {
 	w := t.writer(plan.TableName, t.generation)
 	for _, x := range c.AddCounters {
 		w.addCounter(x.Name, Count{})
@@ -371,6 +385,11 @@ func (t *Table) change(c *plan.Change) error {
 	for _, x := range c.AddChains {
 		w.addRules(x)
 	}
+	return w
+}
+
+func (t *Table) differences(c *plan.Change) *writer {
+	w := t.writer(plan.TableName, t.generation)
 	for _, x := range c.Rewrite {
 		w.flushChain(w.name(x.Name))
 		w.addRules(x)
@@ -391,7 +410,7 @@ func (t *Table) change(c *plan.Change) error {
 	for _, x := range c.DeleteCounters {
 		w.deleteCounter(x.Name)
 	}
-	return t.commit(w)
+	return w
 }
 
 // Forget makes the next Sync look at the kernel and build everything anew: the
