@@ -84,7 +84,7 @@ func BenchmarkAddOne(b *testing.B) {
 		for _, c := range all[:n] {
 			elements = append(elements, c.String())
 		}
-		if _, err := ns.Run("table ip beside {\nset list {\ntype ipv4_addr; flags interval\nelements = {"+strings.Join(elements, ",")+"}\n}\n}\n", "nft", "-f", "-"); err != nil {
+		if _, err := ns.Run("table ip beside {\nset peers {\ntype ipv4_addr; flags interval\nelements = {"+strings.Join(elements, ",")+"}\n}\n}\n", "nft", "-f", "-"); err != nil {
 			b.Fatal(err)
 		}
 		var compile, unmasq, nft []time.Duration
@@ -98,7 +98,7 @@ func BenchmarkAddOne(b *testing.B) {
 			}
 			unmasq = append(unmasq, time.Since(start))
 			start = time.Now()
-			if _, err := ns.Run("", "nft", "add", "element", "ip", "beside", "list", fmt.Sprintf("{ 240.0.%d.0/24 }", i)); err != nil {
+			if _, err := ns.Run("", "nft", "add", "element", "ip", "beside", "peers", fmt.Sprintf("{ 240.0.%d.0/24 }", i)); err != nil {
 				b.Fatal(err)
 			}
 			nft = append(nft, time.Since(start))

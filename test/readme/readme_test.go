@@ -1,0 +1,119 @@
+// Package readme_test executes the documentation: examples are valid, commands
+// exist, links lead somewhere.
+package readme_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/unmasq/unmasq/internal/cli"
+	"github.com/unmasq/unmasq/internal/policy"
+)
+
+var documents = []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/policy.md"}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../..", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// blocks are the contents of a document's fenced blocks of a language.
+func blocks(text, language string) []string {
+	var out []string
+	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```").FindAllStringSubmatch(text, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
+func TestPoliciesAreValid(t *testing.T) {
+	checked := 0
+	for _, name := range documents {
+		text := read(t, name)
+		policies := blocks(text, "yaml")
+		for _, session := range blocks(text, "console") {
+			if _, rest, ok := strings.Cut(session, "# cat policy.yaml\n"); ok {
+				doc, _, _ := strings.Cut(rest, "\n#")
+				policies = append(policies, doc)
+			}
+		}
+		for _, p := range policies {
+			checked++
+			if _, err := policy.Load([]policy.Source{{Name: name, Content: []byte(p)}}, policy.Options{}); err != nil {
+				t.Errorf("%v\nin\n%s", err, p)
+			}
+		}
+	}
+	if checked < 3 {
+		t.Errorf("found %d examples", checked)
+	}
+}
+
+// Every `unmasq COMMAND` and --flag in the documentation is known to the program.
+func TestCommandsExist(t *testing.T) {
+	flags := regexp.MustCompile("--[a-z][a-z-]+")
+	for _, name := range documents {
+		for _, m := range regexp.MustCompile("unmasq ((?:lab )?[a-z]+)([^`\n|]*)").FindAllStringSubmatch(read(t, name), -1) {
+			if !isCommand(m[1]) {
+				continue
+			}
+			help := helpOf(t, strings.Fields(m[1]))
+			for _, flag := range flags.FindAllString(m[2], -1) {
+				if !strings.Contains(help, flag) {
+					t.Errorf("%s: unmasq %s has no flag %s", name, m[1], flag)
+				}
+			}
+		}
+	}
+}
+
+// isCommand leaves out prose such as "unmasq decides".
+func isCommand(words string) bool {
+	first, _, _ := strings.Cut(words, " ")
+	switch first {
+	case "agent", "apply", "clear", "status", "render", "validate", "lab":
+		return true
+	}
+	return false
+}
+
+func helpOf(t *testing.T, command []string) string {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if status := cli.Main("test", append(command, "--help"), strings.NewReader(""), &out, &errs); status != 0 {
+		t.Fatalf("unmasq %v --help: status %d, %s", command, status, errs.String())
+	}
+	return out.String()
+}
+
+func TestMakeTargetsExist(t *testing.T) {
+	makefile := read(t, "Makefile")
+	for _, name := range documents {
+		for _, m := range regexp.MustCompile("`make ([a-z]+)").FindAllStringSubmatch(read(t, name), -1) {
+			if !strings.Contains(makefile, "\n"+m[1]+":") {
+				t.Errorf("%s: no target %s in the Makefile", name, m[1])
+			}
+		}
+	}
+}
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	for _, name := range documents {
+		for _, m := range regexp.MustCompile(`\]\(([^)#]+)\)`).FindAllStringSubmatch(read(t, name), -1) {
+			if strings.HasPrefix(m[1], "https://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join("../..", filepath.Dir(name), m[1])); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
