@@ -17,6 +17,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/unmasq/unmasq/internal/kernel/netns"
@@ -205,7 +206,7 @@ func (p *path) arrived() (n uint64, err error) {
 // forget deletes the node's connection tracking entries.
 func (p *path) forget(b testing.TB) {
 	b.Helper()
-	if out, err := p.node.Run("", "conntrack", "-F"); err != nil {
-		b.Fatal(out, err)
+	if err := p.node.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }); err != nil {
+		b.Fatal(err)
 	}
 }
