@@ -82,15 +82,18 @@ func (r *Rig) build() error {
 	if err != nil {
 		return err
 	}
+	var own []netip.Addr
 	for link, texts := range map[string][]string{
 		Bridge: {"10.244.255.1/32", "fd00:10:244:ffff::1/128"},
 		Eth0:   {"192.0.2.1/24", "2001:db8::1/64"},
 		Eth1:   {"198.51.100.1/24", "2001:db8:1::1/64"},
 	} {
 		for _, a := range texts {
-			if err := r.Node.Addr(link, netip.MustParsePrefix(a)); err != nil {
+			prefix := netip.MustParsePrefix(a)
+			if err := r.Node.Addr(link, prefix); err != nil {
 				return err
 			}
+			own = append(own, prefix.Addr())
 		}
 	}
 	if err := r.Node.Sysctl("net.ipv4.ip_forward", "1"); err != nil {
@@ -101,7 +104,10 @@ func (r *Rig) build() error {
 			return err
 		}
 	}
-	return r.addRoutes()
+	if err := r.addRoutes(); err != nil {
+		return err
+	}
+	return r.awaitLocal(own)
 }
 
 // sysctls of the node: entries must not pile up at some ten thousand new flows

@@ -1,0 +1,194 @@
+package guards_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/unmasq/unmasq/internal/foreign"
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/plan"
+	"github.com/unmasq/unmasq/internal/policy"
+	"github.com/unmasq/unmasq/internal/rig"
+)
+
+// sentByNode is a packet that the node sends itself.
+func sentByNode(from, to netip.Addr, protocol uint8, sourcePort, destinationPort uint16) packet.Flow {
+	return packet.Flow{Source: from, Destination: to, Protocol: protocol, SourcePort: sourcePort, DestinationPort: destinationPort, Local: true}
+}
+
+// localhostPorts: a process of the node reaches a published port by 127.0.0.1.
+// Kept, that source would reach the pod, which can't answer it.
+func localhostPorts() []proof {
+	localhost := addr("127.0.0.1")
+	return []proof{{
+		name: "portmap nftables, localhost", guard: policy.GuardLinkLocal, rule: keepOwn(),
+		foreign: together(load(portmapNFTables, "", packet.IPv4Family), sysctl("net.ipv4.conf."+rig.Bridge+".route_localnet", "1")),
+		flow:    sentByNode(localhost, localhost, packet.TCP, 40000, 8080), hidden: rig.Bridge,
+	}}
+}
+
+// linkLocals: neighbours on a link know each other by such addresses.
+func linkLocals() []proof {
+	const neighbour = "fe80::1234"
+	return []proof{{
+		name: "to a neighbour IPv6", guard: policy.GuardLinkLocal, rule: moveOwn(),
+		foreign: func(t *testing.T, r *rig.Rig) {
+			t.Helper()
+			r.Run(t, "", "ip", "addr", "add", "fe80::99/64", "dev", rig.Eth0, "nodad")
+			r.Run(t, "", "ip", "route", "add", neighbour, "dev", rig.Eth0)
+		},
+		flow: sentByNode(addr("fe80::99"), addr(neighbour), packet.UDP, 546, 547),
+	}}
+}
+
+// broadcasts: whoever hears them goes by the sender's address.
+func broadcasts() []proof {
+	var out []proof
+	for _, c := range []struct{ name, to string }{
+		{"multicast", "224.0.0.251"}, {"multicast of an organisation", "239.1.2.3"},
+		{"limited broadcast", "255.255.255.255"}, {"the subnet's broadcast", "192.0.2.255"},
+		{"multicast IPv6", "ff02::fb"}, {"multicast of a site IPv6", "ff05::1:3"},
+	} {
+		to := addr(c.to)
+		out = append(out, proof{name: c.name, guard: policy.GuardBroadcast, rule: moveOwn(), foreign: multicastByEth0,
+			flow: sentByNode(rig.AddressOf(rig.Eth0, to.Is6()), to, packet.UDP, 5353, 5353)})
+	}
+	return out
+}
+
+// multicastByEth0 routes what has no gateway.
+func multicastByEth0(t *testing.T, r *rig.Rig) {
+	t.Helper()
+	r.Run(t, "", "ip", "route", "add", "255.255.255.255", "dev", rig.Eth0)
+	r.Run(t, "", "ip", "-6", "route", "add", "multicast", "ff00::/8", "dev", rig.Eth0, "table", "local", "metric", "1")
+}
+
+// loopbacks: processes of the node among themselves.
+func loopbacks() []proof {
+	var out []proof
+	for _, f := range packet.Families {
+		own := rig.AddressOf(rig.Eth0, f == packet.IPv6Family)
+		out = append(out, proof{name: "to itself " + f.String(), guard: policy.GuardLoopback, rule: moveOwn(), source: own,
+			send: func(t *testing.T, r *rig.Rig) netip.Addr { return sentToItself(t, r, own) }})
+	}
+	return out
+}
+
+// sentToItself sends from one socket of the node to another, both on one
+// address, and returns the source that the receiver sees. It sends again until
+// that is so: the route to a new IPv6 address comes some time after the address.
+func sentToItself(t *testing.T, r *rig.Rig, own netip.Addr) netip.Addr {
+	t.Helper()
+	const attempts, patience = 100, 100 * time.Millisecond
+	var seen netip.Addr
+	err := r.Node.Do(func() error {
+		listener, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(own, 0)))
+		if err != nil {
+			return err
+		}
+		defer listener.Close()
+		sender, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(own, 0)), listener.LocalAddr().(*net.UDPAddr))
+		if err != nil {
+			return err
+		}
+		defer sender.Close()
+		for range attempts {
+			if _, err = sender.Write([]byte("hello")); err != nil {
+				return err
+			}
+			if err = listener.SetReadDeadline(time.Now().Add(patience)); err != nil {
+				return err
+			}
+			var from netip.AddrPort
+			if _, from, err = listener.ReadFromUDPAddrPort(make([]byte, 16)); err == nil {
+				seen = from.Addr().Unmap()
+				return nil
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seen
+}
+
+// tunnels: a tunnel's peer goes by the outer packet's address.
+func tunnels() []proof {
+	var out []proof
+	for _, port := range []uint16{8472, 4789, 4790} {
+		for _, f := range packet.Families {
+			out = append(out, vxlan(port, f))
+		}
+	}
+	for _, f := range packet.Families {
+		own, peer := rig.AddressOf(rig.Eth0, f == packet.IPv6Family), choose(f, addr("192.0.2.2"), addr("2001:db8::2"))
+		for _, protocol := range policy.TunnelProtocols {
+			out = append(out, proof{name: fmt.Sprintf("protocol %d %s", protocol, f), guard: policy.GuardTunnel, rule: moveOwn(),
+				flow: sentByNode(own, peer, protocol, 0, 0)})
+		}
+		for _, port := range policy.WellKnownTunnelPorts {
+			out = append(out,
+				proof{name: fmt.Sprintf("to port %d %s", port, f), guard: policy.GuardTunnel, rule: moveOwn(),
+					flow: sentByNode(own, peer, packet.UDP, 40000, port)},
+				proof{name: fmt.Sprintf("from port %d %s", port, f), guard: policy.GuardTunnel, rule: moveOwn(),
+					flow: sentByNode(own, peer, packet.UDP, port, 40000)})
+		}
+	}
+	return out
+}
+
+// vxlan is a pod's packet through a real VXLAN link. 4790 is no known port: it
+// stands for one that was read from the link. The outer packet is the node's own,
+// though at postrouting its input interface is the VXLAN link (Linux 5.6, "Support
+// iif matches in POSTROUTING"): rules for forwarded packets must not see it either.
+func vxlan(port uint16, f packet.Family) proof {
+	own, remote := rig.AddressOf(rig.Eth0, f == packet.IPv6Family), choose(f, addr("192.0.2.2"), addr("2001:db8::2"))
+	return proof{
+		name: fmt.Sprintf("vxlan link, port %d %s", port, f), guard: policy.GuardTunnel, rule: moveAll(),
+		foreign: func(t *testing.T, r *rig.Rig) { t.Helper(); addVXLAN(t, r, own, remote, port) },
+		facts:   func(facts *policy.Facts) { facts.TunnelPorts = []uint16{4790} },
+		flow:    packet.Flow{Source: client, Destination: addr("10.99.0.5"), Protocol: packet.UDP, SourcePort: 40000, DestinationPort: 53},
+		source:  own,
+	}
+}
+
+// addVXLAN puts 10.99.0.0/16 behind a VXLAN link.
+func addVXLAN(t *testing.T, r *rig.Rig, local, remote netip.Addr, port uint16) {
+	t.Helper()
+	r.Run(t, "", "ip", "link", "add", "vxlan0", "type", "vxlan", "id", "1", "dev", rig.Eth0,
+		"local", local.String(), "remote", remote.String(), "dstport", fmt.Sprint(port), "nolearning")
+	r.Run(t, "", "ip", "link", "set", "vxlan0", "arp", "off", "up")
+	r.Run(t, "", "ip", "route", "add", "10.99.0.0/16", "dev", "vxlan0")
+}
+
+// What a component does to the node's own packets stays, unless a rule speaks of
+// the node: no guard is needed for it.
+func TestOwnPacketsAreLeft(t *testing.T) {
+	const probe = "169.254.7.127"
+	for _, v := range foreign.Variants {
+		t.Run("istio "+string(v), func(t *testing.T) {
+			r := rig.New(t)
+			r.Run(t, "", "ipset", "create", "istio-inpod-probes-v4", "hash:ip")
+			r.Run(t, "", "ipset", "add", "istio-inpod-probes-v4", web.String())
+			load(istioProbes, v, packet.IPv4Family)(t, r)
+			p := proof{rule: keepAll(), flow: sentByNode(rig.Eth0Addr, web, packet.TCP, 40000, 80), source: addr(probe)}
+			if wrong := p.wrong(t, r); wrong != "" {
+				t.Fatalf("without unmasq: %s", wrong)
+			}
+			table := openTable(t, r)
+			p.install(t, table, plan.Options{})
+			if wrong := p.wrong(t, r); wrong != "" {
+				t.Errorf("with a policy for others: %s", wrong)
+			}
+			p.rule = keepOwn()
+			p.install(t, table, plan.Options{})
+			if wrong := p.wrong(t, r); wrong == "" {
+				t.Error("with a policy for the node the probe is still translated: this proves nothing")
+			}
+		})
+	}
+}
