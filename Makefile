@@ -37,11 +37,24 @@ lint: ## gofmt, go vet, staticcheck
 
 .PHONY: demo
 demo: deps build ## run every scenario of the lab: who is seen as whom, before and after
-	@$(BIN) lab run
+	@$(BIN) lab run --variant both
 
 .PHONY: bench
-bench: deps build ## measure, each number beside its baseline
-	@go test -run '^$$' -bench . -count=1 -timeout 60m ./...
+bench: deps ## measure, each number beside its baseline (3 minutes)
+	@go test -run '^$$' -bench . -benchtime 1x -count=1 -timeout 60m ./test/bench
+	@go test -run '^$$' -bench . -count=1 -timeout 60m ./internal/...
+
+# How long each target is fuzzed.
+FUZZTIME ?= 1m
+
+.PHONY: fuzz
+fuzz: ## fuzz the readers, FUZZTIME=1m each
+	@grep -rl --include='*_test.go' '^func Fuzz' internal | while read -r file; do \
+	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\).*/\1/p' $$file); do \
+	    echo "$$target in $$(dirname $$file)"; \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file) || exit 1; \
+	  done; \
+	done
 
 .PHONY: clean
 clean: ## remove what was built

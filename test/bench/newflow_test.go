@@ -171,10 +171,13 @@ func compare(b *testing.B, contestants []contestant) {
 	}
 	b.ReportMetric(0, "ns/op")
 	for i, c := range contestants {
-		b.Logf("%-44s %6d ns a new flow   %.2f ×", c.name, median(cost[i]).Nanoseconds(), median(ratio[i]))
+		report("%-44s %6d ns a new flow   %.2f ×", c.name, median(cost[i]).Nanoseconds(), median(ratio[i]))
 		b.ReportMetric(median(ratio[i]), strings.ReplaceAll(c.name, " ", "-")+"-x")
 	}
 }
+
+// report prints a line at once; b.Log would cut the list short.
+func report(format string, args ...any) { fmt.Printf("    "+format+"\n", args...) }
 
 func median[T float64 | time.Duration](values []T) T {
 	sorted := slices.Clone(values)

@@ -59,7 +59,7 @@ func BenchmarkFullSync(b *testing.B) {
 			}
 			nft = append(nft, time.Since(start))
 		}
-		b.Logf("%6d CIDRs: compile %6.1f ms, install %6.1f ms; nft -f of the same %7.1f ms", n, ms(median(compile)), ms(median(unmasq)), ms(median(nft)))
+		report("%6d CIDRs: compile %6.1f ms, install %6.1f ms; nft -f of the same %7.1f ms", n, ms(median(compile)), ms(median(unmasq)), ms(median(nft)))
 		b.ReportMetric(ms(median(compile))+ms(median(unmasq)), fmt.Sprintf("ms-for-%d", n))
 	}
 	b.ReportMetric(0, "ns/op")
@@ -103,7 +103,7 @@ func BenchmarkAddOne(b *testing.B) {
 			}
 			nft = append(nft, time.Since(start))
 		}
-		b.Logf("one more CIDR %-15s: compile %.2f ms, install %.2f ms; nft add element %.2f ms", list.name, ms(median(compile)), ms(median(unmasq)), ms(median(nft)))
+		report("one more CIDR %-15s: compile %.2f ms, install %.2f ms; nft add element %.2f ms", list.name, ms(median(compile)), ms(median(unmasq)), ms(median(nft)))
 		b.ReportMetric(ms(median(unmasq)), "ms-"+strings.ReplaceAll(list.name, " ", "-"))
 	}
 	b.ReportMetric(0, "ns/op")
@@ -118,7 +118,7 @@ func BenchmarkAgent(b *testing.B) {
 		before, start := agent.wakeUps(b), time.Now()
 		time.Sleep(20 * time.Second)
 		per10 := float64(agent.wakeUps(b)-before) / time.Since(start).Seconds() * 10
-		b.Logf("agent with %5d CIDRs: %5.1f MB resident, woken %.1f times in 10 s of nothing", n, float64(rss)/1024, per10)
+		report("agent with %5d CIDRs: %5.1f MB resident, woken %.1f times in 10 s of nothing", n, float64(rss)/1024, per10)
 		b.ReportMetric(float64(rss)/1024, fmt.Sprintf("MB-%d", n))
 		b.ReportMetric(per10, fmt.Sprintf("wakeups-%d", n))
 		agent.stop(b)
