@@ -56,8 +56,8 @@ func run(args []string, out io.Writer) (ok bool, err error) {
 		s.add(e)
 	}
 	failed := cmd.Wait()
-	fmt.Fprintf(out, "%s: %d packages, %d tests passed, %d failed, %d skipped in %.0f s\n",
-		verdict(failed == nil && s.skipped == 0), s.packages, s.passed, s.failed, s.skipped, time.Since(start).Seconds())
+	fmt.Fprintf(out, "%s: %d packages in %.0f s\n", verdict(failed == nil && s.skipped == 0), s.packages, time.Since(start).Seconds())
+	fmt.Fprintf(out, "tests: %d passed, %d failed, %d skipped\n", s.passed, s.failed, s.skipped)
 	return failed == nil && s.skipped == 0, nil
 }
 
