@@ -2,6 +2,7 @@ package rig
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 	"net/netip"
 
 	"github.com/unmasq/unmasq/internal/packet"
@@ -44,6 +45,8 @@ func appendPacket(b []byte, f packet.Flow, id uint64) []byte {
 		binary.BigEndian.PutUint16(b[at+6:], sum)
 	case packet.ICMP, packet.ICMPv6:
 		binary.BigEndian.PutUint16(b[at+2:], sum)
+	case packet.SCTP: // RFC 9260, appendix A
+		binary.LittleEndian.PutUint32(b[at+8:], crc32.Checksum(b[at:], crc32.MakeTable(crc32.Castagnoli)))
 	}
 	if f.Source.Is4() {
 		binary.BigEndian.PutUint16(b[start+10:], checksum(b[start:start+20], 0))
@@ -71,12 +74,18 @@ func transportSize(protocol uint8) int {
 		return 20
 	case packet.UDP, packet.ICMP, packet.ICMPv6:
 		return 8
+	case packet.SCTP:
+		return sctpHeader + sctpInit + sctpParameter
 	}
 	return 0
 }
 
-// appendTransport appends a TCP SYN, a UDP header, an ICMP echo request, or
-// nothing; checksums are 0.
+// Sizes of what an SCTP packet has before the rig's payload: the common header,
+// an INIT chunk, and the head of a parameter that receivers skip.
+const sctpHeader, sctpInit, sctpParameter = 12, 20, 4
+
+// appendTransport appends a TCP SYN, a UDP header, an ICMP echo request, an SCTP
+// INIT, or nothing; checksums are 0.
 func appendTransport(b []byte, f packet.Flow) []byte {
 	switch f.Protocol {
 	case packet.TCP:
@@ -91,6 +100,12 @@ func appendTransport(b []byte, f packet.Flow) []byte {
 		b = append(b, echo(f.Protocol), 0, 0, 0)
 		b = binary.BigEndian.AppendUint16(b, f.SourcePort)
 		return append(b, 0, 1)
+	case packet.SCTP:
+		b = binary.BigEndian.AppendUint16(b, f.SourcePort)
+		b = binary.BigEndian.AppendUint16(b, f.DestinationPort)
+		b = append(b, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, sctpInit+sctpParameter+payloadSize)
+		b = append(b, 0, 0, 0, 1, 0, 0, 0xff, 0xff, 0, 1, 0, 1, 0, 0, 0, 1) // tag, window, streams, TSN
+		return append(b, 0xbf, 0xff, 0, sctpParameter+payloadSize)
 	}
 	return b
 }
@@ -164,7 +179,7 @@ func parsePacket(frame []byte) (s Seen, ok bool) {
 		return s, false
 	}
 	switch s.Protocol {
-	case packet.TCP, packet.UDP:
+	case packet.TCP, packet.UDP, packet.SCTP:
 		s.SourcePort, s.DestinationPort = binary.BigEndian.Uint16(rest), binary.BigEndian.Uint16(rest[2:])
 	case packet.ICMP, packet.ICMPv6:
 		if rest[0] != echo(s.Protocol) {

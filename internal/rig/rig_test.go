@@ -24,6 +24,7 @@ func flows() []packet.Flow {
 		{"172.30.0.9", "8.8.8.8", packet.ICMP, false}, {"10.244.1.8", "8.8.4.4", packet.GRE, false},
 		{"fd00:10:244:1::7", "2001:db8:113::5", packet.UDP, false}, {"fd00:10:244:1::7", "2001:db8:5::1", packet.TCP, false},
 		{"fd00:10:244:1::7", "2001:db8:5::1", packet.ICMPv6, false},
+		{"10.244.1.9", "8.8.8.8", packet.SCTP, false}, {"fd00:10:244:1::9", "2001:db8:5::1", packet.SCTP, false},
 		{"192.0.2.1", "203.0.113.5", packet.UDP, true}, {"2001:db8::1", "2001:db8:5::1", packet.TCP, true},
 		{"192.0.2.1", "8.8.8.8", packet.ICMP, true},
 	} {

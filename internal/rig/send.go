@@ -75,6 +75,7 @@ type Traffic struct {
 
 // Report is what became of a load.
 type Report struct {
+	// Seen counts each flow once, Wrong each packet that Check refused.
 	Sent, Seen, Wrong uint64
 	// Examples of what was wrong.
 	Examples []string
@@ -83,11 +84,14 @@ type Report struct {
 	Took                  time.Duration
 }
 
+// Lost is how many flows never came out.
+func (r Report) Lost() uint64 { return r.Sent - r.Seen }
+
 // PerSecond is the rate of new flows.
 func (r Report) PerSecond() float64 { return float64(r.Sent) / r.Took.Seconds() }
 
 func (r Report) String() string {
-	return fmt.Sprintf("%d new flows (%.0f/s), %d seen, %d wrong", r.Sent, r.PerSecond(), r.Seen, r.Wrong)
+	return fmt.Sprintf("%d new flows (%.0f/s), %d seen, %d lost, %d wrong", r.Sent, r.PerSecond(), r.Seen, r.Lost(), r.Wrong)
 }
 
 // Load keeps traffic going until the context ends, then waits for what is on its
@@ -100,11 +104,14 @@ func (r *Rig) Load(ctx context.Context, l Traffic) (Report, error) {
 	go func() { done <- r.pump(ctx, l, base, &sent) }()
 
 	var report Report
+	var once bitset
 	take := func(s Seen) bool {
 		if s.ID < base {
 			return true
 		}
-		report.Seen++
+		if once.add(s.ID - base) {
+			report.Seen++
+		}
 		if wrong := l.Check(s.ID-base, s); wrong != "" {
 			report.wrong(wrong)
 		}
@@ -128,6 +135,20 @@ func (r *Rig) Load(ctx context.Context, l Traffic) (Report, error) {
 		err = pumpErr
 	}
 	return report, err
+}
+
+// bitset remembers flows by their numbers, which come without large gaps.
+type bitset []uint64
+
+// add says whether n is new.
+func (b *bitset) add(n uint64) bool {
+	for uint64(len(*b)) <= n/64 {
+		*b = append(*b, 0)
+	}
+	word, bit := &(*b)[n/64], uint64(1)<<(n%64)
+	isNew := *word&bit == 0
+	*word |= bit
+	return isNew
 }
 
 func (r *Report) wrong(what string) {
