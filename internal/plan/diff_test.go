@@ -1,0 +1,54 @@
+package plan
+
+import (
+	"testing"
+
+	"github.com/unmasq/unmasq/internal/policy/policytest"
+)
+
+// What a packet under way could see half of is no change by differences.
+func TestDiffRefuses(t *testing.T) {
+	ip := func(last byte) Element { return Element{First: "\x0a\x00\x00" + string(last), Last: "\x0a\x00\x00" + string(last)} }
+	set := func(name string, interval bool, elements ...Element) Set {
+		return Set{Name: name, Key: IPv4Addr, Interval: interval, Elements: elements}
+	}
+	chain := func(comment string, statements ...Statement) Table {
+		return Table{Chains: []Chain{{Name: "c", Rules: []Rule{{Statements: statements, Comment: comment}}}}}
+	}
+	pool := SNAT{Family: 4, Addresses: policytest.Addrs("192.0.2.7", "192.0.2.8")}
+	tests := []struct {
+		name     string
+		old, new Table
+		want     bool
+	}{
+		{"one set", Table{Sets: []Set{set("a", true, ip(1))}}, Table{Sets: []Set{set("a", true, ip(2))}}, true},
+		{"an interval's verdict",
+			Table{Sets: []Set{set("a", true, Element{"1111", "1119", goTo("x")})}},
+			Table{Sets: []Set{set("a", true, Element{"1111", "1119", goTo("y")})}}, false},
+		{"a hash key's verdict",
+			Table{Sets: []Set{set("a", false, Element{"1111", "1111", goTo("x")})}},
+			Table{Sets: []Set{set("a", false, Element{"1111", "1111", goTo("y")})}}, true},
+		{"from one lookup to the next",
+			Table{Sets: []Set{set("a", true), set("b", true, ip(1))}},
+			Table{Sets: []Set{set("a", true, ip(1)), set("b", true)}}, false},
+		{"a pod more",
+			Table{Sets: []Set{set("from-pods-ip", false), {Name: "own-ip", Key: IPv4Pair}}},
+			Table{Sets: []Set{set("from-pods-ip", false, ip(1)), {Name: "own-ip", Key: IPv4Pair, Elements: []Element{{First: "11112222", Last: "11112222"}}}}}, true},
+		{"both families",
+			Table{Sets: []Set{set("a", true), {Name: "b", Key: IPv6Addr}}},
+			Table{Sets: []Set{set("a", true, ip(1)), {Name: "b", Key: IPv6Addr, Elements: []Element{{First: "1234567890123456", Last: "1234567890123456"}}}}}, true},
+		{"addresses and ports",
+			Table{Sets: []Set{set("a", true), {Name: "p", Key: InetService, Interval: true}}},
+			Table{Sets: []Set{set("a", true, ip(1)), {Name: "p", Key: InetService, Interval: true, Elements: []Element{{First: "\x00\x50", Last: "\x00\x50"}}}}}, false},
+		{"a comment", chain("10 CIDRs", Keep{4}), chain("11 CIDRs", Keep{4}), true},
+		{"a comment beside constants", chain("10 CIDRs", pool), chain("11 CIDRs", pool), false},
+		{"a statement", chain("", Keep{4}), chain("", Masquerade{}), false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, got := Diff(&tt.old, &tt.new); got != tt.want {
+				t.Errorf("by differences: %t, want %t", got, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,208 @@
+package loss_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/policy"
+	"github.com/unmasq/unmasq/internal/policy/policytest"
+	"github.com/unmasq/unmasq/internal/rig"
+)
+
+// generator makes random policies and versions near to them.
+type generator struct{ *policytest.Generator }
+
+func newGenerator(t *testing.T) generator {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	return generator{policytest.New(rand.New(rand.NewPCG(seed, 0)))}
+}
+
+// flows are some that come out of the node, each of its own.
+func (g generator) flows(t *testing.T, r *rig.Rig, n int) []packet.Flow {
+	t.Helper()
+	facts := g.Facts()
+	var all, out []packet.Flow
+	for len(all) < n {
+		f := g.Flow(facts)
+		f.Local, f.SourcePort = false, 1000
+		f.OutInterface = r.OutInterface(f.Destination)
+		forwarded := !slices.Contains(facts.NodeAddresses, f.Destination) && !slices.Contains(facts.NodeAddresses, f.Source)
+		if forwarded && f.OutInterface != rig.Bridge {
+			all = append(all, f)
+		}
+	}
+	seen, err := r.SendAll(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range all {
+		if seen[i] != nil { // not from or to the node's own networks' first or last address
+			out = append(out, f)
+		}
+	}
+	if len(out) < n/2 {
+		t.Fatalf("%d of %d flows go through the node: expected at least half", len(out), n)
+	}
+	return out
+}
+
+// version is a random policy with random facts.
+func (g generator) version() version {
+	v := version{*g.Policy(), *g.Facts()}
+	for i := range v.policy.Rules {
+		v.policy.Rules[i].Ports = policy.PortRange{} // a small range runs out of ports
+	}
+	return v
+}
+
+// near returns a version that differs in one thing.
+func (g generator) near(v version) version {
+	rs := slices.Clone(v.policy.Rules)
+	i, j := g.IntN(len(rs)), g.IntN(len(rs))
+	cidr := func() netip.Prefix { return g.Prefix(g.World.Destinations) }
+	switch g.IntN(9) {
+	case 0, 1: // a destination more
+		rs[i].To.CIDRs = append(slices.Clone(rs[i].To.CIDRs), cidr())
+	case 2: // destinations change places
+		rs[i].To.CIDRs, rs[j].To.CIDRs = rs[j].To.CIDRs, rs[i].To.CIDRs
+	case 3: // an exception more
+		rs[i].To.Except = append(slices.Clone(rs[i].To.Except), cidr())
+	case 4: // a source more
+		rs[i].From.CIDRs = append(slices.Clone(rs[i].From.CIDRs), g.Prefix(g.World.Sources))
+	case 5: // a rule more, near another
+		r := rs[i]
+		r.Name, r.To = r.Name+"-more", policy.To{CIDRs: []netip.Prefix{cidr(), cidr()}}
+		rs = slices.Insert(rs, g.IntN(len(rs)+1), r)
+	case 6: // a rule less
+		rs = slices.Delete(rs, i, i+1)
+	case 7: // another order
+		rs[i], rs[j] = rs[j], rs[i]
+	case 8: // other facts
+		f := *g.Facts()
+		f.PodsKnown = v.facts.PodsKnown
+		v.facts = f
+	}
+	for n := range rs {
+		rs[n].Number = n + 1
+	}
+	v.policy = policy.Policy{Rules: rs}
+	return v
+}
+
+// Random policies and others near to them take turns under load: each packet has
+// the decision of the one or of the other.
+func TestRandomTurns(t *testing.T) {
+	const pairs = 24
+	for _, owned := range []bool{true, false} {
+		t.Run(fmt.Sprintf("owned %t", owned), func(t *testing.T) {
+			r := rig.New(t)
+			r.NFT(t, foreignSNAT)
+			g := newGenerator(t)
+			flows := g.flows(t, r, 400)
+			table := open(t, r, owned)
+			var sum rig.Report
+			times := 0
+			for i := range pairs {
+				a := g.version()
+				turns := &turns{a: a, b: g.near(a), flows: flows, hashFrom: 1 + g.IntN(4), port: 1 + sum.Sent/uint64(len(flows)) + uint64(i)}
+				report, n := turns.run(t, r, table, 300*time.Millisecond)
+				add(&sum, report)
+				times += n
+				if report.Wrong > 0 {
+					t.Errorf("pair %d: %s", i+1, report)
+				}
+			}
+			noneWrong(t, sum, "%d pairs of random policies in turn, %d changes", pairs, times)
+		})
+	}
+}
+
+func add(sum *rig.Report, r rig.Report) {
+	sum.Sent += r.Sent
+	sum.Seen += r.Seen
+	sum.Wrong += r.Wrong
+	sum.Took += r.Took
+	sum.Examples = append(sum.Examples, r.Examples...)
+}
+
+// A thousand policies, one after the other, of which each keeps the load's
+// sources, by other rules, sets and hashes than the one before.
+func TestThousandPolicies(t *testing.T) {
+	const changes = 1000
+	for _, owned := range []bool{true, false} {
+		t.Run(fmt.Sprintf("owned %t", owned), func(t *testing.T) {
+			r := rig.New(t)
+			r.NFT(t, foreign)
+			g := newGenerator(t)
+			flows := g.flows(t, r, 400)
+			table := open(t, r, owned)
+			keepers := g.keepers(t, flows)
+			if err := table.Sync(keepers(0).compile(1)); err != nil {
+				t.Fatal(err)
+			}
+			n := uint64(len(flows))
+			traffic := rig.Traffic{
+				Flow: func(i uint64) packet.Flow {
+					f := flows[i%n]
+					f.SourcePort = uint16(1024 + i/n%60000)
+					return f
+				},
+				Check: func(i uint64, s rig.Seen) string {
+					if f := flows[i%n]; s.Source != f.Source {
+						return fmt.Sprintf("%s → %s came out as %s", f.Source, f.Destination, s.Source)
+					}
+					return ""
+				},
+			}
+			report := underLoad(t, r, traffic, func() {
+				for i := range changes {
+					if err := table.Sync(keepers(i).compile(1 + g.IntN(5))); err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
+			noneWrong(t, report, "%d policies, one after the other", changes)
+		})
+	}
+}
+
+// keepers returns versions that keep the sources of flows: random rules that
+// keep, random ones for sources that send nothing, and at last one that keeps
+// all. Every other is near the one before.
+func (g generator) keepers(t *testing.T, flows []packet.Flow) func(i int) *version {
+	var last version
+	unused := policytest.Prefixes("100.127.0.0/16", "2001:db8:ffff::/48")
+	return func(i int) *version {
+		v := g.version()
+		if i%2 == 1 {
+			v = g.near(last)
+		}
+		for i := range v.policy.Rules {
+			if r := &v.policy.Rules[i]; g.IntN(3) == 0 {
+				r.From = policy.From{CIDRs: unused}
+			} else if !slices.Equal(r.From.CIDRs, unused) {
+				r.Action, r.Addresses, r.FullyRandom = policy.Keep, nil, false
+			}
+		}
+		last = version{policy.Policy{Rules: slices.Clone(v.policy.Rules)}, v.facts}
+		if len(last.policy.Rules) == 0 {
+			last.policy.Rules = g.Policy().Rules
+		}
+		end := policy.Rule{Document: "loss", Name: "end", Number: len(v.policy.Rules) + 1, From: policy.From{Forwarded: true}, To: everywhere, Action: policy.Keep}
+		v.policy.Rules = append(v.policy.Rules, end)
+		v.facts.Broadcasts = nil
+		for _, f := range flows {
+			if d := policy.Decide(&v.policy, &v.facts, f); d.Action != policy.Keep {
+				t.Fatalf("a policy that shall keep everything decides %+v for %+v:\n%+v", d, f, v)
+			}
+		}
+		return &v
+	}
+}
