@@ -54,7 +54,7 @@ var layers = []struct {
 	},
 	{
 		"test support", "tests and benchmarks stand on it; no program imports it",
-		[]string{"internal/policy/policytest", "internal/rig"},
+		[]string{"internal/policy/policytest", "internal/agent/agenttest", "internal/rig"},
 	},
 }
 
@@ -75,7 +75,7 @@ var restricted = []struct {
 	{
 		"processes", "programs are started inside a namespace, by internal/kernel/netns",
 		[]string{"os/exec"},
-		[]string{"layer kernel", "internal/dockerd", "hack/gotest"},
+		[]string{"layer kernel", "internal/dockerd", "hack/gotest", "internal/agent/agenttest"},
 	},
 	{
 		"the world outside", "logic has no clock, no dice, no network, no signals: the same input gives the same output",

@@ -202,7 +202,7 @@ func (a *Agent) reload() {
 	a.status.setConfig(err)
 	a.metrics.reloaded(err)
 	if err != nil {
-		a.opts.Log.Error("policy refused"+a.lastGood(), "error", err)
+		a.refuse(err)
 		return
 	}
 	a.loaded = loaded
@@ -221,6 +221,18 @@ func (a *Agent) isNew(sources []policy.Source, err error) bool {
 	})
 	a.read, a.readErr = append([]policy.Source{}, sources...), text
 	return !same
+}
+
+// refuse logs each of several errors apart: logs are read line by line.
+func (a *Agent) refuse(err error) {
+	all := policy.Errors{}
+	if !errors.As(err, &all) {
+		a.opts.Log.Error("policy refused"+a.lastGood(), "error", err)
+		return
+	}
+	for _, e := range all {
+		a.opts.Log.Error("policy refused"+a.lastGood(), "error", e)
+	}
 }
 
 func (a *Agent) lastGood() string {

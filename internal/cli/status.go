@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -85,8 +86,8 @@ func (o *statusOptions) run(cmd *cobra.Command) error {
 	}
 	standing, err := nft.Read()
 	if err != nil {
-		if os.Geteuid() != 0 {
-			return fmt.Errorf("%w: reading nftables needs CAP_NET_ADMIN (root, or sudo)", err)
+		if errors.Is(err, os.ErrPermission) {
+			return fmt.Errorf("%w: reading nftables rules needs CAP_NET_ADMIN (root, or sudo)", err)
 		}
 		return err
 	}
