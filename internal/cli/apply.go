@@ -26,19 +26,10 @@ func newApply() *cobra.Command {
 }
 
 func apply(cmd *cobra.Command, docs *documents) error {
-	loaded, err := docs.load(cmd, cmd.InOrStdin())
+	want, err := docs.want(cmd, nft.Probe)
 	if err != nil {
 		return err
 	}
-	features, err := nft.Probe()
-	if err != nil {
-		return err
-	}
-	want, err := docs.compile(loaded, features)
-	if err != nil {
-		return err
-	}
-	warn(cmd, want.Warnings)
 	table, err := nft.Open(slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err

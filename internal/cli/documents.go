@@ -46,14 +46,26 @@ func (d *documents) load(cmd *cobra.Command, stdin io.Reader) (*policy.Loaded, e
 	return loaded, nil
 }
 
-// compile joins the documents with this host's facts.
-func (d *documents) compile(loaded *policy.Loaded, features nft.Features) (*agent.Want, error) {
-	return agent.Compile(loaded, d.cniDir, features)
-}
-
-// warn prints warnings to standard error.
-func warn(cmd *cobra.Command, warnings []string) {
-	for _, w := range warnings {
+// want joins the documents with this host's facts, and prints the warnings. The
+// kernel's features are asked for only when the documents are good.
+func (d *documents) want(cmd *cobra.Command, features func() (nft.Features, error)) (*agent.Want, error) {
+	loaded, err := d.load(cmd, cmd.InOrStdin())
+	if err != nil {
+		return nil, err
+	}
+	f, err := features()
+	if err != nil {
+		return nil, err
+	}
+	want, err := agent.Compile(loaded, d.cniDir, f)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range want.Warnings {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", w)
 	}
+	return want, nil
 }
+
+// anyKernel is for commands that write nothing.
+func anyKernel() (nft.Features, error) { return nft.Features{IPsec: true}, nil }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/unmasq/unmasq/internal/kernel/nft"
 	"github.com/unmasq/unmasq/internal/render"
 )
 
@@ -17,15 +16,10 @@ func newRender() *cobra.Command {
 		Example: "  unmasq render -f policy.yaml | nft -c -f -",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			loaded, err := docs.load(cmd, cmd.InOrStdin())
+			want, err := docs.want(cmd, anyKernel)
 			if err != nil {
 				return err
 			}
-			want, err := docs.compile(loaded, nft.Features{IPsec: true})
-			if err != nil {
-				return err
-			}
-			warn(cmd, want.Warnings)
 			return render.Table(cmd.OutOrStdout(), want.Table)
 		},
 	}
@@ -33,25 +27,23 @@ func newRender() *cobra.Command {
 	return cmd
 }
 
+const validateHelp = `Checks policy documents and prints every error with its place. It needs no
+privilege. Exit status 2: a document is wrong.`
+
 func newValidate() *cobra.Command {
 	docs := &documents{}
 	cmd := &cobra.Command{
 		Use:     "validate -f PATH…",
 		Short:   "Check policy documents",
-		Long:    "Checks policy documents and prints every error with its place. It needs no privilege.\nExit status 2: a document is wrong.",
+		Long:    validateHelp,
 		Example: "  unmasq validate -f policy.yaml\n  unmasq validate -f /etc/unmasq",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			loaded, err := docs.load(cmd, cmd.InOrStdin())
+			want, err := docs.want(cmd, anyKernel)
 			if err != nil {
 				return err
 			}
-			want, err := docs.compile(loaded, nft.Features{IPsec: true})
-			if err != nil {
-				return err
-			}
-			warn(cmd, want.Warnings)
-			fmt.Fprintf(cmd.OutOrStdout(), "valid: %d rules\n", len(loaded.Policy.Rules))
+			fmt.Fprintf(cmd.OutOrStdout(), "valid: %d rules\n", len(want.Policy.Rules))
 			return nil
 		},
 	}
