@@ -83,7 +83,12 @@ func (p *proof) install(t *testing.T, table *nft.Table, opts plan.Options) {
 	if p.facts != nil {
 		p.facts(facts)
 	}
-	if err := table.Sync(plan.Compile(policyOf(p.rule), facts, opts)); err != nil {
+	sync(t, table, plan.Compile(policyOf(p.rule), facts, opts))
+}
+
+func sync(t *testing.T, table *nft.Table, want *plan.Table) {
+	t.Helper()
+	if err := table.Sync(want); err != nil {
 		t.Fatal(err)
 	}
 }

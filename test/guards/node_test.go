@@ -141,30 +141,6 @@ func tunnels() []proof {
 	return out
 }
 
-// vxlan is a pod's packet through a real VXLAN link. 4790 is no known port: it
-// stands for one that was read from the link. The outer packet is the node's own,
-// though at postrouting its input interface is the VXLAN link (Linux 5.6, "Support
-// iif matches in POSTROUTING"): rules for forwarded packets must not see it either.
-func vxlan(port uint16, f packet.Family) proof {
-	own, remote := rig.AddressOf(rig.Eth0, f == packet.IPv6Family), choose(f, addr("192.0.2.2"), addr("2001:db8::2"))
-	return proof{
-		name: fmt.Sprintf("vxlan link, port %d %s", port, f), guard: policy.GuardTunnel, rule: moveAll(),
-		foreign: func(t *testing.T, r *rig.Rig) { t.Helper(); addVXLAN(t, r, own, remote, port) },
-		facts:   func(facts *policy.Facts) { facts.TunnelPorts = []uint16{4790} },
-		flow:    packet.Flow{Source: client, Destination: addr("10.99.0.5"), Protocol: packet.UDP, SourcePort: 40000, DestinationPort: 53},
-		source:  own,
-	}
-}
-
-// addVXLAN puts 10.99.0.0/16 behind a VXLAN link.
-func addVXLAN(t *testing.T, r *rig.Rig, local, remote netip.Addr, port uint16) {
-	t.Helper()
-	r.Run(t, "", "ip", "link", "add", "vxlan0", "type", "vxlan", "id", "1", "dev", rig.Eth0,
-		"local", local.String(), "remote", remote.String(), "dstport", fmt.Sprint(port), "nolearning")
-	r.Run(t, "", "ip", "link", "set", "vxlan0", "arp", "off", "up")
-	r.Run(t, "", "ip", "route", "add", "10.99.0.0/16", "dev", "vxlan0")
-}
-
 // What a component does to the node's own packets stays, unless a rule speaks of
 // the node: no guard is needed for it.
 func TestOwnPacketsAreLeft(t *testing.T) {
