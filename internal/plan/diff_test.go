@@ -8,7 +8,9 @@ import (
 
 // What a packet under way could see half of is no change by differences.
 func TestDiffRefuses(t *testing.T) {
-	ip := func(last byte) Element { return Element{First: "\x0a\x00\x00" + string(last), Last: "\x0a\x00\x00" + string(last)} }
+	ip := func(last byte) Element {
+		return Element{First: "\x0a\x00\x00" + string(last), Last: "\x0a\x00\x00" + string(last)}
+	}
 	set := func(name string, interval bool, elements ...Element) Set {
 		return Set{Name: name, Key: IPv4Addr, Interval: interval, Elements: elements}
 	}
