@@ -20,9 +20,9 @@ const (
 	concatBits      = 6
 )
 
-// elementsPerMessage keeps a message's list of elements below the 64 KiB that a
-// nested attribute can hold.
-const elementsPerMessage = 400
+// elementBytes ends a message's list of elements well below the 64 KiB that a
+// nested attribute can hold. Elements of a verdict map with long names take 300 bytes.
+const elementBytes = 32 << 10
 
 // names gives chains and sets the suffix of their generation. A generation is a
 // whole policy under names of its own: it is built beside the one in force,
@@ -193,15 +193,13 @@ func (w *writer) deleteElements(s *plan.Set, elements []plan.Element) {
 
 func (w *writer) elements(what string, typ, flags uint16, s *plan.Set, elements []plan.Element) {
 	for len(elements) > 0 {
-		n := min(len(elements), elementsPerMessage)
-		chunk := elements[:n]
-		elements = elements[n:]
 		w.add(what, typ, flags, func(b []byte) []byte {
 			b = attrString(b, unix.NFTA_SET_ELEM_LIST_TABLE, w.table)
 			b = attrString(b, unix.NFTA_SET_ELEM_LIST_SET, w.name(s.Name))
 			b, at := nest(b, unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-			for i := range chunk {
-				b = w.element(b, s, &chunk[i])
+			for len(elements) > 0 && len(b)-at < elementBytes {
+				b = w.element(b, s, &elements[0])
+				elements = elements[1:]
 			}
 			return end(b, at)
 		})
