@@ -82,10 +82,14 @@ func (t *Table) Start(want *plan.Table) error {
 	if main.Owned() && main.Owner != t.conn.port {
 		return &OwnedError{ownerOf(main.Owner)}
 	}
-	if err := t.start(main, want); err != nil {
+	if err = t.start(main, want); err == nil {
+		err = t.delete(plan.HandoverName)
+	}
+	if err != nil {
+		t.Forget() // a helper that stays decides before the table: try again
 		return t.explain(err)
 	}
-	return t.delete(plan.HandoverName)
+	return nil
 }
 
 func (t *Table) start(main State, want *plan.Table) error {
@@ -273,6 +277,7 @@ func (t *Table) delete(table string) error {
 // the base chain its rules, then deletes what was. Each packet meets one policy
 // or the other, whole.
 func (t *Table) exchange(want *plan.Table) error {
+	t.Forget() // until the end, no difference to what was installed leads anywhere
 	next := t.generation + 1
 	w := t.writer(plan.TableName, next)
 	for _, c := range want.Counters {

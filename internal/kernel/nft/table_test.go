@@ -265,3 +265,75 @@ func TestRefusedChange(t *testing.T) {
 		t.Errorf("the change after it: %v", err)
 	}
 }
+
+// What an exchange cut short built is not taken for what is in force: the next
+// change is made to the latter.
+func TestChangeAfterRefusedExchange(t *testing.T) {
+	p, facts := everything()
+	moreNodes := *facts
+	moreNodes.Nodes = append(addrs("192.0.2.77"), facts.Nodes...)
+	bad := compile(p, facts)
+	bad.Chains = append(bad.Chains[:1:1], bad.Chains...)
+	bad.Chains[1] = plan.Chain{Name: "bad", Rules: []plan.Rule{{Statements: []plan.Statement{plan.Verdict{Kind: plan.Goto, Chain: "missing"}}}}}
+	tests := []struct {
+		name   string
+		before []string // what somebody does to the table, as nft's arguments
+		fails  *plan.Table
+	}{
+		{"refused when it was built", nil, bad},
+		{"refused at the base chain", []string{"delete chain inet unmasq postrouting; add chain inet unmasq postrouting { type nat hook postrouting priority 50; }"},
+			compile(&policy.Policy{Rules: p.Rules[1:]}, facts)},
+	}
+	clean := netnstest.Test(t, "clean")
+	if err := open(t, clean).Start(compile(p, &moreNodes)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ns := netnstest.Test(t, "after")
+			table := open(t, ns)
+			if err := table.Start(compile(p, facts)); err != nil {
+				t.Fatal(err)
+			}
+			if tt.before != nil {
+				if _, err := ns.Run("", "nft", tt.before...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := table.Sync(tt.fails); err == nil {
+				t.Fatal("the exchange was not refused")
+			}
+			if err := table.Sync(compile(p, &moreNodes)); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(list(t, clean, plan.TableName), withoutGenerations(list(t, ns, plan.TableName))); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}
+
+// A helper that can't be removed decides before the table, so that it isn't
+// forgotten about.
+func TestHelperInTheWay(t *testing.T) {
+	if !probe(t).Ownership {
+		t.Fatal("this kernel has no table flags owner and persist (Linux 6.9): run the tests on one that has")
+	}
+	want := compile(everything())
+	ns := netnstest.Test(t, "helper")
+	other, table := open(t, ns), open(t, ns)
+	if err := other.whole(plan.HandoverName, flagOwner|flagPersist, want, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := table.Sync(want); err == nil {
+			t.Error("no error with another's helper in the way")
+		}
+	}
+	if err := other.delete(plan.HandoverName); err != nil {
+		t.Fatal(err)
+	}
+	if err := table.Sync(want); err != nil {
+		t.Fatal(err)
+	}
+}
