@@ -199,14 +199,15 @@ func (a *Agent) reload() {
 	if err == nil {
 		loaded, err = policy.Load(sources, policy.Options{NodeLabels: a.opts.NodeLabels})
 	}
-	a.status.setConfig(err)
 	a.metrics.reloaded(err)
 	if err != nil {
+		a.status.setConfig(err)
 		a.refuse(err)
 		return
 	}
 	a.loaded = loaded
 	a.enforce()
+	a.status.setConfig(nil) // not before: ready means in force
 }
 
 // isNew remembers what was read. Directories change without their documents
