@@ -161,7 +161,10 @@ func newCapture(r *Rig) (*capture, error) {
 		if err != nil {
 			return nil, err
 		}
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+			// In a user namespace: as large as net.core.rmem_max lets it be.
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+		}
 		_ = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
 		c.fds, c.links = append(c.fds, fd), append(c.links, x.node)
 	}

@@ -94,7 +94,9 @@ func TestTurns(t *testing.T) {
 	const never = 1 << 20
 	other, rest := keepTo(to("100.64.1.0/24")), masqueradeTo(everywhere)
 	third := snatTo(to("100.64.3.0/24"))
-	other.Name, third.Name, rest.Name = "other", "third", "rest"
+	pool := snatTo(to("198.18.7.0/24"))
+	pool.Addresses = policytest.Addrs("192.0.2.77", "192.0.2.78", "192.0.2.79")
+	other.Name, third.Name, rest.Name, pool.Name = "other", "third", "rest", "pool"
 	second := func(texts ...string) policy.Rule { // with sources, and so lookups, of its own
 		return policy.Rule{From: policy.From{CIDRs: podCIDRs[:1]}, To: to(texts...), Action: policy.Keep}
 	}
@@ -114,6 +116,7 @@ func TestTurns(t *testing.T) {
 		{"a hash key's verdict", rules(keepTo(to("198.18.7.0/24", "100.64.1.0/24")), snatTo(to("100.64.2.0/24"))), rules(keepTo(to("100.64.1.0/24")), snatTo(to("198.18.7.0/24", "100.64.2.0/24"))), 1},
 		{"a rule more, with a chain of its own", rules(other, third, rest), rules(other, snatTo(to("198.18.7.0/24")), third, rest), never},
 		{"a rule more, in a hash", rules(other, third, rest), rules(other, snatTo(to("198.18.7.0/24")), third, rest), 1},
+		{"a rule less, with a pool of addresses", rules(other, pool, third, rest), rules(other, third, rest), never},
 		{"from ranges to a hash", rules(keepTo(to("198.18.7.0/25", "198.18.7.128/25", "100.64.1.0/24", "100.64.2.0/24", "100.64.3.0/24"))), rules(keepTo(to("198.18.7.0/24", "100.64.1.0/24", "100.64.2.0/24", "100.64.3.0/24"))), 3},
 		{"from one lookup to another", rules(keepTo(to("198.18.7.0/24", "100.64.1.0/24")), second("100.64.2.0/24")), rules(keepTo(to("100.64.1.0/24")), second("198.18.7.0/24", "100.64.2.0/24")), never},
 		{"destinations and ports at once", rules(onPort(443, "198.18.7.0/24"), rest), rules(onPort(53, "100.64.1.0/24"), rest), never},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,10 +130,25 @@ func underLoad(t *testing.T, r *rig.Rig, traffic rig.Traffic, fn func()) rig.Rep
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.Seen < report.Sent*99/100 {
-		t.Errorf("%s: packets were lost", report)
+	if report.Lost() > report.Sent/tolerated(t) {
+		t.Errorf("%s: too many packets were lost for the load to say much", report)
 	}
 	return report
+}
+
+// tolerated is the part of all packets that may be lost on the way to the
+// counter: every hundredth; every fifth where the kernel doesn't let the
+// counter's sockets have large buffers, in a user namespace.
+func tolerated(t *testing.T) uint64 {
+	t.Helper()
+	initial, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fields := strings.Fields(string(initial)); len(fields) == 3 && fields[2] == "4294967295" {
+		return 100
+	}
+	return 5
 }
 
 // noneWrong prints what was checked, and fails where anything was wrong.

@@ -128,7 +128,7 @@ func (t *Table) Sync(want *plan.Table) error {
 	change, ok := plan.Diff(t.installed, want)
 	var err error
 	switch {
-	case !ok:
+	case !ok, t.litter: // what is left over may have the names of what comes
 		err = t.exchange(want)
 	case change.Empty():
 	default:
@@ -362,18 +362,24 @@ func (t *Table) unwanted(have contents, want *plan.Table) *writer {
 }
 
 // change applies differences: first what no packet meets yet, then in one
-// transaction all else. In one batch with the elements that lead to it, a new
-// chain would be empty for a packet that is under way.
+// transaction all that packets meet, then deletions of what none meets any more.
+// In one batch with the elements that lead to it, a new chain would be empty, and
+// the sets of an old one would be, for a packet that is under way.
 func (t *Table) change(c *plan.Change) error {
 	additions := t.additions(c)
 	if err := t.commit(additions); err != nil {
 		return err
 	}
-	err := t.commit(t.differences(c))
-	if err != nil && additions.count > 0 {
-		t.Forget() // the next Sync sweeps the additions away
+	if err := t.commit(t.differences(c)); err != nil {
+		if additions.count > 0 {
+			t.Forget() // the next Sync sweeps the additions away
+		}
+		return err
 	}
-	return err
+	if err := t.commit(t.deletions(c)); err != nil {
+		t.litter = true // Sync sweeps
+	}
+	return nil
 }
 
 func (t *Table) additions(c *plan.Change) *writer {
@@ -403,6 +409,11 @@ func (t *Table) differences(c *plan.Change) *writer {
 		w.deleteElements(x.Set, x.Delete)
 		w.addElements(x.Set, x.Add)
 	}
+	return w
+}
+
+func (t *Table) deletions(c *plan.Change) *writer {
+	w := t.writer(plan.TableName, t.generation)
 	for _, x := range c.DeleteChains {
 		w.flushChain(w.name(x.Name))
 	}
