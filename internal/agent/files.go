@@ -11,82 +11,101 @@ import (
 )
 
 // settle is how long files must be quiet before they are read: editors write in
-// several steps.
-const settle = 100 * time.Millisecond
+// several steps. Where something is never quiet, they are read after patience.
+const (
+	settle   = 100 * time.Millisecond
+	patience = time.Second
+)
 
 // watchFiles calls changed when documents may have changed. Directories are
 // watched, not files: editors and ConfigMap mounts replace files and symbolic
-// links rather than write them.
+// links rather than write them. Those above them are too, since they may be
+// removed and made again.
 func watchFiles(ctx context.Context, paths []string, changed func()) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch the configuration: %w", err)
 	}
-	add := func() {
-		for _, dir := range watchedDirs(paths) {
-			_ = w.Add(dir) // one that isn't there yet is added when its parent changes
+	go follow(ctx, w, paths, watch(w, paths), changed)
+	return nil
+}
+
+// follow calls changed after events at the places where documents are now.
+func follow(ctx context.Context, w *fsnotify.Watcher, paths []string, now places, changed func()) {
+	defer w.Close()
+	quiet := time.NewTimer(time.Hour)
+	quiet.Stop()
+	var since time.Time // of the first event that changed wasn't called for
+	event := func() {
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if left := patience - time.Since(since); left > 0 {
+			quiet.Reset(min(settle, left))
 		}
 	}
-	add()
-	go func() {
-		defer w.Close()
-		quiet := time.NewTimer(time.Hour)
-		quiet.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case e := <-w.Events:
-				if e.Op != fsnotify.Chmod && relevant(paths, e.Name) {
-					quiet.Reset(settle)
-				}
-			case <-w.Errors: // an overflow: look again
-				quiet.Reset(settle)
-			case <-quiet.C:
-				add()
-				changed()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-w.Events:
+			if e.Op != fsnotify.Chmod && now.relevant(e.Name) {
+				event()
 			}
+		case <-w.Errors: // an overflow: look again
+			event()
+		case <-quiet.C:
+			since = time.Time{}
+			now = watch(w, paths)
+			changed()
 		}
-	}()
-	return nil
+	}
+}
+
+// places are where a change can mean another document.
+type places struct {
+	// names are the paths given, what links lead to, and the directories above.
+	names map[string]bool
+	// dirs are directories of documents: whatever is in them counts.
+	dirs map[string]bool
 }
 
 // relevant leaves out neighbours of a path: the agent's own log may be one. A
 // ConfigMap's files are links by way of its ..data, which is exchanged.
-func relevant(paths []string, name string) bool {
+func (p places) relevant(name string) bool {
 	name = filepath.Clean(name)
-	if filepath.Base(name) == "..data" {
-		return true
-	}
-	dir := filepath.Dir(name)
-	for _, p := range paths {
-		p = filepath.Clean(p)
-		if name == p || dir == p || dir != filepath.Dir(p) {
-			return true // in a directory of documents, behind a link, or a path itself
-		}
-	}
-	return false
+	return p.names[name] || p.dirs[filepath.Dir(name)] || filepath.Base(name) == "..data"
 }
 
-// watchedDirs are the directories in which a change can mean another document:
-// each path's own, its parent's, and those that symbolic links lead to.
-func watchedDirs(paths []string) []string {
-	var out []string
-	seen := map[string]bool{}
-	add := func(dir string) {
-		if !seen[dir] {
-			seen[dir] = true
-			out = append(out, dir)
-		}
-	}
-	for _, p := range paths {
-		add(filepath.Dir(filepath.Clean(p)))
-		if info, err := os.Stat(p); err == nil && info.IsDir() {
-			add(p)
-		}
-		if real, err := filepath.EvalSymlinks(p); err == nil {
-			add(filepath.Dir(real))
+func placesOf(paths []string) places {
+	out := places{names: map[string]bool{}, dirs: map[string]bool{}}
+	for _, path := range paths {
+		out.add(filepath.Clean(path))
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			out.add(real)
 		}
 	}
 	return out
+}
+
+func (p places) add(path string) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		p.dirs[path] = true
+	}
+	for ; !p.names[path]; path = filepath.Dir(path) {
+		p.names[path] = true
+	}
+}
+
+// watch follows all places that are there. Those that are not come into being
+// in one that is.
+func watch(w *fsnotify.Watcher, paths []string) places {
+	p := placesOf(paths)
+	for path := range p.names {
+		_ = w.Add(filepath.Dir(path))
+	}
+	for dir := range p.dirs {
+		_ = w.Add(dir)
+	}
+	return p
 }
