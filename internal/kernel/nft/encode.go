@@ -70,11 +70,11 @@ func (w *writer) addCounter(name string, v Count) {
 	})
 }
 
-func (w *writer) deleteCounter(name string) {
-	w.add("delete counter "+name, unix.NFT_MSG_DELOBJ, 0, func(b []byte) []byte {
+func (w *writer) deleteObject(x object) {
+	w.add("delete object "+x.name, unix.NFT_MSG_DELOBJ, 0, func(b []byte) []byte {
 		b = attrString(b, unix.NFTA_OBJ_TABLE, w.table)
-		b = attrString(b, unix.NFTA_OBJ_NAME, name)
-		return attrU32(b, unix.NFTA_OBJ_TYPE, unix.NFT_OBJECT_COUNTER)
+		b = attrString(b, unix.NFTA_OBJ_NAME, x.name)
+		return attrU32(b, unix.NFTA_OBJ_TYPE, x.typ)
 	})
 }
 

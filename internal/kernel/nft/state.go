@@ -60,20 +60,34 @@ func (c *conn) state(table string) (State, error) {
 
 // contents are the names of what stands in a table.
 type contents struct {
-	chains, sets, counters []string
+	chains, sets []string
+	objects      []object
+}
+
+// object is a counter, or something else with a name that isn't ours.
+type object struct {
+	name string
+	typ  uint32 // NFT_OBJECT_COUNTER, …
 }
 
 func (c *conn) contents(table string) (contents, error) {
 	var out contents
 	for _, kind := range []struct {
-		typ                 uint16
-		tableAttr, nameAttr uint16
-		names               *[]string
-		anonymousFlag       uint16
+		typ                           uint16
+		tableAttr, nameAttr, typeAttr uint16 // typeAttr: flags of sets, types of objects
+		add                           func(name string, typ uint32)
 	}{
-		{unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME, &out.chains, 0},
-		{unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME, &out.sets, unix.NFTA_SET_FLAGS},
-		{unix.NFT_MSG_GETOBJ, unix.NFTA_OBJ_TABLE, unix.NFTA_OBJ_NAME, &out.counters, 0},
+		{unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME, 0, func(name string, _ uint32) {
+			out.chains = append(out.chains, name)
+		}},
+		{unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME, unix.NFTA_SET_FLAGS, func(name string, flags uint32) {
+			if flags&unix.NFT_SET_ANONYMOUS == 0 {
+				out.sets = append(out.sets, name)
+			}
+		}},
+		{unix.NFT_MSG_GETOBJ, unix.NFTA_OBJ_TABLE, unix.NFTA_OBJ_NAME, unix.NFTA_OBJ_TYPE, func(name string, typ uint32) {
+			out.objects = append(out.objects, object{name, typ})
+		}},
 	} {
 		messages, err := c.dump(kind.typ, unix.NLM_F_DUMP, attrString(nil, kind.tableAttr, table))
 		if err != nil && !errors.Is(err, unix.ENOENT) {
@@ -81,19 +95,19 @@ func (c *conn) contents(table string) (contents, error) {
 		}
 		for _, m := range messages {
 			var in, name string
-			anonymous := false
-			for typ, data := range m.attributes() {
-				switch typ {
+			var typ uint32
+			for attribute, data := range m.attributes() {
+				switch attribute {
 				case kind.tableAttr:
 					in = text(data)
 				case kind.nameAttr:
 					name = text(data)
-				case kind.anonymousFlag:
-					anonymous = kind.anonymousFlag != 0 && u32(data)&unix.NFT_SET_ANONYMOUS != 0
+				case kind.typeAttr:
+					typ = u32(data)
 				}
 			}
-			if in == table && name != "" && !anonymous {
-				*kind.names = append(*kind.names, name)
+			if in == table && name != "" {
+				kind.add(name, typ)
 			}
 		}
 	}
@@ -145,6 +159,7 @@ func (c *conn) counts(table string) (map[string]Count, error) {
 	out := map[string]Count{}
 	for _, m := range messages {
 		var in, name string
+		var kind uint32
 		var count Count
 		for typ, data := range m.attributes() {
 			switch typ {
@@ -152,6 +167,8 @@ func (c *conn) counts(table string) (map[string]Count, error) {
 				in = text(data)
 			case unix.NFTA_OBJ_NAME:
 				name = text(data)
+			case unix.NFTA_OBJ_TYPE:
+				kind = u32(data)
 			case unix.NFTA_OBJ_DATA:
 				for t, d := range attrs(data) {
 					switch t {
@@ -163,7 +180,7 @@ func (c *conn) counts(table string) (map[string]Count, error) {
 				}
 			}
 		}
-		if in == table {
+		if in == table && kind == unix.NFT_OBJECT_COUNTER {
 			out[name] = count
 		}
 	}

@@ -336,7 +336,7 @@ func (t *Table) unwanted(have contents, want *plan.Table) *writer {
 		keep["set "+w.name(want.Sets[i].Name)] = true
 	}
 	for _, c := range want.Counters {
-		keep["counter "+c.Name] = true
+		keep["object "+fmt.Sprint(object{c.Name, unix.NFT_OBJECT_COUNTER})] = true
 	}
 	var chains []string
 	for _, c := range have.chains {
@@ -353,9 +353,9 @@ func (t *Table) unwanted(have contents, want *plan.Table) *writer {
 	for _, c := range chains {
 		w.deleteChain(c)
 	}
-	for _, c := range have.counters {
-		if !keep["counter "+c] {
-			w.deleteCounter(c)
+	for _, x := range have.objects {
+		if !keep["object "+fmt.Sprint(x)] {
+			w.deleteObject(x)
 		}
 	}
 	return w
@@ -424,7 +424,7 @@ func (t *Table) deletions(c *plan.Change) *writer {
 		w.deleteChain(w.name(x.Name))
 	}
 	for _, x := range c.DeleteCounters {
-		w.deleteCounter(x.Name)
+		w.deleteObject(object{x.Name, unix.NFT_OBJECT_COUNTER})
 	}
 	return w
 }

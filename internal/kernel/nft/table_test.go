@@ -337,3 +337,37 @@ func TestHelperInTheWay(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What others put into the table goes away again, whatever it is.
+func TestForeignThingsInTheTable(t *testing.T) {
+	want := compile(everything())
+	clean := netnstest.Test(t, "clean")
+	if err := open(t, clean).Start(want); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, text string }{
+		{"a base chain", "add chain inet unmasq x { type nat hook postrouting priority -198; }; add rule inet unmasq x accept"},
+		{"a counter", "add counter inet unmasq x"},
+		{"a quota and its rule", "add quota inet unmasq x { over 20 mbytes; }; add chain inet unmasq c; add rule inet unmasq c quota name x"},
+		{"a quota by a counter's name", "add quota inet unmasq rule/default/inside { over 20 mbytes; }"},
+		{"a map to our chain", "add map inet unmasq x { type ipv4_addr : verdict; elements = { 192.0.2.1 : goto guards-ip }; }"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ns := netnstest.Test(t, "foreign")
+			table := open(t, ns)
+			if err := table.Start(want); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := ns.Run("", "nft", tt.text); err != nil {
+				t.Fatal(err)
+			}
+			table.Forget()
+			if err := table.Sync(want); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(list(t, clean, plan.TableName), withoutGenerations(list(t, ns, plan.TableName))); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}
