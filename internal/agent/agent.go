@@ -330,12 +330,18 @@ func (a *Agent) restore(first nft.Intrusion, more <-chan nft.Intrusion) {
 	if first.Lost && a.table.Owns() {
 		return // nobody else can have changed it
 	}
-	a.opts.Log.Warn("table inet unmasq was changed by another process; restoring it", "by", first.String(), "pid", first.PID, "process", first.Name)
-	a.metrics.intruded(first)
+	var owned *nft.OwnedError
+	mine := !errors.As(a.status.tableError(), &owned) // else nothing of ours is undone
+	if mine {
+		a.opts.Log.Warn("table inet unmasq was changed by another process; restoring it", "by", first.String(), "pid", first.PID, "process", first.Name)
+		a.metrics.intruded(first)
+	}
 	for {
 		select {
 		case i := <-more:
-			a.metrics.intruded(i)
+			if mine {
+				a.metrics.intruded(i)
+			}
 			continue
 		default:
 		}

@@ -30,6 +30,12 @@ func (s *status) setTable(err error) {
 	s.started = s.started || err == nil
 }
 
+func (s *status) tableError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.table
+}
+
 // setWant says whether the policy or its warnings are others than before.
 func (s *status) setWant(w *Want) bool {
 	s.mu.Lock()

@@ -25,7 +25,8 @@ import (
 type report struct {
 	Version int `json:"version"`
 	// Table is none, plain, owned, or orphan: an agent was killed and its rules
-	// are still in force.
+	// are still in force; or helper: it was killed while it made the table anew,
+	// and the rules are in force in table inet unmasq-handover.
 	Table    string       `json:"table"`
 	Owner    *ownerReport `json:"owner,omitempty"`
 	Agent    string       `json:"agent"` // ready, not ready, or none
@@ -122,6 +123,11 @@ func reportOf(s nft.Standing) *report {
 		r.Table = "orphan"
 	case s.Exists:
 		r.Table = "plain"
+	case s.Handover:
+		r.Table = "helper"
+	}
+	if s.Exists && s.Handover {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("table inet %s stands too and decides first: an exchange is under way, or was cut short; starting the agent again removes it", plan.HandoverName))
 	}
 	seen := map[string]bool{}
 	for _, c := range s.Comments {
@@ -224,6 +230,8 @@ func (r *report) tableText() string {
 		return "in force, left by an agent that was killed; start it again, or `unmasq clear`"
 	case "plain":
 		return "in force, owned by nobody"
+	case "helper":
+		return fmt.Sprintf("missing; in force is inet %s, left by an agent that was killed; start it again, or `unmasq clear`", plan.HandoverName)
 	}
 	return "none: nothing is in force"
 }

@@ -86,15 +86,24 @@ func (c *compiler) localChain(views []*view) {
 	}
 	base.add("", SentByHost{}, goTo(localChainName))
 	ch := Chain{Name: localChainName}
-	if c.opts.Without != policy.GuardTunnel {
-		ch.add("", L4Proto{policy.TunnelProtocols}, accept)
-		for _, field := range []Field{DestinationPort, SourcePort} {
-			ch.add("", L4Proto{[]uint8{packet.UDP}}, InSet{Field: field, Set: tunnelPortsSet}, accept)
-		}
-	}
+	c.tunnelGuard(&ch)
 	c.dispatch(&ch, views, local)
 	ch.add("", accept)
 	c.chain(ch)
+}
+
+// tunnelGuard leaves outer packets of tunnels. Those of the kernel's own tunnels
+// don't count as sent by the host (see SentByHost), so that the guard is also
+// among those of forwarded packets, with a condition more.
+func (c *compiler) tunnelGuard(ch *Chain, conditions ...Statement) {
+	if c.opts.Without == policy.GuardTunnel {
+		return
+	}
+	ch.add("", append([]Statement{L4Proto{policy.TunnelProtocols}}, append(conditions, accept)...)...)
+	for _, field := range []Field{DestinationPort, SourcePort} {
+		match := []Statement{L4Proto{[]uint8{packet.UDP}}, InSet{Field: field, Set: tunnelPortsSet}}
+		ch.add("", append(match, append(conditions, accept)...)...)
+	}
 }
 
 // dispatch looks the source up, in ch, among all views of an origin.
@@ -127,6 +136,7 @@ func (c *compiler) guardChain(f packet.Family, views []*view) {
 	if !c.opts.NoIPsec && c.opts.Without != policy.GuardIPsec {
 		ch.add("", IPsec{}, accept)
 	}
+	c.tunnelGuard(&ch, SourceIsLocal{})
 	c.markGuards(&ch, f, views)
 	c.chain(ch)
 }

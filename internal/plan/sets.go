@@ -21,13 +21,9 @@ type portSet struct {
 
 // sharedSets adds the sets that the guards look up.
 func (c *compiler) sharedSets(views []*view) {
-	if anyOf(views, local) && c.opts.Without != policy.GuardTunnel {
-		ports := slices.Concat(policy.WellKnownTunnelPorts, c.facts.TunnelPorts)
-		var rs []policy.PortRange
-		for _, p := range ports {
-			rs = append(rs, policy.PortRange{First: p, Last: p})
-		}
-		c.set(Set{Name: tunnelPortsSet, Key: InetService, Interval: true, Elements: portElements(mergePorts(rs, false))})
+	if len(views) > 0 && c.opts.Without != policy.GuardTunnel {
+		// Single ports in a hash: each UDP flow looks them up twice.
+		c.set(Set{Name: tunnelPortsSet, Key: InetService, Elements: portElements(singles(c.facts.TunnelPorts))})
 	}
 	for _, f := range packet.Families {
 		if !anyFamily(views, f) {
@@ -46,6 +42,17 @@ func (c *compiler) sharedSets(views []*view) {
 				Elements: rangeElements(ranges(c.facts.LocalPodCIDRs, f))})
 		}
 	}
+}
+
+// singles are the well-known tunnel ports and more, sorted.
+func singles(more []uint16) []policy.PortRange {
+	ports := slices.Concat(policy.WellKnownTunnelPorts, more)
+	slices.Sort(ports)
+	var out []policy.PortRange
+	for _, p := range slices.Compact(ports) {
+		out = append(out, policy.PortRange{First: p, Last: p})
+	}
+	return out
 }
 
 // broadcasts are the destinations of multicast and broadcast.
@@ -87,28 +94,21 @@ func portSets(v *view, r *policy.Rule) []portSet {
 		}
 		if len(rs) > 0 {
 			kind := fmt.Sprintf("ports-%s", ProtocolName(protocol))
-			out = append(out, portSet{protocol, v.setName(kind, r), mergePorts(rs, true)})
+			out = append(out, portSet{protocol, v.setName(kind, r), mergePorts(rs)})
 		}
 	}
 	return out
 }
 
-// mergePorts sorts ranges and joins those that overlap, and with touching those
-// that touch.
-func mergePorts(rs []policy.PortRange, touching bool) []policy.PortRange {
+// mergePorts sorts ranges and joins those that overlap or touch.
+func mergePorts(rs []policy.PortRange) []policy.PortRange {
 	rs = slices.Clone(rs)
 	slices.SortFunc(rs, func(a, b policy.PortRange) int { return int(a.First) - int(b.First) })
 	var out []policy.PortRange
 	for _, r := range rs {
-		if n := len(out); n > 0 {
-			reach := int(out[n-1].Last)
-			if touching {
-				reach++
-			}
-			if int(r.First) <= reach {
-				out[n-1].Last = max(out[n-1].Last, r.Last)
-				continue
-			}
+		if n := len(out); n > 0 && int(r.First) <= int(out[n-1].Last)+1 {
+			out[n-1].Last = max(out[n-1].Last, r.Last)
+			continue
 		}
 		out = append(out, r)
 	}

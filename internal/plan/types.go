@@ -94,7 +94,14 @@ type (
 	// OutLoopback is `oif "lo"`.
 	OutLoopback struct{}
 	// SentByHost is `iif 0`.
+	//
+	// A tunnel's outer packet is not among them: since "netfilter: Support iif
+	// matches in POSTROUTING" (2019) the input
+	// interface that postrouting sees for it is the tunnel's link.
 	SentByHost struct{}
+	// SourceIsLocal is `fib saddr type local`: the source is an address of this
+	// host. A forwarded packet has none (martian), a tunnel's outer packet has one.
+	SourceIsLocal struct{}
 	// OutInterface is `oifname "eth0"`; a trailing * matches any ending.
 	OutInterface struct{ Name string }
 	// NFProto is `meta nfproto ipv4`.
@@ -171,19 +178,20 @@ type Verdict struct {
 	Chain string
 }
 
-func (OutLoopback) statement()  {}
-func (SentByHost) statement()   {}
-func (OutInterface) statement() {}
-func (NFProto) statement()      {}
-func (L4Proto) statement()      {}
-func (InSet) statement()        {}
-func (VerdictMap) statement()   {}
-func (DNATed) statement()       {}
-func (IPsec) statement()        {}
-func (MarkIs) statement()       {}
-func (ClearMark) statement()    {}
-func (Count) statement()        {}
-func (Keep) statement()         {}
-func (Masquerade) statement()   {}
-func (SNAT) statement()         {}
-func (Verdict) statement()      {}
+func (OutLoopback) statement()   {}
+func (SentByHost) statement()    {}
+func (SourceIsLocal) statement() {}
+func (OutInterface) statement()  {}
+func (NFProto) statement()       {}
+func (L4Proto) statement()       {}
+func (InSet) statement()         {}
+func (VerdictMap) statement()    {}
+func (DNATed) statement()        {}
+func (IPsec) statement()         {}
+func (MarkIs) statement()        {}
+func (ClearMark) statement()     {}
+func (Count) statement()         {}
+func (Keep) statement()          {}
+func (Masquerade) statement()    {}
+func (SNAT) statement()          {}
+func (Verdict) statement()       {}

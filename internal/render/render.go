@@ -101,6 +101,8 @@ func statement(s plan.Statement) string {
 		return `oif "lo"`
 	case plan.SentByHost:
 		return "iif 0"
+	case plan.SourceIsLocal:
+		return "fib saddr type local"
 	case plan.OutInterface:
 		return fmt.Sprintf("oifname %q", s.Name)
 	case plan.NFProto:

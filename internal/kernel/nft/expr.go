@@ -74,6 +74,8 @@ func (e ruleEncoder) statement(s plan.Statement) []expr.Any {
 		return meta(expr.MetaKeyOIF, native32(1)) // lo is 1 in every namespace
 	case plan.SentByHost:
 		return meta(expr.MetaKeyIIF, native32(0))
+	case plan.SourceIsLocal:
+		return []expr.Any{&expr.Fib{Register: reg1, FlagSADDR: true, ResultADDRTYPE: true}, equal(native32(unix.RTN_LOCAL))}
 	case plan.OutInterface:
 		return meta(expr.MetaKeyOIFNAME, interfaceName(s.Name))
 	case plan.NFProto:
