@@ -139,8 +139,13 @@ func owner(t *testing.T, program string) {
 	}
 	second := agenttest.Launch(t, ns, program, "--config", file, "--metrics-address", "127.0.0.1:9810")
 	second.Await(t, "refused", func() bool { return strings.Contains(second.Log(), fmt.Sprintf("belongs to process %d", a.PID())) })
+	agenttest.Write(t, file, document("mine", "203.0.113.0/24"))
+	a.Await(t, "changed", func() bool { return strings.Contains(list(t, ns), "203.0.113.0") })
 	a.Kill()
 	second.Await(t, "the owner", func() bool { return strings.Contains(second.Log(), "policy in force") })
+	if strings.Contains(second.Log(), "restoring") {
+		t.Errorf("the second agent takes the owner's changes for intrusions:\n%s", second.Log())
+	}
 	second.Stop(t)
 
 	stdout, _, status := agenttest.Run(t, ns, "", program, "status", "-o", "json", "--metrics-address", "")
