@@ -129,29 +129,34 @@ func reportOf(s nft.Standing) *report {
 	if s.Exists && s.Handover {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("table inet %s stands too and decides first: an exchange is under way, or was cut short; starting the agent again removes it", plan.HandoverName))
 	}
-	seen := map[string]bool{}
+	does := map[int]string{}
+	seen := map[string]bool{} // a rule's counter stands in a chain of each family
 	for _, c := range s.Comments {
+		number, text, isRule := numbered(c.Text)
 		switch {
+		case c.Chain == plan.AboutChain && isRule:
+			does[number] = text
 		case c.Chain == plan.AboutChain:
 			r.about(c.Text)
 		case c.Counter != "" && !seen[c.Counter]:
 			seen[c.Counter] = true
-			r.Rules = append(r.Rules, ruleOf(c, s.Counts[c.Counter].Packets))
+			document, name, _ := strings.Cut(strings.TrimPrefix(c.Counter, "rule/"), "/")
+			r.Rules = append(r.Rules, ruleReport{Number: number, Policy: document, Rule: name, Hits: s.Counts[c.Counter].Packets})
 		}
+	}
+	for i := range r.Rules {
+		r.Rules[i].Does = does[r.Rules[i].Number]
 	}
 	sort.SliceStable(r.Rules, func(i, j int) bool { return r.Rules[i].Number < r.Rules[j].Number })
 	return r
 }
 
-// ruleOf reads a comment like "3. from pods to everywhere: Masquerade".
-func ruleOf(c nft.Comment, hits uint64) ruleReport {
-	number, does, _ := strings.Cut(c.Text, ". ")
-	document, name, _ := strings.Cut(strings.TrimPrefix(c.Counter, "rule/"), "/")
-	n, err := strconv.Atoi(number)
-	if err != nil {
-		does = c.Text
-	}
-	return ruleReport{Number: n, Policy: document, Rule: name, Does: does, Hits: hits}
+// numbered reads "rule 3" and "rule 3: from pods to everywhere: Masquerade".
+func numbered(comment string) (number int, text string, ok bool) {
+	rest, ok := strings.CutPrefix(comment, plan.RulePrefix)
+	digits, text, _ := strings.Cut(rest, ": ")
+	number, err := strconv.Atoi(digits)
+	return number, text, ok && err == nil
 }
 
 // about reads a comment like "fact podCIDRs = 10.0.0.0/8; stated in p.yaml:3".

@@ -49,7 +49,7 @@ func Compile(p *policy.Policy, facts *policy.Facts, opts Options) *Table {
 		}
 		c.ruleChains(p, f)
 	}
-	c.aboutChain()
+	c.aboutChain(p)
 	return c.table
 }
 
@@ -254,8 +254,7 @@ func (c *compiler) ruleChains(p *policy.Policy, f packet.Family) {
 			continue
 		}
 		ch := Chain{Name: RuleChainName(r, f)}
-		from, to := policy.Describe(r)
-		ch.add(comment(fmt.Sprintf("%d. from %s to %s: %s", r.Number, from, to, r.Action)), Count{CounterName(r)})
+		ch.add(fmt.Sprint(RulePrefix, r.Number), Count{CounterName(r)})
 		if r.OverrideServiceMasquerade {
 			ch.add("", ClearMark{c.facts.ServiceMark.Mask})
 		}
@@ -281,14 +280,19 @@ func action(ch *Chain, r *policy.Rule, f packet.Family) {
 	}
 }
 
-// aboutChain shows facts and warnings to whoever lists the table. No packet sees it.
-func (c *compiler) aboutChain() {
-	if len(c.opts.About) == 0 {
-		return
-	}
+// aboutChain says what rules do, and shows facts and warnings, to whoever lists
+// the table. No packet goes through it, so that it can be rewritten at any time.
+func (c *compiler) aboutChain(p *policy.Policy) {
 	ch := Chain{Name: AboutChain}
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		from, to := policy.Describe(r)
+		ch.add(comment(fmt.Sprintf("%s%d: from %s to %s: %s", RulePrefix, r.Number, from, to, r.Action)), Verdict{Kind: Return})
+	}
 	for _, line := range c.opts.About {
 		ch.add(comment(line), Verdict{Kind: Return})
 	}
-	c.chain(ch)
+	if len(ch.Rules) > 0 {
+		c.chain(ch)
+	}
 }

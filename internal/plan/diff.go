@@ -2,7 +2,6 @@ package plan
 
 import (
 	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/unmasq/unmasq/internal/packet"
@@ -111,7 +110,7 @@ func (c *Change) chains(old, new *Table) bool {
 		case was == nil:
 			c.AddChains = append(c.AddChains, x)
 		case reflect.DeepEqual(was, x):
-		case x.Name == AboutChain, sameStatements(was, x):
+		case x.Name == AboutChain:
 			c.Rewrite = append(c.Rewrite, x)
 		default:
 			return false
@@ -124,26 +123,6 @@ func (c *Change) chains(old, new *Table) bool {
 		}
 	}
 	return true
-}
-
-// sameStatements says that two chains differ in comments only, which tell how
-// many destinations a rule has. Constants that are looked up stand in the way:
-// those of the old rule go when a packet may be at that rule.
-func sameStatements(a, b *Chain) bool {
-	return slices.EqualFunc(a.Rules, b.Rules, func(x, y Rule) bool {
-		return reflect.DeepEqual(x.Statements, y.Statements) && !slices.ContainsFunc(x.Statements, looksUpConstants)
-	})
-}
-
-// looksUpConstants says whether a statement brings a set of its own, without a name.
-func looksUpConstants(s Statement) bool {
-	switch s := s.(type) {
-	case L4Proto:
-		return len(s.Protocols) > 1
-	case SNAT:
-		return len(s.Addresses) > 1
-	}
-	return false
 }
 
 func (c *Change) sets(old, new *Table) bool {

@@ -2,8 +2,6 @@ package plan
 
 import (
 	"testing"
-
-	"github.com/unmasq/unmasq/internal/policy/policytest"
 )
 
 // What a packet under way could see half of is no change by differences.
@@ -17,7 +15,6 @@ func TestDiffRefuses(t *testing.T) {
 	chain := func(comment string, statements ...Statement) Table {
 		return Table{Chains: []Chain{{Name: "c", Rules: []Rule{{Statements: statements, Comment: comment}}}}}
 	}
-	pool := SNAT{Family: 4, Addresses: policytest.Addrs("192.0.2.7", "192.0.2.8")}
 	tests := []struct {
 		name     string
 		old, new Table
@@ -42,8 +39,7 @@ func TestDiffRefuses(t *testing.T) {
 		{"addresses and ports",
 			Table{Sets: []Set{set("a", true), {Name: "p", Key: InetService, Interval: true}}},
 			Table{Sets: []Set{set("a", true, ip(1)), {Name: "p", Key: InetService, Interval: true, Elements: []Element{{First: "\x00\x50", Last: "\x00\x50"}}}}}, false},
-		{"a comment", chain("10 CIDRs", Keep{4}), chain("11 CIDRs", Keep{4}), true},
-		{"a comment beside constants", chain("10 CIDRs", pool), chain("11 CIDRs", pool), false},
+		{"a comment", chain("rule 1", Keep{4}), chain("rule 2", Keep{4}), false},
 		{"a statement", chain("", Keep{4}), chain("", Masquerade{}), false},
 	}
 	for _, tt := range tests {

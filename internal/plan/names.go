@@ -10,8 +10,11 @@ import (
 )
 
 const (
-	// AboutChain holds facts and warnings as comments.
+	// AboutChain says what each rule does, and holds facts and warnings, as comments.
 	AboutChain = "about"
+	// RulePrefix begins the comment that ties a rule's counter to its line in
+	// AboutChain: "rule 3" there, "rule 3: from … to …: Keep" here.
+	RulePrefix = "rule "
 
 	localChainName = "local"
 	tunnelPortsSet = "tunnel-ports"
