@@ -16,6 +16,7 @@ import (
 
 	"github.com/unmasq/unmasq/internal/kernel/link"
 	"github.com/unmasq/unmasq/internal/kernel/nft"
+	"github.com/unmasq/unmasq/internal/plan"
 	"github.com/unmasq/unmasq/internal/policy"
 	"github.com/unmasq/unmasq/internal/policyfile"
 )
@@ -59,6 +60,7 @@ type Agent struct {
 	read     []policy.Source // what was read last, good or not
 	readErr  string
 	loaded   *policy.Loaded // the last good documents
+	inForce  *plan.Table    // what they and the facts came to when it was last written
 	failures int
 	retry    *time.Timer
 }
@@ -287,6 +289,7 @@ func (a *Agent) sync() error {
 	if err := a.table.Sync(want.Table); err != nil {
 		return err
 	}
+	a.inForce = want.Table
 	if a.status.setWant(want) {
 		a.opts.Log.Info("policy in force", "rules", len(want.Policy.Rules), "owned", a.table.Owns())
 		for _, w := range want.Warnings {
@@ -348,6 +351,10 @@ func (a *Agent) restore(first nft.Intrusion, more <-chan nft.Intrusion) {
 		break
 	}
 	a.table.Forget()
+	if a.inForce != nil {
+		// At once; the facts are looked at behind it, and what fails here fails there.
+		_ = a.table.Sync(a.inForce)
+	}
 	a.enforce()
 	time.Sleep(restorePause)
 }
