@@ -112,7 +112,11 @@ func (a *Agent) inputs(ctx context.Context) (inputs, error) {
 	}
 	signal.Notify(in.hup, syscall.SIGHUP)
 	context.AfterFunc(ctx, func() { signal.Stop(in.hup) })
-	if err := watchFiles(ctx, a.opts.Config, func() { wake(in.files) }); err != nil {
+	files := slices.Clone(a.opts.Config)
+	if a.opts.CNIDir != "" {
+		files = append(files, a.opts.CNIDir)
+	}
+	if err := watchFiles(ctx, files, func() { wake(in.files); wake(in.host) }); err != nil {
 		return in, err
 	}
 	links, err := link.Subscribe()

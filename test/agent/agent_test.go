@@ -202,13 +202,19 @@ func startWithBrokenPolicy(t *testing.T, program string) {
 func factsAreFollowed(t *testing.T, program string) {
 	ns, file := netnstest.Test(t, "host"), filepath.Join(t.TempDir(), "policy.yaml")
 	agenttest.Write(t, file, strings.Replace(document("mine", "198.51.100.0/24"), "  facts: {podCIDRs: [10.244.0.0/16]}\n", "", 1))
-	a := agenttest.Start(t, ns, program, "--config", file)
+	cni := filepath.Join(t.TempDir(), "net.d")
+	a := agenttest.Start(t, ns, program, "--config", file, "--cni-dir", cni)
 	for _, args := range [][]string{{"link", "add", "docker0", "type", "bridge"}, {"addr", "add", "172.17.0.1/16", "dev", "docker0"}, {"link", "set", "docker0", "up"}} {
 		if _, err := ns.Run("", "ip", args...); err != nil {
 			t.Fatal(err)
 		}
 	}
 	a.Await(t, "aware of docker0", func() bool { return strings.Contains(list(t, ns), "172.17.0.0/16 : goto from-") })
+	if err := os.MkdirAll(cni, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	agenttest.Write(t, filepath.Join(cni, "10-cbr0.conf"), `{"name": "cbr0", "type": "bridge", "ipam": {"type": "host-local", "subnet": "10.244.7.0/24"}}`)
+	a.Await(t, "aware of a CNI network", func() bool { return strings.Contains(list(t, ns), "10.244.7.0/24 : goto from-") })
 }
 
 // Without CAP_NET_ADMIN each command says what it needs.
