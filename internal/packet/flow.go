@@ -62,7 +62,7 @@ type Flow struct {
 	SourcePort, DestinationPort uint16
 	// InInterface is empty for packets that this host sends.
 	InInterface, OutInterface string
-	// Local: sent by this host, not forwarded.
+	// Local: sent by this host from an address of its own, not forwarded.
 	Local bool
 	// Mark is the packet's firewall mark (skb->mark).
 	Mark uint32

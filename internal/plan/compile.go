@@ -81,10 +81,10 @@ func (c *compiler) countersOf(p *policy.Policy) {
 func (c *compiler) localChain(views []*view) {
 	base := &c.table.Chains[0]
 	if !anyOf(views, local) {
-		base.add("", SentByHost{}, accept)
+		base.add("", sentByHost(accept)...)
 		return
 	}
-	base.add("", SentByHost{}, goTo(localChainName))
+	base.add("", sentByHost(goTo(localChainName))...)
 	ch := Chain{Name: localChainName}
 	c.tunnelGuard(&ch)
 	c.dispatch(&ch, views, local)
@@ -92,8 +92,12 @@ func (c *compiler) localChain(views []*view) {
 	c.chain(ch)
 }
 
+// sentByHost is the verdict for packets that this host sends. That they have no
+// input interface doesn't say so alone, see NoInput.
+func sentByHost(v Verdict) []Statement { return []Statement{NoInput{}, SourceIsLocal{}, v} }
+
 // tunnelGuard leaves outer packets of tunnels. Those of the kernel's own tunnels
-// don't count as sent by the host (see SentByHost), so that the guard is also
+// don't count as sent by the host (see NoInput), so that the guard is also
 // among those of forwarded packets, with a condition more.
 func (c *compiler) tunnelGuard(ch *Chain, conditions ...Statement) {
 	if c.opts.Without == policy.GuardTunnel {
@@ -182,7 +186,7 @@ func (c *compiler) overrideChain(f packet.Family, views []*view) string {
 	}
 	localChain.add("", accept)
 	forwardedChain.add("", accept)
-	forwardedChain.Rules = append([]Rule{{Statements: []Statement{SentByHost{}, goTo(localChain.Name)}}}, forwardedChain.Rules...)
+	forwardedChain.Rules = append([]Rule{{Statements: sentByHost(goTo(localChain.Name))}}, forwardedChain.Rules...)
 	c.chain(localChain)
 	c.chain(forwardedChain)
 	return forwardedChain.Name

@@ -78,7 +78,7 @@ func (e *evaluator) statement(t *testing.T, s plan.Statement) (matched bool, res
 	switch s := s.(type) {
 	case plan.OutLoopback:
 		return f.OutInterface == "lo", goOn
-	case plan.SentByHost, plan.SourceIsLocal:
+	case plan.NoInput, plan.SourceIsLocal:
 		return f.Local, goOn
 	case plan.OutInterface:
 		if prefix, ok := strings.CutSuffix(s.Name, "*"); ok {

@@ -93,12 +93,13 @@ type Statement interface{ statement() }
 type (
 	// OutLoopback is `oif "lo"`.
 	OutLoopback struct{}
-	// SentByHost is `iif 0`.
+	// NoInput is `iif 0`: no input interface, as packets have that this host sends.
 	//
-	// A tunnel's outer packet is not among them: since "netfilter: Support iif
-	// matches in POSTROUTING" (2019) the input
-	// interface that postrouting sees for it is the tunnel's link.
-	SentByHost struct{}
+	// So have packets between ports of a bridge where br_netfilter shows them to
+	// the IP hooks (br_nf_post_routing), whose source is somebody else's. A tunnel's
+	// outer packet has one: since "netfilter: Support iif matches in POSTROUTING"
+	// (2019) the input interface that postrouting sees for it is the tunnel's link.
+	NoInput struct{}
 	// SourceIsLocal is `fib saddr type local`: the source is an address of this
 	// host. A forwarded packet has none (martian), a tunnel's outer packet has one.
 	SourceIsLocal struct{}
@@ -179,7 +180,7 @@ type Verdict struct {
 }
 
 func (OutLoopback) statement()   {}
-func (SentByHost) statement()    {}
+func (NoInput) statement()       {}
 func (SourceIsLocal) statement() {}
 func (OutInterface) statement()  {}
 func (NFProto) statement()       {}

@@ -99,7 +99,7 @@ func statement(s plan.Statement) string {
 	switch s := s.(type) {
 	case plan.OutLoopback:
 		return `oif "lo"`
-	case plan.SentByHost:
+	case plan.NoInput:
 		return "iif 0"
 	case plan.SourceIsLocal:
 		return "fib saddr type local"

@@ -72,7 +72,7 @@ func (e ruleEncoder) statement(s plan.Statement) []expr.Any {
 	switch s := s.(type) {
 	case plan.OutLoopback:
 		return meta(expr.MetaKeyOIF, native32(1)) // lo is 1 in every namespace
-	case plan.SentByHost:
+	case plan.NoInput:
 		return meta(expr.MetaKeyIIF, native32(0))
 	case plan.SourceIsLocal:
 		return []expr.Any{&expr.Fib{Register: reg1, FlagSADDR: true, ResultADDRTYPE: true}, equal(native32(unix.RTN_LOCAL))}
