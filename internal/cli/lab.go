@@ -21,6 +21,18 @@ import (
 	"github.com/unmasq/unmasq/internal/lab"
 )
 
+// labName wants one scenario's name, and says which there are.
+func labName(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return nil
+	}
+	var names []string
+	for _, s := range lab.Scenarios() {
+		names = append(names, s.Name)
+	}
+	return inputError{fmt.Errorf("name one scenario: %s (see `%s --help`)", strings.Join(names, ", "), cmd.CommandPath())}
+}
+
 // labArgs makes cobra's complaints about arguments input errors.
 func labArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
@@ -335,7 +347,7 @@ func newLabUp(opts *labOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "up NAME[/FORM]",
 		Short:   "Build a scenario and leave it standing, to play with",
-		Args:    labArgs(cobra.ExactArgs(1)),
+		Args:    labName,
 		Example: "  unmasq lab up docker\n  unmasq lab probe docker\n  unmasq lab down docker",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
@@ -418,7 +430,7 @@ func newLabProbe(opts *labOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "probe NAME",
 		Short: "Who is seen as whom in a lab that is up",
-		Args:  labArgs(cobra.ExactArgs(1)),
+		Args:  labName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
@@ -457,7 +469,7 @@ func newLabServe() *cobra.Command {
 	return &cobra.Command{
 		Use:    "serve NAME",
 		Hidden: true,
-		Args:   labArgs(cobra.ExactArgs(1)),
+		Args:   labName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, _, err := lab.Find(args[0])
 			if err != nil {

@@ -48,7 +48,7 @@ func TestLabUsage(t *testing.T) {
 		{"list -o yaml", `output "yaml": want json`},
 		{"up docker --variant both", "up builds one form: --variant legacy or nft"},
 		{"up flannel", "flannel has the forms old, iptables and nftables: name one, such as flannel/old"},
-		{"up", "accepts 1 arg(s), received 0 (see `lab up --help`)"},
+		{"up", "name one scenario: docker, flannel, kube-router, cni-bridge (see `lab up --help`)"},
 		{"donw", `unknown command "donw"; did you mean "down"?`},
 		{"down nothing", `no scenario "nothing" (there are: docker, flannel, kube-router, cni-bridge)`},
 	} {

@@ -61,8 +61,14 @@ func newRoot(version string) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		// Of `unmasq vaildate -f FILE` the word is wrong, not the flag.
+		if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 {
+			return noArgs(cmd, words)
+		}
 		return inputError{fmt.Errorf("%w (see `%s --help`)", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newAgent(), newApply(), newClear(), newStatus(), newRender(), newValidate(), newLab())
