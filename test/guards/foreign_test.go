@@ -78,6 +78,10 @@ const portmap = `*nat
 COMMIT
 `
 
+// portmapLocalhost is the same with its rule for localhost.
+var portmapLocalhost = strings.Replace(portmap, "-A CNI-DN-984a7a017355168c01142 -p tcp",
+	"-A CNI-DN-984a7a017355168c01142 -s 127.0.0.1/32 -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK\n-A CNI-DN-984a7a017355168c01142 -p tcp", 1)
+
 // portmapNFTables is the CNI plugin with its nftables backend (plugins 1.9.1).
 const portmapNFTables = `table ip cni_hostport {
 	comment "CNI portmap plugin"
@@ -121,6 +125,17 @@ const kubeService = `*nat
 -A KUBE-SVC-CDGGSHYLG3RE2FKL -m comment --comment "default/web:http -> 10.244.1.7:80" -j KUBE-SEP-ELX6N4Z5RGB67TLC
 -A KUBE-SEP-ELX6N4Z5RGB67TLC -s 10.244.1.7/32 -m comment --comment "default/web:http" -j KUBE-MARK-MASQ
 -A KUBE-SEP-ELX6N4Z5RGB67TLC -p tcp -m comment --comment "default/web:http" -m tcp -j DNAT --to-destination 10.244.1.7:80
+COMMIT
+`
+
+// kubeNodePort is its part for the same service's node port, localhost included.
+const kubeNodePort = `*nat
+:KUBE-EXT-CDGGSHYLG3RE2FKL - [0:0]
+:KUBE-NODEPORTS - [0:0]
+-A KUBE-SERVICES -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
+-A KUBE-NODEPORTS -p tcp -m comment --comment "default/web:http" -m tcp --dport 8080 -j KUBE-EXT-CDGGSHYLG3RE2FKL
+-A KUBE-EXT-CDGGSHYLG3RE2FKL -m comment --comment "masquerade traffic for default/web:http external destinations" -j KUBE-MARK-MASQ
+-A KUBE-EXT-CDGGSHYLG3RE2FKL -j KUBE-SVC-CDGGSHYLG3RE2FKL
 COMMIT
 `
 
@@ -237,7 +252,7 @@ func load(rules string, v foreign.Variant, f packet.Family) func(*testing.T, *ri
 		if f == packet.IPv6Family {
 			program = "ip6tables-" + string(v) + "-restore"
 		}
-		r.Run(t, inFamily(rules, f), program, "--noflush")
+		r.Run(t, inFamily(rules, f), program, "-w", "--noflush")
 	}
 }
 

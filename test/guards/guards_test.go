@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
@@ -50,30 +51,45 @@ type proof struct {
 // proofs of every guard that a packet can be made for on any kernel; IPsec has a
 // test of its own.
 func proofs() []proof {
-	return slices.Concat(hairpins(), serviceMarks(), hostPortMarks(), localhostPorts(), linkLocals(),
+	return slices.Concat(hairpins(), markedHairpins(), serviceMarks(), hostPortMarks(), localhostPorts(), linkLocals(),
 		broadcasts(), loopbacks(), tunnels())
 }
 
 func TestGuardsAreNeeded(t *testing.T) {
+	var c checked
 	for _, p := range proofs() {
-		t.Run(string(p.guard)+"/"+p.name, func(t *testing.T) {
-			r := rig.New(t)
-			if p.foreign != nil {
-				p.foreign(t, r)
-			}
-			if wrong := p.wrong(t, r); wrong != "" {
-				t.Fatalf("without unmasq: %s", wrong)
-			}
-			table := openTable(t, r)
-			p.install(t, table, plan.Options{})
-			if wrong := p.wrong(t, r); wrong != "" {
-				t.Errorf("with the guard: %s", wrong)
-			}
-			p.install(t, table, plan.Options{Without: p.guard})
-			if p.wrong(t, r) == "" {
-				t.Error("without the guard the packet leaves as it should: this proves nothing")
-			}
-		})
+		t.Run(string(p.guard)+"/"+p.name, func(t *testing.T) { p.prove(t, rig.New(t), &c) })
+	}
+	c.log(t)
+}
+
+// checked counts the connections of a test.
+type checked struct{ atomic.Int64 }
+
+func (c *checked) log(t *testing.T) {
+	t.Helper()
+	t.Logf("checked: %d connections, each guard left out and put in", c.Load())
+}
+
+// prove shows that a node is right without unmasq and with the guard, and wrong
+// with everything but the guard.
+func (p *proof) prove(t *testing.T, r *rig.Rig, c *checked) {
+	t.Helper()
+	c.Add(3)
+	if p.foreign != nil {
+		p.foreign(t, r)
+	}
+	if wrong := p.wrong(t, r); wrong != "" {
+		t.Fatalf("without unmasq: %s", wrong)
+	}
+	table := openTable(t, r)
+	p.install(t, table, plan.Options{})
+	if wrong := p.wrong(t, r); wrong != "" {
+		t.Errorf("with the guard: %s", wrong)
+	}
+	p.install(t, table, plan.Options{Without: p.guard})
+	if p.wrong(t, r) == "" {
+		t.Error("without the guard the packet leaves as it should: this proves nothing")
 	}
 }
 
@@ -202,6 +218,12 @@ func moveOwn() policy.Rule {
 func moveAll() policy.Rule {
 	r := moveOwn()
 	r.From.Forwarded = true
+	return r
+}
+
+// overriding makes a rule one that marks don't hold off.
+func overriding(r policy.Rule) policy.Rule {
+	r.OverrideServiceMasquerade = true
 	return r
 }
 

@@ -20,14 +20,31 @@ func sentByNode(from, to netip.Addr, protocol uint8, sourcePort, destinationPort
 }
 
 // localhostPorts: a process of the node reaches a published port by 127.0.0.1.
-// Kept, that source would reach the pod, which can't answer it.
+// Kept, that source would reach the pod, which can't answer it. A mark holds most
+// rules off, but not those that override marks.
 func localhostPorts() []proof {
 	localhost := addr("127.0.0.1")
-	return []proof{{
-		name: "portmap nftables, localhost", guard: policy.GuardLinkLocal, rule: keepOwn(),
-		foreign: together(load(portmapNFTables, "", packet.IPv4Family), sysctl("net.ipv4.conf."+rig.Bridge+".route_localnet", "1")),
-		flow:    sentByNode(localhost, localhost, packet.TCP, 40000, 8080), hidden: rig.Bridge,
-	}}
+	var out []proof
+	for _, c := range []struct {
+		rulesOf
+		rule policy.Rule
+	}{
+		{rulesOf{"portmap nftables", portmapNFTables, true}, keepOwn()},
+		{rulesOf{"portmap iptables", portmapLocalhost, false}, overriding(keepOwn())},
+		{rulesOf{"docker", dockerHairpin, false}, keepOwn()},
+		{rulesOf{"docker nftables", dockerHairpinNFTables, true}, keepOwn()},
+		{rulesOf{"kube-proxy iptables", kubeService, false}, overriding(keepOwn())},
+	} {
+		for _, v := range c.variants() {
+			setUp := together(load(c.rules, v, packet.IPv4Family), sysctl("net.ipv4.conf."+rig.Bridge+".route_localnet", "1"))
+			if c.rules == kubeService {
+				setUp = together(kubeMasquerade(v, packet.IPv4Family), setUp, load(kubeNodePort, v, packet.IPv4Family))
+			}
+			out = append(out, proof{name: c.name + ", localhost " + string(v), guard: policy.GuardLinkLocal, rule: c.rule, foreign: setUp,
+				flow: sentByNode(localhost, localhost, packet.TCP, 40000, 8080), hidden: rig.Bridge})
+		}
+	}
+	return out
 }
 
 // linkLocals: neighbours on a link know each other by such addresses.
@@ -56,7 +73,12 @@ func broadcasts() []proof {
 		out = append(out, proof{name: c.name, guard: policy.GuardBroadcast, rule: moveOwn(), foreign: multicastByEth0,
 			flow: sentByNode(rig.AddressOf(rig.Eth0, to.Is6()), to, packet.UDP, 5353, 5353)})
 	}
-	return out
+	return append(out,
+		proof{name: "the subnet's broadcast, forwarded", guard: policy.GuardBroadcast, rule: moveAll(),
+			foreign: together(sysctl("net.ipv4.conf.all.bc_forwarding", "1"), sysctl("net.ipv4.conf."+rig.Bridge+".bc_forwarding", "1")),
+			flow:    packet.Flow{Source: client, Destination: addr("192.0.2.255"), Protocol: packet.UDP, SourcePort: 40000, DestinationPort: 9}},
+		proof{name: "multicast, forwarded", guard: policy.GuardBroadcast, rule: moveAll(), foreign: multicastRouter,
+			flow: packet.Flow{Source: client, Destination: group, Protocol: packet.UDP, SourcePort: 40000, DestinationPort: 5004}})
 }
 
 // multicastByEth0 routes what has no gateway.

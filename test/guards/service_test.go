@@ -68,20 +68,43 @@ func hairpins() []proof {
 		{"docker", dockerHairpin, false}, {"docker nftables", dockerHairpinNFTables, true},
 		{"portmap nftables", portmapNFTables, true}, {"kube-proxy nftables 1.36", kubeNFTables136, true},
 	} {
+		out = append(out, c.each(func(v foreign.Variant, f packet.Family) proof { return c.hairpin(v, f, keepAll()) })...)
+		c.name += ", pods not known one by one"
 		out = append(out, c.each(func(v foreign.Variant, f packet.Family) proof {
-			flow := toPublished(choose(f, web, web6))
-			if c.rules == kubeNFTables136 {
-				flow = toService(choose(f, web, web6))
-			}
-			return proof{guard: policy.GuardHairpin, foreign: load(c.rules, v, f), rule: keepAll(), flow: flow, hidden: rig.Bridge}
+			p := c.hairpin(v, f, keepAll())
+			p.facts = func(facts *policy.Facts) { facts.PodsKnown, facts.Pods = false, nil }
+			return p
 		})...)
 	}
-	unknown := rulesOf{"docker, pods not known one by one", dockerHairpin, false}
-	return append(out, unknown.each(func(v foreign.Variant, f packet.Family) proof {
-		return proof{guard: policy.GuardHairpin, foreign: load(unknown.rules, v, f), rule: keepAll(),
-			facts: func(facts *policy.Facts) { facts.PodsKnown, facts.Pods = false, nil },
-			flow:  toPublished(choose(f, web, web6)), hidden: rig.Bridge}
-	})...)
+	return out
+}
+
+// markedHairpins carry a mark too. It holds most rules off, but not those that
+// override marks.
+func markedHairpins() []proof {
+	var out []proof
+	for _, c := range []rulesOf{
+		{"kube-proxy iptables", kubeService, false}, {"kube-proxy nftables 1.35", kubeNFTables135, true},
+		{"portmap iptables", portmap, false},
+	} {
+		out = append(out, c.each(func(v foreign.Variant, f packet.Family) proof { return c.hairpin(v, f, overriding(keepAll())) })...)
+	}
+	return out
+}
+
+// hairpin is web's packet to itself.
+func (c rulesOf) hairpin(v foreign.Variant, f packet.Family, rule policy.Rule) proof {
+	p := proof{guard: policy.GuardHairpin, foreign: load(c.rules, v, f), rule: rule, hidden: rig.Bridge}
+	switch c.rules {
+	case kubeService:
+		p.foreign = together(kubeMasquerade(v, f), p.foreign)
+		fallthrough
+	case kubeNFTables135, kubeNFTables136:
+		p.flow = toService(choose(f, web, web6))
+	default:
+		p.flow = toPublished(choose(f, web, web6))
+	}
+	return p
 }
 
 // serviceMarks: a client from outside reaches a service through this node. Were
