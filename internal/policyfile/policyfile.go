@@ -28,20 +28,28 @@ const Stdin = "-"
 func Read(paths []string, stdin io.Reader) ([]policy.Source, error) {
 	var sources []policy.Source
 	var errs []error
-	seen := map[string]bool{}
-	for _, path := range paths {
+	paths, seen := slices.Clone(paths), map[string]bool{}
+	twice := func(path string) bool {
 		clean := filepath.Clean(path)
 		if seen[clean] {
 			errs = append(errs, fmt.Errorf("%s is given twice", path))
-			continue
 		}
+		again := seen[clean]
 		seen[clean] = true
+		return again
+	}
+	paths = slices.DeleteFunc(paths, twice)
+	for _, path := range paths {
 		found, err := readPath(path, stdin)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		sources = append(sources, found...)
+		for _, source := range found { // a file may be given beside its directory
+			if source.Name == path || !twice(source.Name) {
+				sources = append(sources, source)
+			}
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -80,8 +88,12 @@ func readDirectory(path string) ([]policy.Source, error) {
 			continue
 		}
 		// An entry's own type is that of the link; a broken link is an error when it is read.
-		if stat, err := os.Stat(name); err == nil && stat.IsDir() {
+		stat, err := os.Stat(name)
+		if err == nil && stat.IsDir() {
 			continue
+		}
+		if err == nil && !stat.Mode().IsRegular() { // reading a pipe could take for ever
+			return nil, fmt.Errorf("read policy directory: %s is not a regular file", name)
 		}
 		files = append(files, name)
 	}

@@ -51,6 +51,7 @@ func TestRead(t *testing.T) {
 		{"an empty directory", nil, []string{"DIR"}, "read policy directory DIR: no file in it ends in .yaml, .yml or .json"},
 		{"absent", nil, []string{"DIR/a.yaml", "DIR/b.yaml"}, "read policy: stat DIR/a.yaml: no such file or directory\nread policy: stat DIR/b.yaml: no such file or directory"},
 		{"a broken link", map[string]string{"a.yaml": "-> nowhere", "b.yaml": "b"}, []string{"DIR"}, "read policy: open DIR/a.yaml: no such file or directory"},
+		{"a file that never ends", map[string]string{"a.yaml": "-> /dev/zero", "b.yaml": "b"}, []string{"DIR"}, "read policy directory: DIR/a.yaml is not a regular file"},
 		{"twice", map[string]string{"a.yaml": "a"}, []string{"DIR/a.yaml", "DIR/./a.yaml"}, "DIR/./a.yaml is given twice"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
