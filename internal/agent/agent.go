@@ -372,8 +372,12 @@ func (a *Agent) exit() error {
 		}
 		defer a.closeTable()
 		var owned *nft.OwnedError
-		if _, err := a.table.Clear(); err != nil && !errors.As(err, &owned) {
+		removed, err := a.table.Clear()
+		if err != nil && !errors.As(err, &owned) {
 			return fmt.Errorf("clear on exit: %w", err)
+		}
+		if removed {
+			a.opts.Log.Info("removed the rules")
 		}
 		return nil
 	}

@@ -4,14 +4,17 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/unmasq/unmasq/internal/agent"
+	"github.com/unmasq/unmasq/internal/policyfile"
 )
 
 const agentHelp = `Enforces the policy and keeps enforcing it: follows the documents (also
@@ -42,7 +45,7 @@ func newAgent() *cobra.Command {
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return opts.run(cmd) },
 	}
-	opts.flags(cmd, "config", "")
+	opts.flags(cmd, "config", "filename")
 	f := cmd.Flags()
 	f.StringVar(&opts.metricsAddress, "metrics-address", DefaultAddress, "`ADDRESS:PORT` of /metrics, /healthz and /readyz; \"\" serves nothing")
 	f.BoolVar(&opts.clearOnExit, "clear-on-exit", false, "remove the rules on exit")
@@ -58,6 +61,14 @@ func (o *agentOptions) run(cmd *cobra.Command) error {
 	}
 	if len(o.files) == 0 {
 		return inputError{fmt.Errorf("no policy given: name files or directories with --config")}
+	}
+	if slices.Contains(o.files, policyfile.Stdin) {
+		return inputError{fmt.Errorf("--config -: an agent reads its documents again and again, which standard input can't be: name a file or a directory")}
+	}
+	if o.metricsAddress != "" {
+		if _, _, err := net.SplitHostPort(o.metricsAddress); err != nil {
+			return inputError{fmt.Errorf("--metrics-address %q: expected ADDRESS:PORT, or \"\" to serve nothing", o.metricsAddress)}
+		}
 	}
 	if o.ownership != "auto" && o.ownership != "off" {
 		return inputError{fmt.Errorf("--table-ownership %q: expected auto or off", o.ownership)}

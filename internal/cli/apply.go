@@ -21,7 +21,7 @@ func newApply() *cobra.Command {
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return apply(cmd, docs) },
 	}
-	docs.flags(cmd, "filename", "f")
+	docs.flags(cmd, "filename", "config")
 	return cmd
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/unmasq/unmasq/internal/agent"
 	"github.com/unmasq/unmasq/internal/cni"
@@ -20,8 +21,16 @@ type documents struct {
 	cniDir     string
 }
 
-func (d *documents) flags(cmd *cobra.Command, name, short string) {
-	cmd.Flags().StringArrayVarP(&d.files, name, short, nil, "`PATH` of a document or a directory of them, or - for standard input; repeatable")
+// flags adds them. The flag for paths is called name; other is what sister
+// commands call it, and hands that know those are not sent away.
+func (d *documents) flags(cmd *cobra.Command, name, other string) {
+	cmd.Flags().StringArrayVarP(&d.files, name, "f", nil, "`PATH` of a document or a directory of them, or - for standard input; repeatable")
+	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, given string) pflag.NormalizedName {
+		if given == other {
+			given = name
+		}
+		return pflag.NormalizedName(given)
+	})
 	cmd.Flags().StringToStringVar(&d.nodeLabels, "node-labels", nil, "this node's labels, for documents with a nodeSelector (`key=value`,…)")
 	cmd.Flags().StringVar(&d.cniDir, "cni-dir", cni.DefaultDir, "`DIRECTORY` of CNI configuration, where pod subnets are found")
 }

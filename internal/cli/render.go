@@ -23,7 +23,7 @@ func newRender() *cobra.Command {
 			return render.Table(cmd.OutOrStdout(), want.Table)
 		},
 	}
-	docs.flags(cmd, "filename", "f")
+	docs.flags(cmd, "filename", "config")
 	return cmd
 }
 
@@ -47,6 +47,6 @@ func newValidate() *cobra.Command {
 			return nil
 		},
 	}
-	docs.flags(cmd, "filename", "f")
+	docs.flags(cmd, "filename", "config")
 	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 )
@@ -83,7 +84,11 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if cmd.HasSubCommands() {
 		return inputError{fmt.Errorf("unknown command %q%s", args[0], suggestion(cmd, args[0]))}
 	}
-	return inputError{fmt.Errorf("unexpected argument %q (see `%s --help`)", args[0], cmd.CommandPath())}
+	hint := fmt.Sprintf("see `%s --help`", cmd.CommandPath())
+	if _, err := os.Stat(args[0]); err == nil && cmd.Flags().ShorthandLookup("f") != nil {
+		hint = "did you mean -f " + args[0] + "?"
+	}
+	return inputError{fmt.Errorf("unexpected argument %q (%s)", args[0], hint)}
 }
 
 func suggestion(cmd *cobra.Command, word string) string {

@@ -131,7 +131,7 @@ func reportOf(s nft.Standing) *report {
 	}
 	does := map[int]string{}
 	seen := map[string]bool{} // a rule's counter stands in a chain of each family
-	for _, c := range s.Comments {
+	for _, c := range joined(s.Comments) {
 		number, text, isRule := numbered(c.Text)
 		switch {
 		case c.Chain == plan.AboutChain && isRule:
@@ -149,6 +149,20 @@ func reportOf(s nft.Standing) *report {
 	}
 	sort.SliceStable(r.Rules, func(i, j int) bool { return r.Rules[i].Number < r.Rules[j].Number })
 	return r
+}
+
+// joined puts comments together again that were too long for one.
+func joined(comments []nft.Comment) []nft.Comment {
+	var out []nft.Comment
+	for _, c := range comments {
+		rest, goesOn := strings.CutPrefix(c.Text, plan.Continued)
+		if n := len(out); goesOn && n > 0 && out[n-1].Chain == c.Chain {
+			out[n-1].Text += rest
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
 }
 
 // numbered reads "rule 3" and "rule 3: from pods to everywhere: Masquerade".

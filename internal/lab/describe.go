@@ -35,7 +35,7 @@ func (st *Standing) Describe(out io.Writer, program string) error {
 	fmt.Fprintf(out, "  ip netns exec %s bash -c 'cat </dev/tcp/%s/%d'    # a peer says whom it sees\n", s.Namespace(call.From), address, PeerPort) //nolint:errcheck // the last write tells
 	for _, host := range s.hosts() {
 		for _, policy := range st.Policies {
-			fmt.Fprintf(out, "  ip netns exec %s %s agent --config %s\n", s.Namespace(host), program, policy) //nolint:errcheck // the last write tells
+			fmt.Fprintf(out, "  ip netns exec %s %s agent --config %s &\n", s.Namespace(host), program, policy) //nolint:errcheck // the last write tells
 		}
 	}
 	_, err = fmt.Fprintf(out, "  %s lab down %s\n", program, s.Name)

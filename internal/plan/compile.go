@@ -288,13 +288,18 @@ func action(ch *Chain, r *policy.Rule, f packet.Family) {
 // the table. No packet goes through it, so that it can be rewritten at any time.
 func (c *compiler) aboutChain(p *policy.Policy) {
 	ch := Chain{Name: AboutChain}
+	tell := func(line string) {
+		for _, part := range comments(line) {
+			ch.add(part, Verdict{Kind: Return})
+		}
+	}
 	for i := range p.Rules {
 		r := &p.Rules[i]
 		from, to := policy.Describe(r)
-		ch.add(comment(fmt.Sprintf("%s%d: from %s to %s: %s", RulePrefix, r.Number, from, to, r.Action)), Verdict{Kind: Return})
+		tell(fmt.Sprintf("%s%d: from %s to %s: %s", RulePrefix, r.Number, from, to, r.Action))
 	}
 	for _, line := range c.opts.About {
-		ch.add(comment(line), Verdict{Kind: Return})
+		tell(line)
 	}
 	if len(ch.Rules) > 0 {
 		c.chain(ch)

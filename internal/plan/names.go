@@ -51,18 +51,28 @@ func shorten(s string) string {
 	return fmt.Sprintf("%s-%016x", s[:maxName-17], h.Sum64())
 }
 
-// comment cuts a text to what nft takes, and to characters that it can quote.
-func comment(s string) string {
+// Continued begins a comment that goes on with the one before it.
+const Continued = "+ "
+
+// comments divides a text into what nft takes at a time, with characters that it
+// can quote.
+func comments(s string) []string {
 	s = strings.Map(func(r rune) rune {
 		if r == '"' || r < ' ' || r > '~' {
 			return '_'
 		}
 		return r
 	}, s)
-	if len(s) > maxComment {
-		s = s[:maxComment-3] + "..."
+	var out []string
+	for len(s) > maxComment {
+		cut := maxComment
+		if space := strings.LastIndexByte(s[:maxComment], ' '); space > maxComment/2 {
+			cut = space + 1
+		}
+		out = append(out, s[:cut])
+		s = Continued + s[cut:]
 	}
-	return s
+	return append(out, s)
 }
 
 // prefix tells the views' names apart: "", "local-", "override-", "override-local-".

@@ -19,12 +19,15 @@ func Probe() (Features, error) {
 	defer c.close()
 	var f Features
 	if f.Ownership, err = c.try(flagOwner|flagPersist, nil); err != nil {
-		return f, fmt.Errorf("probe table ownership: %w", err)
+		return f, err
 	}
-	if f.IPsec, err = c.try(0, &expr.Rt{Key: rtXFRM, Register: reg1}); err != nil {
-		return f, fmt.Errorf("probe IPsec matching: %w", err)
-	}
-	return f, nil
+	f.IPsec, err = c.try(0, &expr.Rt{Key: rtXFRM, Register: reg1})
+	return f, err
+}
+
+// needsAdmin is the error of whoever may not write rules.
+func needsAdmin(err error) error {
+	return fmt.Errorf("%w: writing nftables rules needs CAP_NET_ADMIN (root, or sudo)", err)
 }
 
 // try creates a table with a rule, and deletes it. It is false where the kernel
@@ -52,11 +55,11 @@ func (c *conn) try(flags uint32, x expr.Any) (bool, error) {
 	err := c.send(&w.batch)
 	switch {
 	case errors.Is(err, unix.EPERM):
-		return false, fmt.Errorf("%w: it needs CAP_NET_ADMIN (root, or sudo)", err)
+		return false, needsAdmin(err)
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
 		return false, nil
 	case err != nil:
-		return false, err
+		return false, fmt.Errorf("probe what the kernel can do: %w", err)
 	}
 	w = &writer{table: w.table}
 	w.deleteTable()

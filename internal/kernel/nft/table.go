@@ -152,7 +152,7 @@ func (t *Table) explain(err error) error {
 	if s, e := t.conn.state(plan.TableName); e == nil && s.Owned() && s.Owner != t.conn.port {
 		return &OwnedError{ownerOf(s.Owner)}
 	}
-	return fmt.Errorf("%w: writing nftables rules needs CAP_NET_ADMIN (root, or sudo)", err)
+	return needsAdmin(err)
 }
 
 func (t *Table) writer(table string, generation int) *writer {
