@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
 	"github.com/unmasq/unmasq/internal/kernel/nft"
@@ -39,9 +40,9 @@ type proof struct {
 	// facts changes what is known of the node; nil: nothing.
 	facts func(*policy.Facts)
 	flow  packet.Flow
-	// send sends the packet and returns the source that was seen; nil: the flow,
-	// as the rig sees it come out.
-	send func(*testing.T, *rig.Rig) netip.Addr
+	// send sends the packet and returns the source that was seen, for as long as it
+	// has patience; nil: the flow, as the rig sees it come out.
+	send func(t *testing.T, r *rig.Rig, patience time.Duration) (netip.Addr, error)
 	// hidden: the source must be an address of this link. Else it must be source,
 	// or where that isn't set the flow's own.
 	hidden string
@@ -71,6 +72,12 @@ func (c *checked) log(t *testing.T) {
 	t.Logf("checked: %d connections, each guard left out and put in", c.Load())
 }
 
+// How long a connection may take that must be made, and one that can't be.
+const (
+	patient   = 10 * time.Second
+	impatient = 400 * time.Millisecond
+)
+
 // prove shows that a node is right without unmasq and with the guard, and wrong
 // with everything but the guard.
 func (p *proof) prove(t *testing.T, r *rig.Rig, c *checked) {
@@ -79,16 +86,16 @@ func (p *proof) prove(t *testing.T, r *rig.Rig, c *checked) {
 	if p.foreign != nil {
 		p.foreign(t, r)
 	}
-	if wrong := p.wrong(t, r); wrong != "" {
+	if wrong := p.wrong(t, r, patient); wrong != "" {
 		t.Fatalf("without unmasq: %s", wrong)
 	}
 	table := openTable(t, r)
 	p.install(t, table, plan.Options{})
-	if wrong := p.wrong(t, r); wrong != "" {
+	if wrong := p.wrong(t, r, patient); wrong != "" {
 		t.Errorf("with the guard: %s", wrong)
 	}
 	p.install(t, table, plan.Options{Without: p.guard})
-	if p.wrong(t, r) == "" {
+	if p.wrong(t, r, impatient) == "" {
 		t.Error("without the guard the packet leaves as it should: this proves nothing")
 	}
 }
@@ -110,12 +117,15 @@ func sync(t *testing.T, table *nft.Table, want *plan.Table) {
 }
 
 // wrong sends the packet and says what is wrong with it, "" if nothing.
-func (p *proof) wrong(t *testing.T, r *rig.Rig) string {
+func (p *proof) wrong(t *testing.T, r *rig.Rig, patience time.Duration) string {
 	t.Helper()
 	r.Forget(t)
 	var seen netip.Addr
 	if p.send != nil {
-		seen = p.send(t, r)
+		var err error
+		if seen, err = p.send(t, r, patience); err != nil {
+			return err.Error()
+		}
 	} else {
 		s, err := r.Send(p.flow)
 		if err != nil {

@@ -94,7 +94,9 @@ func loopbacks() []proof {
 	for _, f := range packet.Families {
 		own := rig.AddressOf(rig.Eth0, f == packet.IPv6Family)
 		out = append(out, proof{name: "to itself " + f.String(), guard: policy.GuardLoopback, rule: moveOwn(), source: own,
-			send: func(t *testing.T, r *rig.Rig) netip.Addr { return sentToItself(t, r, own) }})
+			send: func(_ *testing.T, r *rig.Rig, patience time.Duration) (netip.Addr, error) {
+				return sentToItself(r, own, patience)
+			}})
 	}
 	return out
 }
@@ -102,11 +104,9 @@ func loopbacks() []proof {
 // sentToItself sends from one socket of the node to another, both on one
 // address, and returns the source that the receiver sees. It sends again until
 // that is so: the route to a new IPv6 address comes some time after the address.
-func sentToItself(t *testing.T, r *rig.Rig, own netip.Addr) netip.Addr {
-	t.Helper()
-	const attempts, patience = 100, 100 * time.Millisecond
-	var seen netip.Addr
-	err := r.Node.Do(func() error {
+func sentToItself(r *rig.Rig, own netip.Addr, patience time.Duration) (seen netip.Addr, err error) {
+	const again = 100 * time.Millisecond
+	err = r.Node.Do(func() error {
 		listener, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(own, 0)))
 		if err != nil {
 			return err
@@ -117,11 +117,11 @@ func sentToItself(t *testing.T, r *rig.Rig, own netip.Addr) netip.Addr {
 			return err
 		}
 		defer sender.Close()
-		for range attempts {
+		for deadline := time.Now().Add(patience); ; {
 			if _, err = sender.Write([]byte("hello")); err != nil {
 				return err
 			}
-			if err = listener.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			if err = listener.SetReadDeadline(time.Now().Add(again)); err != nil {
 				return err
 			}
 			var from netip.AddrPort
@@ -129,13 +129,12 @@ func sentToItself(t *testing.T, r *rig.Rig, own netip.Addr) netip.Addr {
 				seen = from.Addr().Unmap()
 				return nil
 			}
+			if time.Now().After(deadline) {
+				return err
+			}
 		}
-		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return seen
+	return seen, err
 }
 
 // tunnels: a tunnel's peer goes by the outer packet's address.
@@ -174,17 +173,17 @@ func TestOwnPacketsAreLeft(t *testing.T) {
 			r.Run(t, "", "ipset", "add", "istio-inpod-probes-v4", web.String())
 			load(istioProbes, v, packet.IPv4Family)(t, r)
 			p := proof{rule: keepAll(), flow: sentByNode(rig.Eth0Addr, web, packet.TCP, 40000, 80), source: addr(probe)}
-			if wrong := p.wrong(t, r); wrong != "" {
+			if wrong := p.wrong(t, r, patient); wrong != "" {
 				t.Fatalf("without unmasq: %s", wrong)
 			}
 			table := openTable(t, r)
 			p.install(t, table, plan.Options{})
-			if wrong := p.wrong(t, r); wrong != "" {
+			if wrong := p.wrong(t, r, patient); wrong != "" {
 				t.Errorf("with a policy for others: %s", wrong)
 			}
 			p.rule = keepOwn()
 			p.install(t, table, plan.Options{})
-			if wrong := p.wrong(t, r); wrong == "" {
+			if wrong := p.wrong(t, r, patient); wrong == "" {
 				t.Error("with a policy for the node the probe is still translated: this proves nothing")
 			}
 		})

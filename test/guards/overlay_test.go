@@ -33,11 +33,11 @@ func TestClearedMarkDoesNotTravel(t *testing.T) {
 				From: policy.From{CIDRs: policytest.Prefixes("172.30.0.0/16")}, Action: policy.Keep, OverrideServiceMasquerade: true,
 			}), facts(), plan.Options{})
 			sync(t, table, want)
-			if wrong := p.wrong(t, r); wrong != "" {
+			if wrong := p.wrong(t, r, patient); wrong != "" {
 				t.Errorf("mark cleared: %s", wrong)
 			}
 			sync(t, table, withoutClearing(want))
-			if p.wrong(t, r) == "" {
+			if p.wrong(t, r, patient) == "" {
 				t.Error("with the mark left on, the VXLAN packet is not translated: this proves nothing")
 			}
 		})
