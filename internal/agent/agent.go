@@ -62,6 +62,7 @@ type Agent struct {
 	loaded   *policy.Loaded // the last good documents
 	inForce  *plan.Table    // what they and the facts came to when it was last written
 	failures int
+	reopen   bool // the socket, at the next attempt
 	retry    *time.Timer
 }
 
@@ -276,9 +277,9 @@ func (a *Agent) enforce() {
 	wait := min(retryFirst<<min(a.failures, 16), retryMost)
 	a.failures++
 	a.opts.Log.Error("the policy is not in force; trying again", "error", err, "in", wait)
-	if a.failures%reopenAfter == 0 {
-		a.closeTable() // a socket that fails is a socket lost, and ownership with it
-	}
+	// A socket that fails may be one that is lost, and ownership with it. It is kept
+	// until then, since the table that stands is anybody's without it.
+	a.reopen = a.failures%reopenAfter == 0
 	a.retry.Reset(wait)
 }
 
@@ -304,9 +305,11 @@ func (a *Agent) sync() error {
 }
 
 func (a *Agent) openTable() error {
-	if a.table != nil {
+	if a.table != nil && !a.reopen {
 		return nil
 	}
+	a.closeTable()
+	a.reopen = false
 	t, err := nft.Open(a.opts.Log)
 	if err != nil {
 		return err
