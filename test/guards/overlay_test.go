@@ -81,3 +81,49 @@ func addVXLAN(t *testing.T, r *rig.Rig, local, remote netip.Addr, port uint16) {
 	r.Run(t, "", "ip", "link", "set", "vxlan0", "arp", "off", "up")
 	r.Run(t, "", "ip", "route", "add", "10.99.0.0/16", "dev", "vxlan0")
 }
+
+// A marked packet into a tunnel is translated inside and not outside: by who
+// marked it, or by a rule that overrides the mark.
+func TestMarkedPacketIntoTunnel(t *testing.T) {
+	const seen = `table inet seen {
+	chain set-marks {
+		type filter hook prerouting priority mangle;
+		ip daddr 10.99.0.0/16 meta mark set 0x4000
+	}
+	chain last {
+		type filter hook postrouting priority 200;
+		oifname "vxlan0" ip daddr 10.99.0.5 ip saddr != 10.244.1.8 counter comment "translated"
+	}
+}
+`
+	connections := 0
+	for _, tt := range []struct {
+		name string
+		rule policy.Rule
+	}{{"by kube-proxy", moveAll()}, {"by a rule", overriding(moveAll())}} {
+		for _, v := range foreign.Variants {
+			connections++
+			t.Run(tt.name+" "+string(v), func(t *testing.T) {
+				r := rig.New(t)
+				p := vxlan(4790, packet.IPv4Family)
+				p.foreign(t, r)
+				r.NFT(t, seen)
+				kubeMasquerade(v, packet.IPv4Family)(t, r)
+				p.rule = tt.rule
+				table := openTable(t, r)
+				p.install(t, table, plan.Options{})
+				if wrong := p.wrong(t, r, patient); wrong != "" {
+					t.Errorf("outside: %s", wrong)
+				}
+				if rules := r.Run(t, "", "nft", "list", "table", "inet", "seen"); !strings.Contains(rules, "counter packets 1 ") {
+					t.Errorf("inside nothing is translated\n%s", rules)
+				}
+				p.install(t, table, plan.Options{Without: policy.GuardTunnel})
+				if p.wrong(t, r, impatient) == "" {
+					t.Error("without the guard the tunnel's packet leaves as it should: this proves nothing")
+				}
+			})
+		}
+	}
+	t.Logf("checked: %d packets in packets", connections)
+}
