@@ -44,6 +44,10 @@ bench: deps ## measure, each number beside its baseline (3 minutes)
 	@go test -run '^$$' -bench . -benchtime 1x -count=1 -timeout 60m ./test/bench
 	@go test -run '^$$' -bench . -count=1 -timeout 60m ./internal/...
 
+.PHONY: kernels
+kernels: deps ## run the kernel tests on Debian's 6.1 and 6.12 kernels, in an emulator
+	@go run ./hack/kernels
+
 # How long each target is fuzzed.
 FUZZTIME ?= 1m
 
@@ -58,4 +62,4 @@ fuzz: ## fuzz the readers, FUZZTIME=1m each
 
 .PHONY: clean
 clean: ## remove what was built
-	@rm -rf bin
+	@rm -rf bin .cache
