@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -45,6 +46,7 @@ const (
 	retryMost    = 10 * time.Second
 	reopenAfter  = 3 // failures
 	restorePause = 10 * time.Millisecond
+	rivalPause   = time.Second // two agents would undo each other's work without end
 )
 
 // Agent is one enforcing process. Its loop runs in Run's goroutine alone; what
@@ -363,6 +365,11 @@ func (a *Agent) restore(first nft.Intrusion, more <-chan nft.Intrusion) {
 		_ = a.table.Sync(a.inForce)
 	}
 	a.enforce()
+	if first.Name == filepath.Base(os.Args[0]) {
+		a.opts.Log.Warn("another unmasq writes the same table: let one agent enforce, and nothing else apply or clear")
+		time.Sleep(rivalPause)
+		return
+	}
 	time.Sleep(restorePause)
 }
 

@@ -114,6 +114,9 @@ func (c *conn) send(t *batch) error {
 	c.drain()
 	first := c.number(t)
 	if err := unix.Sendto(c.fd, t.b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		if errors.Is(err, unix.EMSGSIZE) {
+			err = fmt.Errorf("%w: outside the first user namespace net.core.wmem_max must be as large", err)
+		}
 		return fmt.Errorf("send %d bytes to the kernel: %w", len(t.b), err)
 	}
 	return c.answer(t, first)
@@ -189,13 +192,19 @@ func errorOf(m message) unix.Errno {
 func (c *conn) dump(typ uint16, flags uint16, attributes []byte) ([]message, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for {
-		out, err := c.dumpOnce(typ, flags, attributes)
-		if !errors.Is(err, unix.EINTR) {
+	var out []message
+	var err error
+	for range dumpTries {
+		if out, err = c.dumpOnce(typ, flags, attributes); !errors.Is(err, unix.EINTR) {
 			return out, err
 		}
 	}
+	return nil, fmt.Errorf("the rules changed while they were read, %d times in a row: %w", dumpTries, err)
 }
+
+// dumpTries bounds how often a list is read again because somebody changed rules
+// meanwhile. Without a bound, whoever writes without end could hold the reader.
+const dumpTries = 50
 
 func (c *conn) dumpOnce(typ uint16, flags uint16, attributes []byte) ([]message, error) {
 	c.drain()
