@@ -125,23 +125,23 @@ func serve(t *testing.T, ns *netns.NS) error {
 // returns the address that the server saw.
 func connect(ns *netns.NS, from netip.Addr, to netip.AddrPort, patience time.Duration) (seen netip.Addr, err error) {
 	deadline := time.Now().Add(patience)
-	for {
-		if seen, err = connectOnce(ns, from, to); err == nil || time.Now().After(deadline) {
+	for attempt := impatient; ; attempt *= 2 {
+		if seen, err = connectOnce(ns, from, to, attempt); err == nil || time.Now().After(deadline) {
 			return seen, err
 		}
 		time.Sleep(time.Millisecond)
 	}
 }
 
-func connectOnce(ns *netns.NS, from netip.Addr, to netip.AddrPort) (netip.Addr, error) {
-	dialer := net.Dialer{Timeout: impatient, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+func connectOnce(ns *netns.NS, from netip.Addr, to netip.AddrPort, patience time.Duration) (netip.Addr, error) {
+	dialer := net.Dialer{Timeout: patience, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
 	var conn net.Conn
 	err := ns.Do(func() (err error) { conn, err = dialer.Dial("tcp", to.String()); return err })
 	if err != nil {
 		return netip.Addr{}, err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(impatient)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return netip.Addr{}, err
 	}
 	text, err := io.ReadAll(conn)

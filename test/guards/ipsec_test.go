@@ -1,6 +1,7 @@
 package guards_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -11,11 +12,6 @@ import (
 )
 
 // The guard for IPsec stands in the table, and doesn't where it is left out.
-//
-// No packet is sent for it. `rt ipsec exists` asks whether the packet's route is
-// a bundle; a bundle needs a state, and a state a type (ESP, AH, IPComp), which
-// not every kernel that tests run on has. TestNoBundleWithoutState shows that a
-// policy alone doesn't do.
 func TestIPsec(t *testing.T) {
 	r := rig.New(t)
 	table := openTable(t, r)
@@ -30,6 +26,82 @@ func TestIPsec(t *testing.T) {
 			t.Errorf("without guard %q: `rt ipsec exists accept` stands %d times, want %d\n%s", tt.without, got, tt.want, rules)
 		}
 	}
+}
+
+// What IPsec is to encapsulate keeps its source: with another, no IPsec policy
+// would match it any more, and it would leave in the clear.
+//
+// `rt ipsec exists` asks whether the packet's route is a bundle; a bundle needs a
+// state, and a state a type of transformation (ESP, AH, IPComp), none of which
+// every kernel has. Where the kernel has no ESP, it must say just that ("Requested
+// type not found"), and no packet is sent: there can be none that the guard
+// concerns. TestNoBundleWithoutState shows that a policy alone doesn't do.
+func TestIPsecPackets(t *testing.T) {
+	packets := 0
+	for _, f := range packet.Families {
+		t.Run(f.String(), func(t *testing.T) {
+			r := rig.New(t)
+			if !encapsulate(t, r, f) {
+				t.Log("this kernel has no ESP: the guard for IPsec has nothing to guard")
+				return
+			}
+			table := openTable(t, r)
+			p := proof{rule: moveAll()}
+			flow := packet.Flow{Source: choose(f, client, client6), Destination: choose(f, addr("10.77.0.5"), addr("2001:db8:77::5")),
+				Protocol: packet.UDP, SourcePort: 40000, DestinationPort: 53}
+			for _, tt := range []struct {
+				without policy.Guard
+				kept    bool
+			}{{"", true}, {policy.GuardIPsec, false}} {
+				packets++
+				p.install(t, table, plan.Options{Without: tt.without})
+				r.Forget(t)
+				r.NFT(t, "table inet seen\ndelete table inet seen\n"+fmt.Sprintf(encapsulated, choose(f, "ip", "ip6"), choose(f, client, client6)))
+				if _, err := r.SendAll([]packet.Flow{flow}); err != nil {
+					t.Fatal(err)
+				}
+				rules := r.Run(t, "", "nft", "list", "table", "inet", "seen")
+				if kept := strings.Contains(rules, `packets 1 bytes 40 comment "kept"`) || strings.Contains(rules, `packets 1 bytes 60 comment "kept"`); kept != tt.kept {
+					t.Errorf("without guard %q: kept for IPsec %v, want %v\n%s", tt.without, kept, tt.kept, rules)
+				}
+			}
+		})
+	}
+	if packets > 0 {
+		t.Logf("checked: %d packets through IPsec", packets)
+	}
+}
+
+// encapsulated counts what keeps its source behind all NAT: ip or ip6, and the source.
+const encapsulated = `table inet seen {
+	chain last {
+		type filter hook postrouting priority 200;
+		%s saddr %s rt ipsec exists counter comment "kept"
+	}
+}
+`
+
+// encapsulate sends what goes to 10.77.0.0/16 or 2001:db8:77::/48 through an ESP
+// tunnel without a cipher; false where the kernel has no ESP.
+func encapsulate(t *testing.T, r *rig.Rig, f packet.Family) bool {
+	t.Helper()
+	v6 := f == packet.IPv6Family
+	ends := []string{"src", rig.AddressOf(rig.Eth0, v6).String(), "dst", choose(f, addr("192.0.2.2"), addr("2001:db8::2")).String(), "proto", "esp"}
+	state := append([]string{"xfrm", "state", "add"}, ends...)
+	state = append(state, "spi", "0x100", "mode", "tunnel", "auth", "digest_null", "", "enc", "cipher_null", "")
+	if _, err := r.Node.Run("", "ip", state...); err != nil {
+		if strings.Contains(err.Error(), "Requested type not found") {
+			return false
+		}
+		t.Fatal(err)
+	}
+	selector := []string{"xfrm", "policy", "add", "src", "10.244.1.0/24", "dst", "10.77.0.0/16"}
+	if v6 {
+		selector = []string{"xfrm", "policy", "add", "src", "fd00:10:244:1::/64", "dst", "2001:db8:77::/48"}
+	}
+	r.Run(t, "", "ip", append(selector, "dir", "fwd")...)
+	r.Run(t, "", "ip", append(append(selector, "dir", "out", "tmpl"), append(ends, "mode", "tunnel")...)...)
+	return true
 }
 
 // Without a state, a policy that requires the transformation holds packets back

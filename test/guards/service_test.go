@@ -41,8 +41,8 @@ func (c rulesOf) each(p func(foreign.Variant, packet.Family) proof) []proof {
 	return out
 }
 
-// choose returns the address of the family.
-func choose(f packet.Family, v4, v6 netip.Addr) netip.Addr {
+// choose returns what belongs to the family.
+func choose[T any](f packet.Family, v4, v6 T) T {
 	if f == packet.IPv6Family {
 		return v6
 	}
