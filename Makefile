@@ -26,6 +26,7 @@ deps: ## install the programs that tests and the lab run (Debian; root or sudo)
 
 .PHONY: test
 test: deps build lint ## install, build, and run every test, those that need root too
+	@go build -C test/tools -o /dev/null tool
 	@go run ./hack/gotest -count=1 -timeout 14m ./...
 
 .PHONY: lint

@@ -21,7 +21,7 @@ func buildPortmap(t *testing.T) portmapPlugin {
 	binary := filepath.Join(t.TempDir(), "portmap")
 	build := exec.Command("go", "build", "-C", "../tools", "-o", binary, "github.com/containernetworking/plugins/plugins/meta/portmap")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the CNI plugin portmap: %v\n%s", err, out)
+		t.Fatalf("build the CNI plugin portmap (where there is no network: fetch it first with `go build -C test/tools -o /dev/null tool`): %v\n%s", err, out)
 	}
 	return portmapPlugin{binary}
 }
