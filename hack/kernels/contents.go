@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -38,8 +39,16 @@ func contents(ctx context.Context, o options, work string) (*archive, []Job, err
 	if err := addSources(ctx, a); err != nil {
 		return nil, nil, err
 	}
-	for name, pkg := range map[string]string{"/init": "./hack/kernels/guest", "/bin/unmasq": "./cmd/unmasq"} {
-		if err := addBuilt(ctx, a, name, filepath.Join(work, "program"), "build", pkg); err != nil {
+	for _, p := range []struct {
+		name string
+		args []string
+	}{
+		{"/init", []string{"build", "./hack/kernels/guest"}},
+		// What tests build for themselves; the guest stands in for the compiler.
+		{"/built/unmasq", []string{"build", "./cmd/unmasq"}},
+		{"/built/portmap", []string{"build", "-C", "test/tools", "github.com/containernetworking/plugins/plugins/meta/portmap"}},
+	} {
+		if err := addBuilt(ctx, a, p.name, filepath.Join(work, "program"), p.args...); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -103,7 +112,8 @@ func addSources(ctx context.Context, a *archive) error {
 
 // addBuilt adds what a go command makes.
 func addBuilt(ctx context.Context, a *archive, name, file string, args ...string) error {
-	args = append([]string{args[0], "-trimpath", "-ldflags", "-s -w", "-o", file}, args[1:]...)
+	last := len(args) - 1
+	args = slices.Concat(args[:last], []string{"-trimpath", "-ldflags", "-s -w", "-o", file}, args[last:])
 	if _, err := output(ctx, "", "go", args...); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
 	"github.com/unmasq/unmasq/internal/kernel/nft"
 	"github.com/unmasq/unmasq/internal/plan"
 	"github.com/unmasq/unmasq/internal/policy"
@@ -74,7 +75,20 @@ func standing(t *testing.T) string {
 	return b.String()
 }
 
-// open opens a table in the node, to be written without an agent.
+// ownership says whether the kernel has it. Where it doesn't, all tests run with
+// plain tables.
+func ownership(t *testing.T) bool {
+	t.Helper()
+	var f nft.Features
+	err := netnstest.Test(t, "probe").Do(func() (err error) { f, err = nft.Probe(); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.Ownership
+}
+
+// open opens a table in the node, to be written without an agent. It is owned if
+// it shall be and the kernel can.
 func open(t *testing.T, r *rig.Rig, owned bool) *nft.Table {
 	t.Helper()
 	var table *nft.Table
@@ -85,7 +99,7 @@ func open(t *testing.T, r *rig.Rig, owned bool) *nft.Table {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table.UseOwnership(owned)
+	table.UseOwnership(owned && ownership(t))
 	t.Cleanup(func() { table.Close() })
 	return table
 }

@@ -27,7 +27,7 @@ const patience = 10 * time.Second
 // mode is a way to run the agent, and what it runs.
 type mode struct {
 	binary string
-	owned  bool
+	owned  bool // where the kernel can
 }
 
 func (m mode) arguments(config string) []string {
@@ -192,7 +192,7 @@ func (m mode) unmasq(t *testing.T, ns *netns.NS, args ...string) string {
 
 func (m mode) String() string {
 	if m.owned {
-		return "owned"
+		return "ownership auto"
 	}
 	return "ownership off"
 }
