@@ -18,6 +18,7 @@ var wanted = []string{
 	"net/bridge/bridge.ko", "net/bridge/br_netfilter.ko",
 	"net/ipv4/ipip.ko", "net/ipv4/ip_gre.ko", "net/ipv4/fou.ko", "net/ipv4/esp4.ko",
 	"net/ipv6/sit.ko", "net/ipv6/ip6_tunnel.ko", "net/ipv6/esp6.ko", "net/xfrm/xfrm_user.ko",
+	"crypto/authenc.ko", "crypto/crypto_null.ko", "crypto/echainiv.ko", // of an ESP without a cipher
 	"drivers/net/veth.ko", "drivers/net/dummy.ko", "drivers/net/tun.ko", "drivers/net/macvlan.ko", "drivers/net/geneve.ko",
 	"drivers/net/vxlan.ko", "drivers/net/vxlan/vxlan.ko", "drivers/net/wireguard/wireguard.ko",
 }
