@@ -110,9 +110,11 @@ func boot(ctx context.Context, k kernel, common *archive, jobs []Job, o options,
 	console := filepath.Join(work, "console")
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(len(jobs))*o.limit+5*time.Minute)
 	defer cancel()
+	// One processor runs packets and the writing of rules in turn. Without preempt=full
+	// a batch would never be met half-way, and the tests of loss would see nothing.
 	cmd := exec.CommandContext(ctx, "nice", "qemu-system-x86_64", "-accel", o.accel, "-cpu", "max", "-smp", "1", "-m", "3072",
 		"-nodefaults", "-display", "none", "-no-reboot", "-kernel", k.image, "-initrd", image,
-		"-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on", "-serial", "file:"+console, "-serial", "stdio")
+		"-append", "console=ttyS0 quiet panic=-1 preempt=full random.trust_cpu=on", "-serial", "file:"+console, "-serial", "stdio")
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {

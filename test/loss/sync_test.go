@@ -105,6 +105,7 @@ func TestTurns(t *testing.T) {
 		r.To.Ports = []policy.PortMatch{{Protocol: packet.UDP, PortRange: policy.PortRange{First: p, Last: p}}}
 		return r
 	}
+	first, others := append(many(0), "198.18.7.0/24"), many(1)
 	tests := []struct {
 		name     string
 		a, b     policy.Policy
@@ -121,6 +122,9 @@ func TestTurns(t *testing.T) {
 		{"from one lookup to another", rules(keepTo(to("198.18.7.0/24", "100.64.1.0/24")), second("100.64.2.0/24")), rules(keepTo(to("100.64.1.0/24")), second("198.18.7.0/24", "100.64.2.0/24")), never},
 		{"destinations and ports at once", rules(onPort(443, "198.18.7.0/24"), rest), rules(onPort(53, "100.64.1.0/24"), rest), never},
 		{"another action", rules(keepTo(everywhere)), rules(snatTo(everywhere)), never},
+		{"thousands of intervals", rules(keepTo(to(first...)), rest), rules(keepTo(to(others...)), rest), never},
+		{"thousands of keys of a hash", rules(keepTo(to(first...)), rest), rules(keepTo(to(others...)), rest), 1},
+		{"thousands of intervals, in another lookup", rules(keepTo(to(first...)), rest), rules(snatTo(to("198.18.7.0/24")), second(others...), rest), never},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
