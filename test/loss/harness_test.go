@@ -16,7 +16,7 @@ import (
 // What must lose packets is seen to lose them: else zero would say nothing.
 //
 // The first case is a large batch, so that packets come in its midst on a single
-// processor too. Linux 6.1 loses some while a set of intervals is flushed and
+// processor too. Linux 6.1 and 6.12 lose some while a set of intervals is flushed and
 // filled, 6.18 doesn't; deleting and creating a table loses those that another
 // processor works off at the same moment.
 func TestHarnessSeesLoss(t *testing.T) {
