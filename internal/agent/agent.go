@@ -339,11 +339,12 @@ func (a *Agent) restore(first nft.Intrusion, more <-chan nft.Intrusion) {
 	if a.table == nil || a.loaded == nil {
 		return
 	}
-	if first.Lost && a.table.Owns() {
-		return // nobody else can have changed it
+	failed := a.status.tableError()
+	if a.table.Owns() && failed == nil {
+		return // nobody else can have changed it: this was before it was ours
 	}
 	var owned *nft.OwnedError
-	mine := !errors.As(a.status.tableError(), &owned) // else nothing of ours is undone
+	mine := !errors.As(failed, &owned) // else nothing of ours is undone
 	if mine {
 		a.opts.Log.Warn("table inet unmasq was changed by another process; restoring it", "by", first.String(), "pid", first.PID, "process", first.Name)
 		a.metrics.intruded(first)
@@ -365,7 +366,7 @@ func (a *Agent) restore(first nft.Intrusion, more <-chan nft.Intrusion) {
 		_ = a.table.Sync(a.inForce)
 	}
 	a.enforce()
-	if first.Name == filepath.Base(os.Args[0]) {
+	if mine && first.Name == filepath.Base(os.Args[0]) {
 		a.opts.Log.Warn("another unmasq writes the same table: let one agent enforce, and nothing else apply or clear")
 		time.Sleep(rivalPause)
 		return
