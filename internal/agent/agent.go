@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -259,8 +258,6 @@ func (noInput) Read([]byte) (int, error) {
 	return 0, fmt.Errorf("an agent can't read standard input: name a file or a directory")
 }
 
-var _ io.Reader = noInput{}
-
 // enforce brings the kernel to what documents and facts add up to.
 func (a *Agent) enforce() {
 	if a.loaded == nil {
@@ -273,7 +270,7 @@ func (a *Agent) enforce() {
 	if err == nil {
 		a.failures = 0
 		a.retry.Stop()
-		a.notifyReady()
+		a.notify("READY=1")
 		return
 	}
 	wait := min(retryFirst<<min(a.failures, 16), retryMost)
@@ -402,8 +399,6 @@ func (a *Agent) exit() error {
 	a.opts.Log.Info("the policy stays in force; `unmasq clear` removes it")
 	return nil
 }
-
-func (a *Agent) notifyReady() { a.notify("READY=1") }
 
 func (a *Agent) notify(state string) {
 	if a.opts.Notify != nil {
