@@ -133,7 +133,8 @@ func (d *decoder) unmarshal(n *yaml.Node, u json.Unmarshaler, path string) {
 		}
 	}
 	if err != nil {
-		d.broke(path, shown(n), "is not valid here: %v", err)
+		oneLine := strings.Join(strings.Fields(err.Error()), " ") // the YAML library's own can have several
+		d.broke(path, shown(n), "is not valid here: %s", oneLine)
 	}
 }
 
