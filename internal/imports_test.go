@@ -31,13 +31,17 @@ var layers = []struct {
 	},
 	{
 		"logic", "values in, values out: it runs on a bug report or a fixture as it runs on a live host",
-		[]string{"internal/policy", "internal/policyfile", "internal/plan", "internal/render", "internal/facts", "internal/cni"},
+		[]string{
+			"internal/policy", "internal/policyfile", "internal/plan", "internal/render", "internal/facts", "internal/cni",
+			"internal/ruleset", "internal/ruleset/iptables", "internal/ipset", "internal/conntrack", "internal/route",
+			"internal/snapshot", "internal/sim", "internal/owner", "internal/explain",
+		},
 	},
 	{
 		"kernel", "it reads and writes state as plain data, and knows nobody who decides when",
 		[]string{
 			"internal/kernel/link", "internal/kernel/netns", "internal/kernel/netns/netnstest", "internal/kernel/nft",
-			"internal/discover",
+			"internal/kernel/capture", "internal/discover",
 		},
 	},
 	{

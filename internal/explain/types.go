@@ -1,0 +1,96 @@
+// Package explain turns a question about a packet into an answer for people and
+// for scripts: who is seen as whom, which rule decides, whose it is, how to
+// change it, and what the answer depends on. Package sim computes, package owner
+// names; here it becomes text, JSON, and a drawing.
+package explain
+
+import "net/netip"
+
+// Answer is what `explain -o json` prints. Fields are only ever added.
+type Answer struct {
+	Version  int       `json:"version"`
+	Flow     Flow      `json:"flow"`
+	Warnings []string  `json:"warnings"`
+	Outcomes []Outcome `json:"outcomes"`
+}
+
+// Flow is the question.
+type Flow struct {
+	Family          string     `json:"family"`
+	Protocol        string     `json:"protocol"`
+	Source          netip.Addr `json:"source"`
+	SourcePort      *int       `json:"sourcePort,omitempty"`
+	Destination     netip.Addr `json:"destination"`
+	DestinationPort *int       `json:"destinationPort,omitempty"`
+	InInterface     string     `json:"inInterface,omitempty"`
+	Mark            uint32     `json:"mark,omitempty"`
+	Local           bool       `json:"local,omitempty"`
+}
+
+// Outcome is one thing that can happen.
+type Outcome struct {
+	// Probability is null where it depends on state.
+	Probability *float64 `json:"probability"`
+	// Verdict: accepted, dropped, rejected, unknown.
+	Verdict string `json:"verdict"`
+	// Protocol where the outcome is one protocol's alone.
+	Protocol string `json:"protocol,omitempty"`
+	// Source is null where masqueraded but no address is known.
+	Source *netip.Addr `json:"source"`
+	// SourcePort is a number, [min, max], or null.
+	SourcePort any `json:"sourcePort"`
+	// SourceKind: kept, pinned, masqueraded, snat, unknown.
+	SourceKind      string        `json:"sourceKind"`
+	Destination     netip.Addr    `json:"destination"`
+	DestinationPort *int          `json:"destinationPort,omitempty"`
+	OutInterface    string        `json:"outInterface,omitempty"`
+	RejectWith      string        `json:"rejectWith,omitempty"`
+	DecidedBy       *Decider      `json:"decidedBy"`
+	DependsOn       []Dependency  `json:"dependsOn"`
+	Steps           []Step        `json:"steps"`
+	Encapsulated    *Encapsulated `json:"encapsulated,omitempty"`
+}
+
+// Decider is what decided.
+type Decider struct {
+	// Kind: rule, conntrack, route.
+	Kind   string `json:"kind"`
+	Family string `json:"family,omitempty"`
+	// Variant: iptables-legacy or iptables-nft, where known.
+	Variant string `json:"variant,omitempty"`
+	Table   string `json:"table,omitempty"`
+	Chain   string `json:"chain,omitempty"`
+	Rule    string `json:"rule,omitempty"`
+	// Index counts from 1 like --line-numbers; 0 for a chain's policy.
+	Index  int    `json:"index,omitempty"`
+	Handle uint64 `json:"handle,omitempty"`
+	Owner  string `json:"owner,omitempty"`
+	// Setting of the owner that produces the rule, and what to change.
+	Setting string   `json:"setting,omitempty"`
+	Change  []string `json:"change,omitempty"`
+	// Policy is a SourcePolicy that has the other effect, as YAML.
+	Policy string `json:"policy,omitempty"`
+}
+
+// Dependency is something that wasn't given.
+type Dependency struct {
+	What string `json:"what"`
+	Why  string `json:"why"`
+}
+
+// Step on the way.
+type Step struct {
+	Hook   string `json:"hook"`
+	Table  string `json:"table,omitempty"`
+	Chain  string `json:"chain,omitempty"`
+	Rule   string `json:"rule,omitempty"`
+	Owner  string `json:"owner,omitempty"`
+	Effect string `json:"effect"`
+}
+
+// Encapsulated is the outer packet of a tunnel.
+type Encapsulated struct {
+	Interface string    `json:"interface"`
+	Flow      Flow      `json:"flow"`
+	Outcomes  []Outcome `json:"outcomes"`
+}
