@@ -150,13 +150,24 @@ func add(sum uint32, b []byte) uint32 {
 
 // parsePacket reads an Ethernet frame; false where it isn't one of the rig's.
 func parsePacket(frame []byte) (s Seen, ok bool) {
-	if len(frame) < 14+20+payloadSize {
+	if len(frame) < 14 {
 		return s, false
 	}
-	ip := frame[14:]
-	var rest []byte
 	switch binary.BigEndian.Uint16(frame[12:]) {
-	case 0x0800:
+	case 0x0800, 0x86dd:
+		return parseIP(frame[14:])
+	}
+	return s, false
+}
+
+// parseIP reads an IP packet; false where it isn't one of the rig's.
+func parseIP(ip []byte) (s Seen, ok bool) {
+	if len(ip) < 20+payloadSize {
+		return s, false
+	}
+	var rest []byte
+	switch ip[0] >> 4 {
+	case 4:
 		s.Source, s.Destination = netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20]))
 		s.Protocol = ip[9]
 		total := int(binary.BigEndian.Uint16(ip[2:]))
@@ -165,7 +176,7 @@ func parsePacket(frame []byte) (s Seen, ok bool) {
 			return s, false
 		}
 		rest = ip[header:total]
-	case 0x86dd:
+	case 6:
 		if len(ip) < 40 {
 			return s, false
 		}
