@@ -9,6 +9,7 @@ require (
 	github.com/google/nftables v0.3.0 // package expr: the encoding of nftables expressions
 	github.com/mdlayher/netlink v1.11.2 // nftables events, with a socket the runtime can wait for
 	github.com/prometheus/client_golang v1.25.0 // metrics
+	github.com/rogpeppe/go-internal v1.16.0 // tests: txtar, files within a file
 	github.com/spf13/cobra v1.10.2 // the command line
 	github.com/vishvananda/netlink v1.3.1 // links, addresses, routes
 	go.yaml.in/yaml/v3 v3.0.6 // documents, with the line of each field
