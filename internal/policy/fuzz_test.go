@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 // FuzzParse: whatever the text, Load doesn't panic; an error comes without a
@@ -14,13 +16,13 @@ func FuzzParse(f *testing.F) {
 		f.Fatalf("%d seeds: %v", len(files), err)
 	}
 	for _, file := range files {
-		a, err := readArchive(file)
+		a, err := txtar.ParseFile(file)
 		if err != nil {
 			f.Fatal(err)
 		}
-		for _, part := range a.files {
-			if part.name != "want" && part.name != "node-labels" {
-				f.Add(part.data)
+		for _, part := range a.Files {
+			if part.Name != "want" && part.Name != "node-labels" {
+				f.Add(part.Data)
 			}
 		}
 	}

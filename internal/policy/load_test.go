@@ -4,12 +4,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 var update = flag.Bool("update", false, "write what is found into the want part of testdata/*/*.txtar")
@@ -69,35 +71,35 @@ func cases(t *testing.T, directory string) []string {
 // golden compares what result makes of a case's sources with its want part.
 func golden(t *testing.T, file string, result func(*testing.T, []Source, Options) string) {
 	t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-		archive, err := readArchive(file)
+		archive, err := txtar.ParseFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var sources []Source
 		var opts Options
 		want := -1
-		for i, f := range archive.files {
-			switch f.name {
+		for i, f := range archive.Files {
+			switch f.Name {
 			case "want":
 				want = i
 			case "node-labels":
-				opts.NodeLabels = nodeLabels(t, string(f.data))
+				opts.NodeLabels = nodeLabels(t, string(f.Data))
 			default:
-				sources = append(sources, Source{f.name, f.data})
+				sources = append(sources, Source{f.Name, f.Data})
 			}
 		}
 		if want < 0 {
-			archive.files = append(archive.files, archived{name: "want"})
-			want = len(archive.files) - 1
+			archive.Files = append(archive.Files, txtar.File{Name: "want"})
+			want = len(archive.Files) - 1
 		}
 		got := result(t, sources, opts)
 		if *update {
-			archive.files[want].data = []byte(got)
-			if err := archive.write(file); err != nil {
+			archive.Files[want].Data = []byte(got)
+			if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if diff := cmp.Diff(string(archive.files[want].data), got); diff != "" {
+		if diff := cmp.Diff(string(archive.Files[want].Data), got); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
 	})
