@@ -9,13 +9,13 @@ require (
 	github.com/google/nftables v0.3.0 // package expr: the encoding of nftables expressions
 	github.com/mdlayher/netlink v1.11.2 // nftables events, with a socket the runtime can wait for
 	github.com/prometheus/client_golang v1.25.0 // metrics
-	github.com/rogpeppe/go-internal v1.16.0 // tests: txtar, files within a file
 	github.com/spf13/cobra v1.10.2 // the command line
 	github.com/vishvananda/netlink v1.3.1 // links, addresses, routes
 	go.yaml.in/yaml/v3 v3.0.6 // documents, with the line of each field
 	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb // ranges of addresses
 	golang.org/x/sys v0.49.0 // system calls
 	golang.org/x/term v0.47.0 // is this a terminal?
+	golang.org/x/tools v0.52.0 // tests: txtar, files within a file
 	k8s.io/apimachinery v0.37.2 // label selectors, metadata: Kubernetes' own
 	pgregory.net/rapid v1.3.0 // tests: properties
 )
@@ -38,9 +38,9 @@ require (
 	github.com/vishvananda/netns v0.0.5 // indirect
 	github.com/x448/float16 v0.8.4 // indirect
 	go.yaml.in/yaml/v2 v2.4.4 // indirect
-	golang.org/x/net v0.59.0 // indirect
-	golang.org/x/sync v0.23.0 // indirect
-	golang.org/x/text v0.42.0 // indirect
+	golang.org/x/net v0.61.0 // indirect
+	golang.org/x/sync v0.24.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect
 	k8s.io/klog/v2 v2.140.0 // indirect
