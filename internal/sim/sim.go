@@ -1,14 +1,151 @@
 package sim
 
-import "github.com/unmasq/unmasq/internal/snapshot"
+import (
+	"slices"
+	"sync"
+
+	"github.com/unmasq/unmasq/internal/conntrack"
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/ruleset"
+	"github.com/unmasq/unmasq/internal/snapshot"
+)
 
 // Node is a host made ready for questions. It may be used by several goroutines.
 type Node struct {
-	host *snapshot.Host
+	host        *snapshot.Host
+	connections *conntrack.Table
+	hooks       map[packet.Family]*[hookCount][]slot
+	// indexes of long chains, made when first used: *ruleset.Chain → *index.
+	indexes sync.Map
+	runs    sync.Pool
 }
 
+// hook is a place on a packet's way.
+type hook uint8
+
+const (
+	prerouting hook = iota
+	input
+	forward
+	output
+	postrouting
+	hookCount
+)
+
+func (h hook) String() string {
+	return [...]string{"prerouting", "input", "forward", "output", "postrouting"}[h]
+}
+
+// slot is the tables of one priority at one hook: more than one where both
+// iptables variants hold rules.
+type slot struct {
+	// name of the tables: raw, mangle, nat, filter, security.
+	name   string
+	tables []bound
+	// absent: no such table was given, and it can't be told that there is none.
+	absent bool
+}
+
+// bound is a table with its built-in chain at a hook, nil where an excerpt
+// doesn't show it.
+type bound struct {
+	table *ruleset.Table
+	chain *ruleset.Chain
+}
+
+// order is what runs at each hook, by priority: raw -300, (conntrack -200),
+// mangle -150, nat -100 or 100, filter 0, security 50.
+var order = [hookCount][]string{
+	prerouting:  {"raw", "mangle", "nat"},
+	input:       {"mangle", "filter", "security", "nat"},
+	forward:     {"mangle", "filter", "security"},
+	output:      {"raw", "mangle", "nat", "filter", "security"},
+	postrouting: {"mangle", "nat"},
+}
+
+var builtin = [hookCount]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}
+
 // New prepares a host, which must not change afterwards.
-func New(h *snapshot.Host) *Node { return &Node{host: h} }
+func New(h *snapshot.Host) *Node {
+	n := &Node{host: h, hooks: map[packet.Family]*[hookCount][]slot{}}
+	n.connections = conntrack.NewTable(h.Connections)
+	n.runs.New = func() any { return &run{node: n} }
+	for _, f := range packet.Families {
+		n.hooks[f] = n.slots(f)
+	}
+	return n
+}
+
+func (n *Node) slots(f packet.Family) *[hookCount][]slot {
+	var all [hookCount][]slot
+	for h := range hookCount {
+		for _, name := range order[h] {
+			s := slot{name: name, absent: !n.host.IPTables[f]}
+			for _, t := range n.host.Rules.Tables {
+				if t.Family != f || t.Name != name {
+					continue
+				}
+				s.absent = false
+				c := t.Chain(builtin[h])
+				if c == nil && !t.Excerpt || c != nil && len(c.Rules) == 0 && c.Policy != "DROP" {
+					continue // nothing happens there
+				}
+				s.tables = append(s.tables, bound{t, c})
+			}
+			if len(s.tables) > 0 || s.absent {
+				all[h] = append(all[h], s)
+			}
+		}
+	}
+	return &all
+}
 
 // Run answers a question. There is always at least one outcome.
-func (n *Node) Run(q Question, o Options) []Outcome { return nil }
+func (n *Node) Run(q Question, o Options) []Outcome { return n.answer(q, o, 0) }
+
+// answer runs the question once for each combination of what is open. depth is
+// that of tunnels in tunnels.
+func (n *Node) answer(q Question, o Options, depth int) []Outcome {
+	r := n.runs.Get().(*run)
+	defer n.runs.Put(r)
+	r.dice = dice{path: r.dice.path[:0]}
+	var leaves []leaf
+	for {
+		r.begin(q, o, depth)
+		outcome := r.follow()
+		if r.pos == 0 {
+			return []Outcome{outcome} // nothing was open
+		}
+		leaves = append(leaves, leaf{slices.Clone(r.path[:r.pos]), outcome})
+		if !r.next() {
+			return merge(leaves, 0)
+		}
+		if len(leaves) == mostRuns {
+			return append(cutOff(leaves), tooMuch(q))
+		}
+	}
+}
+
+// cutOff joins the leaves of a question with too many of them.
+func cutOff(leaves []leaf) []Outcome {
+	var merged []Outcome
+	for _, l := range leaves {
+		l.outcome.Probability = 0
+		if j := indexOf(merged, &l.outcome); j >= 0 {
+			merged[j].join(&l.outcome)
+		} else {
+			merged = append(merged, l.outcome)
+		}
+	}
+	for i := range merged {
+		merged[i].DependsOn = appendDependency(merged[i].DependsOn, Dependency{"rules", "more is open than can be followed"})
+	}
+	return merged
+}
+
+func tooMuch(q Question) Outcome {
+	return Outcome{
+		Verdict: VerdictUnknown, SourceKind: SourceUnknown, Destination: q.Destination, DestinationPort: q.DestinationPort,
+		DependsOn: []Dependency{{"rules", "more is open than can be followed; give the protocol, ports and interface, or what the dump lacks"}},
+	}
+}

@@ -1,0 +1,219 @@
+package sim
+
+import (
+	"slices"
+	"strings"
+)
+
+// mostRuns bounds how many combinations of what is open are followed: a service
+// with hundreds of endpoints stays exact, a dump that hides most of its rules
+// ends as unknown.
+const mostRuns = 4096
+
+// alternative is one way that something open can turn out.
+type alternative struct {
+	// weight is its probability, 0 where there is none to tell.
+	weight float64
+	// why says what holds if it turns out this way.
+	why string
+}
+
+// choice is a point of a run where the packet's way isn't determined.
+type choice struct {
+	// key names what is asked, so that it is asked once a run.
+	key string
+	// what is the word for people.
+	what         string
+	alternatives []alternative
+	taken        int
+}
+
+// random says whether dice decide, whose weights are known.
+func (c *choice) random() bool { return c.alternatives[0].weight > 0 }
+
+// dice lead one run through its choices. The runs of a question share them: each
+// follows the recorded choices and takes the first alternative of every new
+// one, until next finds no alternative left. So a run is straight code.
+type dice struct {
+	path []choice
+	pos  int
+}
+
+// choose returns the index of the alternative to take.
+func (d *dice) choose(key, what string, alternatives ...alternative) int {
+	if d.pos == len(d.path) {
+		// What varies is copied: the caller's slice is its own.
+		d.path = append(d.path, choice{key: key, what: what, alternatives: slices.Clone(alternatives)})
+	}
+	taken := d.path[d.pos].taken
+	d.pos++
+	return taken
+}
+
+// recall returns how a question of that key was answered earlier in this run.
+func (d *dice) recall(key string) (taken int, ok bool) {
+	for i := range d.path[:d.pos] {
+		if d.path[i].key == key {
+			return d.path[i].taken, true
+		}
+	}
+	return 0, false
+}
+
+// next prepares the following run; false where all combinations were followed.
+func (d *dice) next() bool {
+	d.path = d.path[:d.pos]
+	for i := len(d.path) - 1; i >= 0; i-- {
+		if d.path[i].taken+1 < len(d.path[i].alternatives) {
+			d.path[i].taken++
+			d.path = d.path[:i+1]
+			d.pos = 0
+			return true
+		}
+	}
+	return false
+}
+
+// leaf is what one run found, with the choices that led there.
+type leaf struct {
+	path    []choice
+	outcome Outcome
+}
+
+// merge turns the leaves of a question, in the order of the runs, into outcomes:
+// a choice that makes no difference is dropped, probabilities are added up, and
+// what an outcome depends on is noted.
+func merge(leaves []leaf, depth int) []Outcome {
+	if len(leaves) == 1 && len(leaves[0].path) <= depth {
+		return []Outcome{leaves[0].outcome}
+	}
+	at := &leaves[0].path[depth]
+	var groups [][]Outcome
+	for start := 0; start < len(leaves); {
+		end := start
+		for end < len(leaves) && leaves[end].path[depth].taken == leaves[start].path[depth].taken {
+			end++
+		}
+		groups = append(groups, merge(leaves[start:end], depth+1))
+		start = end
+	}
+	if at.random() {
+		return mergeRandom(at, groups)
+	}
+	return mergeOpen(at, groups)
+}
+
+// mergeRandom adds up what dice lead to.
+func mergeRandom(at *choice, groups [][]Outcome) []Outcome {
+	var merged []Outcome
+	for i, group := range groups {
+		for _, o := range group {
+			o.Probability *= at.alternatives[i].weight
+			if j := indexOf(merged, &o); j >= 0 {
+				merged[j].join(&o)
+				if merged[j].Probability > 0 && o.Probability > 0 {
+					merged[j].Probability += o.Probability
+				} else {
+					merged[j].Probability = 0
+				}
+			} else {
+				merged = append(merged, o)
+			}
+		}
+	}
+	return merged
+}
+
+// mergeOpen joins what something unknown leads to. An outcome that comes about
+// whatever it is doesn't depend on it.
+func mergeOpen(at *choice, groups [][]Outcome) []Outcome {
+	var merged []Outcome
+	var in [][]int // per outcome, the groups that have it
+	for i, group := range groups {
+		for _, o := range group {
+			j := indexOf(merged, &o)
+			if j < 0 {
+				merged, in = append(merged, o), append(in, []int{i})
+				continue
+			}
+			merged[j].join(&o)
+			if merged[j].Probability != o.Probability {
+				merged[j].Probability = 0
+			}
+			if in[j][len(in[j])-1] != i {
+				in[j] = append(in[j], i)
+			}
+		}
+	}
+	for j := range merged {
+		if len(in[j]) == len(at.alternatives) {
+			continue // also where the sum over groups differs: the probability is 0 then
+		}
+		merged[j].Probability = 0
+		var why []string
+		for _, i := range in[j] {
+			why = append(why, at.alternatives[i].why)
+		}
+		merged[j].DependsOn = appendDependency(merged[j].DependsOn, Dependency{at.what, strings.Join(why, "; ")})
+		if at.key == protocolKey && len(in[j]) == 1 {
+			merged[j].Protocol = anyProtocols[in[j][0]]
+		}
+	}
+	return merged
+}
+
+func indexOf(outcomes []Outcome, o *Outcome) int {
+	return slices.IndexFunc(outcomes, func(have Outcome) bool { return have.same(o) })
+}
+
+// same says whether the peer, and the person who asks, sees the same.
+func (o *Outcome) same(p *Outcome) bool {
+	return o.Verdict == p.Verdict && o.Source == p.Source && o.SourceKind == p.SourceKind && o.samePort(p) &&
+		o.Destination == p.Destination && o.DestinationPort == p.DestinationPort && o.RejectWith == p.RejectWith &&
+		sameDecider(o.DecidedBy, p.DecidedBy) && o.sameWay(p)
+}
+
+// samePort: where the question names no protocol, those without ports agree
+// with those that have some.
+func (o *Outcome) samePort(p *Outcome) bool {
+	if o.Protocol == 0 && p.Protocol == 0 && !(o.SourcePort.Last > 0 && p.SourcePort.Last > 0) {
+		return true
+	}
+	return o.SourcePort == p.SourcePort
+}
+
+// sameWay compares where the packet leaves, where both know.
+func (o *Outcome) sameWay(p *Outcome) bool {
+	if o.ToNode != p.ToNode {
+		// Without addresses, that the destination might be the node's is said once.
+		return o.OutInterface == "" && p.OutInterface == ""
+	}
+	if (o.Encapsulated == nil) != (p.Encapsulated == nil) {
+		return false
+	}
+	return o.OutInterface == p.OutInterface
+}
+
+func sameDecider(a, b *Decider) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	if a.Rule != nil && b.Rule != nil {
+		return *a.Rule == *b.Rule
+	}
+	return a.Rule == b.Rule && a.Connection == b.Connection && a.Route == b.Route && a.Text == b.Text
+}
+
+// join takes over what p depends on.
+func (o *Outcome) join(p *Outcome) {
+	for _, d := range p.DependsOn {
+		o.DependsOn = appendDependency(o.DependsOn, d)
+	}
+}
+
+func appendDependency(list []Dependency, d Dependency) []Dependency {
+	if slices.Contains(list, d) {
+		return list
+	}
+	return append(slices.Clip(list), d)
+}

@@ -1,0 +1,358 @@
+package sim
+
+import (
+	"net/netip"
+
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/route"
+)
+
+// sysctl returns a setting; given is false where no sysctls were.
+func (r *run) sysctl(name string) (value string, given bool) {
+	value, ok := r.node.host.Sysctls[name]
+	return value, ok || r.node.host.Sysctls != nil
+}
+
+// isLocal asks whether an address is the node's. Where addresses weren't given
+// it chooses, "no" first: that is what [snapshot.Host] without routes means.
+func (r *run) isLocal(a netip.Addr) bool {
+	local, known := r.node.host.Network.IsLocal(a)
+	if known {
+		return local
+	}
+	if a.IsLoopback() || r.local && a == r.question.Source {
+		return true
+	}
+	key := "local " + a.String()
+	if taken, ok := r.recall(key); ok {
+		return taken == 1
+	}
+	return r.choose(key, "addresses",
+		alternative{why: "none were given; " + a.String() + " is taken as not being the node's"},
+		alternative{why: "none were given; if " + a.String() + " is one of the node's"}) == 1
+}
+
+// isLocalAsAssumed is isLocal for the routing decision: it doesn't choose, but
+// follows what a rule has asked.
+func (r *run) isLocalAsAssumed(a netip.Addr) bool {
+	if local, known := r.node.host.Network.IsLocal(a); known {
+		return local
+	}
+	if taken, ok := r.recall("local " + a.String()); ok {
+		return taken == 1
+	}
+	r.lacks("addresses", "none were given; "+a.String()+" is taken as not being the node's")
+	return a.IsLoopback() || r.local && a == r.question.Source
+}
+
+// routesKnown says whether a lookup can be done.
+func (r *run) routesKnown() bool { return r.node.host.Network.Of(r.family).Main }
+
+func (r *run) lookup(mark uint32) route.Result {
+	q := route.Query{
+		Source: r.src, Destination: r.dst, Mark: mark, InInterface: r.in.name,
+		Protocol: r.protocol, SourcePort: r.sport.number(), DestinationPort: r.dport.number(),
+	}
+	if r.local {
+		q.InInterface = ""
+	}
+	return r.node.host.Network.Lookup(q)
+}
+
+// takeRoute puts the packet on the route found; false where it ends there.
+func (r *run) takeRoute(result route.Result) bool {
+	r.route = result
+	if !result.Found {
+		return r.endRoute(Rejected, &Decider{Text: "no route to " + r.dst.String()}, "no route")
+	}
+	decider := &Decider{Route: result.Route}
+	switch result.Type {
+	case route.Blackhole:
+		return r.endRoute(Dropped, decider, "blackhole")
+	case route.Unreachable:
+		return r.endRoute(Rejected, decider, "unreachable")
+	case route.Prohibit:
+		return r.endRoute(Rejected, decider, "prohibit")
+	case route.Local, route.Broadcast, route.Multicast, route.Anycast:
+		if result.Type == route.Local || result.Type == route.Anycast || !r.local {
+			r.toNode = true
+			r.out = interfaceNamed("lo")
+			return true
+		}
+	}
+	hop := r.chooseHop(result)
+	r.toNode = false
+	r.nextHop, r.out = hop.Via, interfaceNamed(hop.Interface)
+	if hop.Interface == "" {
+		r.out = interfaceNamed(result.Interface)
+	}
+	return true
+}
+
+func (r *run) endRoute(v Verdict, d *Decider, effect string) bool {
+	r.verdict, r.decider = v, d
+	r.steps = append(r.steps, Step{Hook: "routing", Matched: true, Effect: effect})
+	return false
+}
+
+// chooseHop takes one of the next hops: by weight, since the kernel's hash of a
+// flow has a secret of its own.
+func (r *run) chooseHop(result route.Result) route.Nexthop {
+	hops := result.Nexthops
+	if len(hops) == 0 {
+		return route.Nexthop{Interface: result.Interface}
+	}
+	if len(hops) == 1 {
+		return hops[0]
+	}
+	total := 0
+	for _, h := range hops {
+		total += max(h.Weight, 1)
+	}
+	alternatives := make([]alternative, len(hops))
+	for i, h := range hops {
+		alternatives[i] = alternative{weight: float64(max(h.Weight, 1)) / float64(total), why: "through " + h.Interface}
+	}
+	return hops[r.choose("", "multipath route", alternatives...)]
+}
+
+// routeIn is the routing decision of a packet that came in; it sets toNode, or
+// the interface that it leaves by.
+func (r *run) routeIn() bool {
+	if r.redirected {
+		r.toNode = true
+		return true
+	}
+	if via := r.question; via.OutInterface != "" || via.Via.IsValid() {
+		return r.routeAsAsked()
+	}
+	if !r.routesKnown() {
+		if r.isLocalAsAssumed(r.dst) {
+			r.toNode = true
+		} else {
+			r.openOut()
+		}
+		return true
+	}
+	result := r.lookup(r.mark)
+	if !result.Known {
+		r.lacks("routes", result.Why)
+		r.openOut()
+		return true
+	}
+	r.lackingRoutes()
+	if !result.Found && !r.forwards() {
+		return r.endRoute(Dropped, &Decider{Text: "forwarding is off, and no route to " + r.dst.String()}, "no route")
+	}
+	if !r.sourceIsValid() {
+		return false
+	}
+	if !r.takeRoute(result) || r.toNode {
+		return r.verdict == Accepted
+	}
+	if !r.forwards() {
+		return r.endRoute(Dropped, &Decider{Text: "forwarding is off"}, "forwarding is off")
+	}
+	return true
+}
+
+// routeAsAsked takes the way that the question states.
+func (r *run) routeAsAsked() bool {
+	r.nextHop = r.question.Via
+	if r.question.OutInterface != "" {
+		r.out = interfaceNamed(r.question.OutInterface)
+		return true
+	}
+	if name, known := r.node.host.Network.InterfaceFor(r.question.Via); known && name != "" {
+		r.out = interfaceNamed(name)
+		return true
+	}
+	r.openOut()
+	return true
+}
+
+func (r *run) openOut() {
+	r.lacks("routes", "no routing table was given")
+	r.out = openInterface{what: "out-interface", why: "no routing table was given"}
+}
+
+// lackingRoutes notes what of the routing wasn't given.
+func (r *run) lackingRoutes() {
+	for _, missing := range r.node.host.Network.Missing(r.family) {
+		r.lacks("routes", missing+" not given")
+	}
+}
+
+// forwards says whether the node forwards what comes in there.
+func (r *run) forwards() bool {
+	family := "net.ipv4.conf."
+	all := "net.ipv4.ip_forward"
+	if r.family == packet.IPv6Family {
+		family, all = "net.ipv6.conf.", "net.ipv6.conf.all.forwarding"
+	}
+	if v, given := r.sysctl(family + r.in.name + ".forwarding"); v != "" || !given {
+		if !given {
+			r.lacks("sysctls", "none were given; forwarding is taken as on, rp_filter as off")
+		}
+		return v != "0"
+	}
+	v, _ := r.sysctl(all)
+	if v == "" {
+		r.lacks("sysctls", all+" isn't among them; forwarding is taken as on")
+	}
+	return v != "0"
+}
+
+// sourceIsValid is the kernel's fib_validate_source for IPv4: martian sources,
+// and rp_filter.
+func (r *run) sourceIsValid() bool {
+	if r.family != packet.IPv4Family || !r.in.known || r.in.name == "lo" {
+		return true
+	}
+	if local, known := r.node.host.Network.IsLocal(r.src); known && local {
+		return r.endRoute(Dropped, &Decider{Text: "martian source: " + r.src.String() + " is the node's own address"}, "martian source")
+	}
+	if (r.src.IsLoopback() || r.dst.IsLoopback()) && !r.routesLocalnet() {
+		return r.endRoute(Dropped, &Decider{Text: "martian: 127.0.0.0/8 on " + r.in.name + ", and route_localnet is off"}, "martian")
+	}
+	filter := r.rpFilter()
+	if filter == 0 {
+		return true
+	}
+	back, _, found, known := r.node.host.Network.ReversePath(r.src, r.dst, r.in.name, r.reverseMark())
+	if !known || found && (filter == 2 || back == r.in.name) {
+		return true
+	}
+	why := "no route back to " + r.src.String()
+	if found {
+		why = "the route back to " + r.src.String() + " leaves by " + back
+	}
+	return r.endRoute(Dropped, &Decider{Text: "rp_filter on " + r.in.name + ": " + why}, "rp_filter")
+}
+
+// reverseMark: the packet's mark counts for the way back only with src_valid_mark.
+func (r *run) reverseMark() uint32 {
+	all, _ := r.sysctl("net.ipv4.conf.all.src_valid_mark")
+	own, _ := r.sysctl("net.ipv4.conf." + r.in.name + ".src_valid_mark")
+	if all == "1" || own == "1" {
+		return r.mark
+	}
+	return 0
+}
+
+// rpFilter is the larger of the setting for all and for the interface.
+func (r *run) rpFilter() int {
+	filter := 0
+	for _, of := range []string{"all", r.in.name} {
+		switch v, _ := r.sysctl("net.ipv4.conf." + of + ".rp_filter"); v {
+		case "1":
+			filter = max(filter, 1)
+		case "2":
+			filter = max(filter, 2)
+		}
+	}
+	return filter
+}
+
+func (r *run) routesLocalnet() bool {
+	for _, of := range []string{"all", r.in.name} {
+		if v, given := r.sysctl("net.ipv4.conf." + of + ".route_localnet"); v == "1" || !given {
+			return true
+		}
+	}
+	return false
+}
+
+// routeOut is the first routing decision of what the node sends.
+func (r *run) routeOut() bool {
+	r.routeMark = r.mark
+	return r.decideOut()
+}
+
+// decideOut routes what the node sends by its present addresses and routeMark.
+func (r *run) decideOut() bool {
+	if r.question.OutInterface != "" || r.question.Via.IsValid() {
+		return r.routeAsAsked()
+	}
+	if !r.routesKnown() {
+		if r.toNode = r.isLocalAsAssumed(r.dst); r.toNode {
+			r.out = interfaceNamed("lo")
+		} else {
+			r.openOut()
+		}
+		return true
+	}
+	result := r.lookup(r.routeMark)
+	if !result.Known {
+		r.lacks("routes", result.Why)
+		r.openOut()
+		return true
+	}
+	r.lackingRoutes()
+	return r.takeRoute(result)
+}
+
+// reroute notes, after table mangle at OUTPUT, that a changed mark asks for a
+// new route (ip_route_me_harder).
+func (r *run) reroute() {
+	if r.mark != r.routeMark {
+		r.needRoute, r.routeMark = true, r.mark
+	}
+}
+
+// settleOut takes the route that OUTPUT's changes of mark or destination ask
+// for. Rules at OUTPUT still saw the interface from before.
+func (r *run) settleOut() bool {
+	if !r.needRoute {
+		return true
+	}
+	return r.decideOut()
+}
+
+// isBridged says whether the packet goes from one port of a bridge to another:
+// its sender reaches the destination without the node's routing.
+func (r *run) isBridged() bool {
+	n := &r.node.host.Network
+	if !r.in.known || r.in.name == "" || !r.routesKnown() || r.question.OutInterface != "" || r.question.Via.IsValid() {
+		return false
+	}
+	if link := n.Link(r.in.name); link == nil || link.Kind != "bridge" {
+		return false
+	}
+	if local, _ := n.IsLocal(r.dst); local {
+		return false
+	}
+	there := n.Lookup(route.Query{Source: r.src, Destination: r.dst, InInterface: r.in.name, SourcePort: -1, DestinationPort: -1})
+	if !there.Known || !there.Found || there.Type != route.Unicast || len(there.Nexthops) > 1 {
+		return false
+	}
+	return there.Interface == r.in.name && !hasGateway(there) && r.onSubnet(r.in.name)
+}
+
+func hasGateway(result route.Result) bool {
+	return len(result.Nexthops) == 1 && result.Nexthops[0].Via.IsValid()
+}
+
+// onSubnet says whether source and destination share a subnet of the interface.
+func (r *run) onSubnet(name string) bool {
+	for i := range r.node.host.Network.Addresses {
+		a := &r.node.host.Network.Addresses[i]
+		if a.Interface == name && a.Prefix.Contains(r.src) && a.Prefix.Contains(r.dst) {
+			return true
+		}
+	}
+	return false
+}
+
+// bridgeCallsIPTables says whether bridged packets are shown to iptables.
+func (r *run) bridgeCallsIPTables() bool {
+	name := "net.bridge.bridge-nf-call-iptables"
+	if r.family == packet.IPv6Family {
+		name = "net.bridge.bridge-nf-call-ip6tables"
+	}
+	v, given := r.sysctl(name)
+	if given {
+		return v == "1" // absent where br_netfilter isn't loaded
+	}
+	return r.choose(name, "sysctl "+name, alternative{why: "it isn't given; if it is 1"}, alternative{why: "it isn't given; if it is 0"}) == 0
+}

@@ -1,0 +1,380 @@
+package sim
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/conntrack"
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/route"
+	"github.com/unmasq/unmasq/internal/ruleset"
+)
+
+// run is one packet on its way, with what was chosen where its way is open.
+type run struct {
+	dice
+	node    *Node
+	options Options
+	depth   int
+
+	family       packet.Family
+	local        bool
+	src, dst     netip.Addr
+	protocol     uint8
+	sport, dport openPort
+	mark         uint32
+	in, out      openInterface
+	// question is the packet as it came.
+	question Question
+	// nextHop of the route, invalid on connected ones.
+	nextHop netip.Addr
+	route   route.Result
+	// routeMark is the mark that the route of a local packet was looked up with;
+	// needRoute: it has to be looked up again.
+	routeMark uint32
+	needRoute bool
+	// hook and table where the packet is.
+	hook    hook
+	table   *ruleset.Table
+	bridged bool
+
+	// Connection tracking. tracked: the packet has passed conntrack's hook.
+	tracked, noTrack       bool
+	connection             *conntrack.Entry
+	reply                  bool
+	connMark               uint32
+	boundSource, boundDest bool
+	// redirected to the node itself, at an address that isn't known.
+	redirected bool
+	// dnated, snated: an address or port was really changed.
+	dnated, snated bool
+	kind           SourceKind
+	port           Port
+	// sourceKnown is false after a masquerade whose address isn't known.
+	sourceKnown bool
+	decider     *Decider
+	verdict     Verdict
+	rejectWith  string
+	// doubt: something that isn't known could have dropped it.
+	doubt     bool
+	toNode    bool
+	tunnel    *Encapsulated
+	dependsOn []Dependency
+	// lacking are tables and chains that the dump doesn't have.
+	lacking []string
+	steps   []Step
+}
+
+const protocolKey = "protocol"
+
+// Protocols that rules can ask for the ports of, beside those of package packet.
+const (
+	dccp    = 33
+	udpLite = 136
+)
+
+// anyProtocols stand for all, where the question names none; 253 is one that no
+// rule names (RFC 3692).
+var anyProtocols = [...]uint8{packet.TCP, packet.UDP, packet.ICMP, packet.SCTP, 253}
+
+// protocolAlternatives are those of anyProtocols.
+var protocolAlternatives = []alternative{
+	{why: "for tcp"}, {why: "for udp"}, {why: "for icmp"}, {why: "for sctp"}, {why: "for other protocols"},
+}
+
+// begin puts the packet at the start of its way.
+func (r *run) begin(q Question, o Options, depth int) {
+	*r = run{
+		dice: dice{path: r.path}, node: r.node, options: o, depth: depth,
+		family: q.Family(), src: q.Source, dst: q.Destination, protocol: q.Protocol, question: q,
+		mark: q.Mark, local: q.Local,
+		kind: Kept, verdict: Accepted, sourceKnown: true,
+		steps: r.steps[:0], lacking: r.lacking[:0],
+	}
+	if q.Protocol == 0 {
+		r.protocol = anyProtocols[r.choose(protocolKey, "protocol", protocolAlternatives...)]
+		if r.protocol == packet.ICMP && r.family == packet.IPv6Family {
+			r.protocol = packet.ICMPv6
+		}
+	}
+	if r.hasPorts() {
+		r.sport, r.dport = portOf(q.SourcePort), portOf(q.DestinationPort)
+		r.port.Known = r.sport.known
+		r.port.First, r.port.Last = r.sport.port, r.sport.port
+	} else {
+		r.sport, r.dport = portOf(0), portOf(0)
+	}
+}
+
+func (r *run) hasPorts() bool {
+	switch r.protocol {
+	case packet.TCP, packet.UDP, packet.SCTP, dccp, udpLite:
+		return true
+	}
+	return false
+}
+
+// follow sends the packet on its way and says what became of it.
+func (r *run) follow() Outcome {
+	r.enter()
+	if r.local {
+		r.sendLocally()
+	} else {
+		r.receive()
+	}
+	return r.outcome()
+}
+
+// enter settles where the packet comes from.
+func (r *run) enter() {
+	if !r.local {
+		if mine, known := r.node.host.Network.IsLocal(r.src); known && mine && r.question.InInterface == "" {
+			r.local = true
+		}
+	}
+	if r.local {
+		r.in = interfaceNamed("")
+		return
+	}
+	r.in = openInterface{what: "in-interface", why: "it isn't given, and no route to " + r.src.String() + " tells"}
+	name, known := r.question.InInterface, true
+	if name == "" {
+		name, known = r.node.host.Network.InterfaceFor(r.src)
+	}
+	if known && name != "" {
+		r.in = interfaceNamed(name)
+	}
+}
+
+// receive is the way of a packet that comes in by an interface.
+func (r *run) receive() {
+	r.out = interfaceNamed("")
+	bridged := r.isBridged()
+	if bridged && !r.bridgeCallsIPTables() {
+		r.out = r.in
+		r.bridged = true
+		return
+	}
+	original := r.dst
+	if !r.pass(prerouting) {
+		return
+	}
+	if bridged && r.dst == original {
+		r.bridged = true
+		r.out = r.in
+		_ = r.pass(forward) && r.pass(postrouting)
+		return
+	}
+	if !r.routeIn() {
+		return
+	}
+	if r.toNode {
+		r.out = interfaceNamed("")
+		r.pass(input)
+		return
+	}
+	if r.pass(forward) && r.pass(postrouting) {
+		r.leave()
+	}
+}
+
+// sendLocally is the way of a packet that the node itself sends.
+func (r *run) sendLocally() {
+	if !r.routeOut() {
+		return
+	}
+	if !r.pass(output) {
+		return
+	}
+	if !r.settleOut() || !r.pass(postrouting) {
+		return
+	}
+	if r.toNode {
+		r.loopBack()
+		return
+	}
+	r.leave()
+}
+
+// loopBack is the rest of the way of what the node sends to itself: it comes in
+// again through lo, already tracked, already routed.
+func (r *run) loopBack() {
+	r.in, r.out = interfaceNamed("lo"), interfaceNamed("")
+	if r.pass(prerouting) {
+		r.pass(input)
+	}
+}
+
+// pass runs the tables of a hook; false where the packet ends there.
+func (r *run) pass(h hook) bool {
+	r.hook = h
+	slots := r.node.hooks[r.family][h]
+	for i := range slots {
+		s := &slots[i]
+		if s.name != "raw" {
+			r.track()
+		}
+		if h == output && (s.name == "filter" || s.name == "security") {
+			r.translate()
+		}
+		if !r.passSlot(s) {
+			return false
+		}
+	}
+	r.track()
+	r.translate()
+	r.nativeChains(h)
+	return true
+}
+
+// passSlot runs the tables of one priority.
+func (r *run) passSlot(s *slot) bool {
+	if s.absent {
+		r.lacksRules("table " + s.name)
+		return true
+	}
+	tables := s.tables
+	if len(tables) > 1 && tables[0].chain != nil && tables[1].chain != nil && r.orderMatters(s, tables) {
+		tables = slices.Clone(tables)
+		slices.Reverse(tables)
+	}
+	for _, b := range tables {
+		if s.name == "nat" && !r.natAsks() {
+			return true
+		}
+		if !r.passTable(b) {
+			return false
+		}
+		if s.name == "mangle" && r.hook == output {
+			r.reroute()
+		}
+	}
+	if s.name == "nat" {
+		r.endNAT()
+	}
+	return r.verdict == Accepted
+}
+
+// orderMatters asks which of the two variants registered its chain last: the
+// kernel asks that one first, and no dump tells.
+func (r *run) orderMatters(s *slot, tables []bound) bool {
+	key := "order " + s.name + r.hook.String()
+	what := "order of " + tables[0].table.Variant.String() + " and " + tables[1].table.Variant.String()
+	return r.choose(key, what,
+		alternative{why: tables[0].table.Variant.String() + " is asked first in table " + s.name},
+		alternative{why: tables[1].table.Variant.String() + " is asked first in table " + s.name}) == 1
+}
+
+// passTable runs one built-in chain.
+func (r *run) passTable(b bound) bool {
+	r.table = b.table
+	if b.chain == nil {
+		r.lacksRules("chain " + builtin[r.hook] + " of table " + b.table.Name)
+		return true
+	}
+	switch r.evaluate(b.chain, 0) {
+	case drop:
+		return false
+	case fallThrough:
+		if b.chain.Policy == "DROP" {
+			r.stop(Dropped, RuleRef{Table: b.table, Chain: b.chain}, "policy DROP")
+			return false
+		}
+	}
+	return r.verdict == Accepted
+}
+
+// stop ends the packet.
+func (r *run) stop(v Verdict, at RuleRef, effect string) {
+	r.verdict = v
+	r.decider = &Decider{Rule: &at}
+	r.step(at, effect)
+}
+
+// lacks notes what the dump doesn't have, where the packet's way needed it.
+func (r *run) lacks(what, why string) {
+	r.dependsOn = appendDependency(r.dependsOn, Dependency{what, why})
+}
+
+// lacksRules notes a table or chain that the dump doesn't have; they are said
+// together.
+func (r *run) lacksRules(name string) {
+	if !slices.Contains(r.lacking, name) {
+		r.lacking = append(r.lacking, name)
+	}
+}
+
+func (r *run) step(at RuleRef, effect string) {
+	r.steps = append(r.steps, Step{Hook: r.hook.String(), At: at, Matched: true, Effect: effect})
+}
+
+// natAsks says whether NAT chains are still asked about this packet: they see
+// the first packet of a tracked connection, until an address is bound.
+func (r *run) natAsks() bool {
+	if r.noTrack || r.connection != nil {
+		return false
+	}
+	if r.hook == prerouting || r.hook == output {
+		return !r.boundDest
+	}
+	return !r.boundSource
+}
+
+// endNAT binds what no rule has bound, as the kernel does: nothing later asks again.
+func (r *run) endNAT() {
+	if r.hook == prerouting || r.hook == output {
+		r.boundDest = true
+	} else {
+		r.boundSource = true
+	}
+}
+
+// nativeChains notes base chains of native nftables tables on the packet's way.
+func (r *run) nativeChains(h hook) {
+	for i := range r.node.host.Rules.Native {
+		c := &r.node.host.Rules.Native[i]
+		ours := c.Family == "inet" || c.Family == "ip" && r.family == packet.IPv4Family || c.Family == "ip6" && r.family == packet.IPv6Family
+		if !ours || c.Hook != h.String() || c.Rules == 0 || c.Type == "nat" && !r.natAsksNative(c) {
+			continue
+		}
+		r.lacks("nftables table "+c.Family+" "+c.Table, "its "+c.Type+" chain "+c.Name+" at "+c.Hook+" isn't read yet; it is taken as empty")
+	}
+}
+
+// natAsksNative: a chain behind the one that bound the address isn't asked.
+func (r *run) natAsksNative(c *ruleset.NativeChain) bool {
+	if r.noTrack || r.connection != nil {
+		return false
+	}
+	own := 100
+	if r.hook == prerouting || r.hook == output {
+		own = -100
+	}
+	return r.decider == nil || c.Priority <= own
+}
+
+// outcome is what became of the packet.
+func (r *run) outcome() Outcome {
+	o := Outcome{
+		Probability: 1, Verdict: r.verdict, SourceKind: r.kind, SourcePort: r.port,
+		Destination: r.dst, DestinationPort: UnknownPort, ToNode: r.toNode, Mark: r.mark, Protocol: r.question.Protocol,
+		DecidedBy: r.decider, RejectWith: r.rejectWith, DependsOn: r.dependsOn, Steps: slices.Clone(r.steps), Encapsulated: r.tunnel,
+	}
+	if r.hasPorts() && r.dport.known {
+		o.DestinationPort = int(r.dport.port)
+	}
+	if r.sourceKnown {
+		o.Source = r.src
+	}
+	if !r.toNode && r.out.known {
+		o.OutInterface = r.out.name
+	}
+	if len(r.lacking) > 0 {
+		o.DependsOn = append(slices.Clip(o.DependsOn), Dependency{"rules", "not in the dump, taken as empty: " + strings.Join(r.lacking, ", ")})
+	}
+	if r.doubt && o.Verdict == Accepted {
+		o.Verdict = VerdictUnknown
+	}
+	return o
+}

@@ -1,0 +1,85 @@
+package sim
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/route"
+)
+
+// leave looks at the interface that the packet leaves by: into a tunnel it goes
+// on as another packet, which the node sends.
+func (r *run) leave() {
+	if r.depth > 0 || !r.out.known {
+		return
+	}
+	link := r.node.host.Network.Link(r.out.name)
+	if link == nil {
+		return
+	}
+	q := Question{Source: link.Local, SourcePort: UnknownPort, DestinationPort: UnknownPort, Mark: r.mark, Local: true}
+	switch link.Kind {
+	case "vxlan", "geneve":
+		q.Protocol, q.DestinationPort = packet.UDP, int(link.Port)
+	case "wireguard":
+		q.Protocol, q.Mark = packet.UDP, 0
+	case "ipip":
+		q.Protocol = packet.IPIP
+	case "sit", "ip6tnl":
+		q.Protocol = packet.IPv6
+	case "gre", "gretap", "ip6gre":
+		q.Protocol = packet.GRE
+	default:
+		return
+	}
+	q.Destination = r.tunnelEnd(link)
+	r.tunnel = &Encapsulated{Interface: link.Name, Question: q}
+	if !q.Destination.IsValid() {
+		r.lacks("tunnel "+link.Name, "where its outer packet goes isn't known")
+		r.tunnel = nil
+		return
+	}
+	if !q.Source.IsValid() {
+		found := r.node.host.Network.Lookup(route.Query{Destination: q.Destination, Mark: q.Mark, SourcePort: -1, DestinationPort: -1})
+		q.Source = found.Source
+	}
+	if !q.Source.IsValid() || packet.Of(q.Source) != packet.Of(q.Destination) {
+		r.lacks("tunnel "+link.Name, "its outer source address isn't known")
+		r.tunnel = nil
+		return
+	}
+	r.tunnel.Question = q
+	r.tunnel.Outcomes = r.node.answer(q, r.options, r.depth+1)
+}
+
+// tunnelEnd is the outer destination: the link's own, what the neighbour and
+// forwarding tables say, or, for IP in IP without a fixed end, the next hop.
+func (r *run) tunnelEnd(link *route.Link) netip.Addr {
+	if link.Remote.IsValid() && !link.Remote.IsUnspecified() && !link.Remote.IsMulticast() {
+		return link.Remote
+	}
+	hop := r.nextHop
+	if !hop.IsValid() {
+		hop = r.dst
+	}
+	switch link.Kind {
+	case "ipip", "sit", "gre":
+		if r.nextHop.IsValid() {
+			return r.nextHop
+		}
+		return netip.Addr{}
+	}
+	n := &r.node.host.Network
+	for _, neighbor := range n.Neighbors {
+		if neighbor.Interface != link.Name || neighbor.Address != hop {
+			continue
+		}
+		for _, f := range n.Forwarding {
+			if f.Interface == link.Name && strings.EqualFold(f.MAC, neighbor.MAC) && f.Remote.IsValid() {
+				return f.Remote
+			}
+		}
+	}
+	return netip.Addr{}
+}
