@@ -368,7 +368,7 @@ func (r *run) outcome() Outcome {
 		o.Source = r.src
 	}
 	if !r.toNode && r.out.known {
-		o.OutInterface = r.out.name
+		o.OutInterface, o.NextHop = r.out.name, r.nextHop
 	}
 	if len(r.lacking) > 0 {
 		o.DependsOn = append(slices.Clip(o.DependsOn), Dependency{"rules", "not in the dump, taken as empty: " + strings.Join(r.lacking, ", ")})

@@ -79,6 +79,8 @@ type Outcome struct {
 	Protocol uint8
 	// OutInterface is empty where not known, and for the node itself.
 	OutInterface string
+	// NextHop on OutInterface: a gateway; invalid where Destination itself is.
+	NextHop netip.Addr
 	// ToNode: it is delivered to the node itself.
 	ToNode bool
 	Mark   uint32
@@ -90,6 +92,15 @@ type Outcome struct {
 	DependsOn    []Dependency
 	Steps        []Step
 	Encapsulated *Encapsulated
+	// Next is the packet on the following node, where several are known.
+	Next *Next
+}
+
+// Next is a packet that has come to another node.
+type Next struct {
+	Node     string
+	Question Question
+	Outcomes []Outcome
 }
 
 // Port of the source after translation.
