@@ -10,6 +10,8 @@ import "net/netip"
 type Answer struct {
 	Version  int       `json:"version"`
 	Flow     Flow      `json:"flow"`
+	// Node that the flow starts on, where several snapshots were given.
+	Node     string    `json:"node,omitempty"`
 	Warnings []string  `json:"warnings"`
 	Outcomes []Outcome `json:"outcomes"`
 }
@@ -49,6 +51,15 @@ type Outcome struct {
 	DependsOn       []Dependency  `json:"dependsOn"`
 	Steps           []Step        `json:"steps"`
 	Encapsulated    *Encapsulated `json:"encapsulated,omitempty"`
+	// Next is the packet on the following node, where several snapshots were given.
+	Next *Next `json:"next,omitempty"`
+}
+
+// Next is a packet that has come to another node.
+type Next struct {
+	Node     string    `json:"node"`
+	Flow     Flow      `json:"flow"`
+	Outcomes []Outcome `json:"outcomes"`
 }
 
 // Decider is what decided.
