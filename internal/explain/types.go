@@ -8,8 +8,8 @@ import "net/netip"
 
 // Answer is what `explain -o json` prints. Fields are only ever added.
 type Answer struct {
-	Version  int       `json:"version"`
-	Flow     Flow      `json:"flow"`
+	Version int  `json:"version"`
+	Flow    Flow `json:"flow"`
 	// Node that the flow starts on, where several snapshots were given.
 	Node     string    `json:"node,omitempty"`
 	Warnings []string  `json:"warnings"`
