@@ -93,7 +93,7 @@ func answers(ip, tcp []byte, f packet.Flow) bool {
 // is no error.
 func icmpError(protocol, kind, code uint8) string {
 	const unreachable, unreachable6 = 3, 1
-	names := map[uint8]string{}
+	var names map[uint8]string
 	switch {
 	case protocol == packet.ICMP && kind == unreachable:
 		names = map[uint8]string{

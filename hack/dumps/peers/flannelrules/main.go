@@ -1,0 +1,52 @@
+// Command flannelrules writes flannel's masquerade and forward rules, through
+// iptables, with flannel's own code, as flanneld does for a node with a subnet
+// of each family. It ends once they are there.
+//
+//	flannelrules NETWORK SUBNET NETWORK6 SUBNET6
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/flannel-io/flannel/pkg/ip"
+	"github.com/flannel-io/flannel/pkg/lease"
+	"github.com/flannel-io/flannel/pkg/trafficmngr/iptables"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "flannelrules:", err)
+		os.Exit(1)
+	}
+}
+
+// resync, in seconds, is longer than the program lives.
+const resync = 3600
+
+func run(args []string) error {
+	if len(args) != 4 {
+		return fmt.Errorf("usage: flannelrules NETWORK SUBNET NETWORK6 SUBNET6")
+	}
+	var network ip.IP4Net
+	var network6 ip.IP6Net
+	l := &lease.Lease{EnableIPv4: true, EnableIPv6: true}
+	for i, v := range []json.Unmarshaler{&network, &l.Subnet, &network6, &l.IPv6Subnet} {
+		if err := v.UnmarshalJSON([]byte(`"` + args[i] + `"`)); err != nil {
+			return err
+		}
+	}
+	var m iptables.IPTablesManager
+	ctx := context.Background()
+	if err := m.Init(ctx); err != nil {
+		return err
+	}
+	err := m.SetupAndEnsureMasqRules(ctx, network, ip.IP4Net{}, ip.IP4Net{}, network6, ip.IP6Net{}, ip.IP6Net{}, l, resync, false)
+	if err != nil {
+		return err
+	}
+	m.SetupAndEnsureForwardRules(ctx, network, network6, resync)
+	return nil
+}

@@ -1,0 +1,219 @@
+package judge_test
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/unmasq/unmasq/internal/kernel/netns"
+	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/rig"
+	"github.com/unmasq/unmasq/internal/snapshot"
+)
+
+// situation is what a node is before it has rules: commands of `ip`, without
+// the word ip, that run once the node's veths are there.
+type situation struct {
+	// veths are links of the node whose far ends the test holds.
+	veths []string
+	// ports maps veths to the bridge that they are a port of, made before.
+	ports map[string]string
+	ip    []string
+	// addresses of the node, which packets of its own come from.
+	addresses []netip.Addr
+	sysctls   map[string]string
+}
+
+// node is a node in a namespace with the far ends of its links.
+type node struct {
+	situation
+	ns    *netns.NS
+	wires *rig.Wires
+	// links that packets come in by, as rules name them.
+	links []string
+	// dir holds the files that the host is read from.
+	dir string
+	// madeSets are the names of IP sets that may still be there.
+	madeSets []string
+}
+
+func newNode(t *testing.T, s situation) *node {
+	t.Helper()
+	n := &node{situation: s, ns: netnstest.Test(t, "node"), dir: t.TempDir()}
+	far := netnstest.Test(t, "far")
+	var wires []rig.Wire
+	for _, bridge := range s.ports {
+		if !slices.Contains(n.links, bridge) {
+			n.must(t, n.ns.Bridge(bridge))
+			n.links = append(n.links, bridge)
+		}
+	}
+	for _, link := range s.veths {
+		n.must(t, netns.Veth(n.ns, link, far, "to-"+link))
+		in := link
+		if bridge := s.ports[link]; bridge != "" {
+			in = bridge
+			n.must(t, n.ns.Enslave(link, bridge))
+		} else {
+			n.links = append(n.links, link)
+			n.run(t, "", "ip", "link", "set", link, "arp", "off")
+		}
+		wires = append(wires, rig.Wire{Link: in, Far: far, FarLink: "to-" + link})
+	}
+	for key, value := range sysctls {
+		n.must(t, n.ns.Sysctl(key, value))
+	}
+	for key, value := range s.sysctls {
+		n.must(t, n.ns.Sysctl(key, value))
+	}
+	n.run(t, strings.Join(s.ip, "\n")+"\n", "ip", "-batch", "-")
+	n.wires = rig.Open(t, n.ns, wires...)
+	n.save(t, snapshot.FileLinks, "ip", "-j", "-d", "link", "show")
+	n.save(t, snapshot.FileAddresses, "ip", "-j", "addr", "show")
+	n.save(t, snapshot.FileRoutes, "ip", "-j", "-d", "-4", "route", "show", "table", "all")
+	n.save(t, snapshot.FileRoutes6, "ip", "-j", "-d", "-6", "route", "show", "table", "all")
+	n.save(t, snapshot.FileRules, "ip", "-j", "-d", "-4", "rule", "show")
+	n.save(t, snapshot.FileRules6, "ip", "-j", "-d", "-6", "rule", "show")
+	n.save(t, snapshot.FileSysctl, "sysctl", "-a", "--pattern", `forward|rp_filter|route_localnet|accept_local|nf_conntrack|bridge-nf-call`)
+	return n
+}
+
+// sysctls of every node. Nothing forwarded may be lost to a filter of the
+// kernel's own that the test isn't about.
+var sysctls = map[string]string{
+	"net.ipv4.ip_forward":             "1",
+	"net.ipv6.conf.all.forwarding":    "1",
+	"net.ipv4.conf.all.rp_filter":     "0",
+	"net.ipv4.conf.default.rp_filter": "0",
+}
+
+func (n *node) must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *node) run(t *testing.T, stdin, program string, args ...string) string {
+	t.Helper()
+	out, err := n.ns.Run(stdin, program, args...)
+	n.must(t, err)
+	return out
+}
+
+// save writes what a program prints to a file of the host's.
+func (n *node) save(t *testing.T, file, program string, args ...string) {
+	t.Helper()
+	n.must(t, os.WriteFile(filepath.Join(n.dir, file), []byte(n.run(t, "", program, args...)), 0o600))
+}
+
+// forget deletes all connections, so that the next packet of any is the first.
+func (n *node) forget() error {
+	return n.ns.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) })
+}
+
+// files of the host that rules are in, by program.
+var saves = []struct{ file, program string }{
+	{snapshot.FileIPTables, "iptables-nft-save"}, {snapshot.FileIP6Tables, "ip6tables-nft-save"},
+	{snapshot.FileIPTablesLegacy, "iptables-legacy-save"}, {snapshot.FileIP6TablesLegacy, "ip6tables-legacy-save"},
+}
+
+// read reads the host from what the programs list in the node now. Rules of
+// the families that aren't asked for are as they were at the last call.
+func (n *node) read(families ...packet.Family) (*snapshot.Host, error) {
+	for _, s := range saves {
+		if slices.Contains(families, familyOf(s.program)) {
+			text, err := n.ns.Run("", s.program)
+			if err != nil {
+				return nil, err
+			}
+			if err := os.WriteFile(filepath.Join(n.dir, s.file), []byte(text), 0o600); err != nil {
+				return nil, err
+			}
+		}
+	}
+	text, err := n.ns.Run("", "ipset", "save")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(n.dir, snapshot.FileIPSet), []byte(text), 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return snapshot.Read([]string{n.dir}, strings.NewReader(""))
+}
+
+func familyOf(program string) packet.Family {
+	if strings.HasPrefix(program, "ip6") {
+		return packet.IPv6Family
+	}
+	return packet.IPv4Family
+}
+
+// send sends packets, each as the first of its connection, and returns their fates.
+func (n *node) send(flows []packet.Flow) ([]rig.Fate, error) {
+	fates := make([]rig.Fate, 0, len(flows))
+	for len(flows) > 0 {
+		k := apart(flows)
+		if err := n.forget(); err != nil {
+			return nil, err
+		}
+		some, err := n.wires.Send(flows[:k])
+		if err != nil {
+			return nil, err
+		}
+		fates, flows = append(fates, some...), flows[k:]
+	}
+	return fates, nil
+}
+
+// most packets at once: a link's queue must hold them.
+const most = 100
+
+// apart is how many of the first flows can't come in each other's way, whatever
+// is made of their addresses: their protocols or source ports differ.
+func apart(flows []packet.Flow) int {
+	type key struct {
+		protocol uint8
+		port     uint16
+	}
+	taken := map[key]bool{}
+	for i, f := range flows {
+		k := key{f.Protocol, f.SourcePort}
+		if taken[k] || i == most {
+			return i
+		}
+		taken[k] = true
+	}
+	return len(flows)
+}
+
+// restore loads iptables-restore text of a family with a variant's program.
+func (n *node) restore(variant string, f packet.Family, text string) error {
+	program := "iptables-" + variant + "-restore"
+	if f == packet.IPv6Family {
+		program = "ip6tables-" + variant + "-restore"
+	}
+	_, err := n.ns.Run(text, program)
+	return err
+}
+
+// replaceSets makes the sets of a text and destroys those that were made before,
+// where no rule refers to them any more.
+func (n *node) replaceSets(names []string, text string) error {
+	n.madeSets = slices.DeleteFunc(n.madeSets, func(name string) bool {
+		_, err := n.ns.Run("", "ipset", "destroy", name)
+		return err == nil
+	})
+	n.madeSets = append(n.madeSets, names...)
+	if text == "" {
+		return nil
+	}
+	_, err := n.ns.Run(text, "ipset", "restore")
+	return err
+}

@@ -1,0 +1,299 @@
+package judge_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/sim"
+)
+
+const (
+	// seedVariable repeats a run that failed, rulesVariable makes a longer one:
+	// UNMASQ_SEED=N UNMASQ_RULESETS=5000 go test ./test/judge -run Random.
+	seedVariable  = "UNMASQ_SEED"
+	rulesVariable = "UNMASQ_RULESETS"
+
+	defaultRulesets   = 240
+	packetsPerRuleset = 40
+	// repeats of a packet whose fate is a matter of chance.
+	repeats = 60
+)
+
+// randomSituation is the node of random rulesets.
+func randomSituation() situation {
+	s := situation{
+		veths: []string{"eth0", "eth1", "docker0", "cali1a", "cali1b"},
+		ip: []string{
+			"addr add 192.0.2.1/24 dev eth0", "addr add 192.0.2.7/24 dev eth0", "addr add 10.9.0.1/16 dev eth0", "addr add 198.51.100.1/24 dev eth1",
+			"addr add 10.244.0.1/16 dev docker0", "route add 10.245.1.2 dev cali1a", "route add 10.245.1.3 dev cali1b",
+			"route add default via 192.0.2.2 dev eth0 src 192.0.2.7", "route add 203.0.113.0/24 via 198.51.100.2 dev eth1",
+			"route add default via 198.51.100.2 dev eth1 table 100", "rule add fwmark 0x100/0x100 lookup 100",
+			"addr add 2001:db8::1/64 dev eth0 nodad", "addr add 2001:db8::7/64 dev eth0 nodad", "addr add 2001:db8:1::1/64 dev eth1 nodad",
+			"addr add fd00:10:244::1/48 dev docker0 nodad", "route add fd00:10:245:1::2 dev cali1a", "route add fd00:10:245:1::3 dev cali1b",
+			"route add default via 2001:db8::2 dev eth0", "route add 2001:db8:113::/48 via 2001:db8:1::2 dev eth1",
+			"route add default via 2001:db8:1::2 dev eth1 table 100", "rule add from ::/0 fwmark 0x100/0x100 lookup 100",
+		},
+	}
+	for _, a := range []string{"192.0.2.1", "192.0.2.7", "10.9.0.1", "198.51.100.1", "10.244.0.1",
+		"2001:db8::1", "2001:db8::7", "2001:db8:1::1", "fd00:10:244::1"} {
+		s.addresses = append(s.addresses, netip.MustParseAddr(a))
+	}
+	return s
+}
+
+// randomPool are addresses that packets go between, whatever the rules say.
+func randomPool(f packet.Family) (pool []netip.Addr) {
+	texts := []string{"10.244.1.7", "10.244.1.5", "10.244.2.2", "10.245.1.2", "8.8.8.8", "203.0.113.70", "192.0.2.9", "198.51.100.9", "192.0.2.1", "198.51.100.1", "10.96.0.10"}
+	if f == packet.IPv6Family {
+		texts = []string{"fd00:10:244:1::7", "fd00:10:244:1::5", "fd00:10:245:1::2", "2001:4860::8888", "2001:db8:113::46", "2001:db8::9", "2001:db8:1::9", "2001:db8::1", "fd00:96::a"}
+	}
+	for _, a := range texts {
+		pool = append(pool, netip.MustParseAddr(a))
+	}
+	return pool
+}
+
+// broadcasts of the node's subnets aren't used: what they do is another matter.
+var broadcasts = []string{"192.0.2.255", "192.0.2.0", "198.51.100.255", "198.51.100.0", "10.244.255.255", "10.244.0.0", "10.9.255.255", "10.9.0.0"}
+
+func number(t *testing.T, variable string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", variable, err)
+	}
+	return n
+}
+
+// world is a node for random rulesets of one family in some variants.
+type world struct {
+	*node
+	family   packet.Family
+	variants []string
+	kinds    []string // of sets that the kernel has
+	made     int
+}
+
+func worlds(t *testing.T) (all []*world) {
+	for _, variants := range [][]string{{"nft"}, {"legacy"}, {"nft", "legacy"}} {
+		for _, f := range packet.Families {
+			s := randomSituation()
+			s.addresses = slices.DeleteFunc(s.addresses, func(a netip.Addr) bool { return packet.Of(a) != f })
+			n := newNode(t, s)
+			all = append(all, &world{node: n, family: f, variants: variants, kinds: addRareKinds(n)})
+		}
+	}
+	return all
+}
+
+// tally of what was checked.
+type tally struct {
+	rulesets, packets, right, unknown, depends int
+	reasons                                    map[string]int
+}
+
+func TestRandomRulesets(t *testing.T) {
+	seed := number(t, seedVariable, uint64(time.Now().UnixNano()))
+	count := number(t, rulesVariable, defaultRulesets)
+	all := worlds(t)
+	sum := tally{reasons: map[string]int{}}
+	for i := range count {
+		c := &testcase{world: all[rand.New(rand.NewPCG(seed+i, 1)).IntN(len(all))], seed: seed + i, sum: &sum}
+		c.run(t)
+	}
+	if sum.rulesets < int(count)*9/10 {
+		t.Errorf("the programs took only %d of %d random rulesets", sum.rulesets, count)
+	}
+	for reason, n := range sum.reasons {
+		t.Logf("unknown %d times: %s", n, reason)
+	}
+	t.Logf("checked: %d packets, %d random rulesets: %d right (%d of them one of several), %d unknown, 0 wrong (seed %d)",
+		sum.packets, sum.rulesets, sum.right, sum.depends, sum.unknown, seed)
+}
+
+// testcase is one ruleset with its packets.
+type testcase struct {
+	*world
+	seed  uint64
+	sum   *tally
+	rules *ruleset
+}
+
+// fresh names of sets, since a kernel may still hold an old one for a while.
+func (c *testcase) fresh(name string) string {
+	c.made++
+	return fmt.Sprintf("x%d-%s", c.made, strings.TrimLeft(name, "x0123456789-"))
+}
+
+func (c *testcase) run(t *testing.T) {
+	g := newGenerator(c.seed, c.family)
+	g.kinds = c.kinds
+	c.rules = g.ruleset(c.variants...)
+	predict, err := c.load(c.rules)
+	if refused(err) {
+		t.Logf("seed %d: %v\n%s", c.seed, err, c.rules)
+		return
+	}
+	if err != nil {
+		t.Fatalf("seed %d: %v\n%s", c.seed, err, c.rules)
+	}
+	c.sum.rulesets++
+	s := newSender(g.Rand, c.node, c.rules, randomPool(c.family))
+	var flows []packet.Flow
+	for len(flows) < packetsPerRuleset {
+		if f := s.packet(); !slices.Contains(broadcasts, f.Destination.String()) && !slices.Contains(broadcasts, f.Source.String()) {
+			flows = append(flows, f)
+		}
+	}
+	fates, err := c.send(flows)
+	if err != nil {
+		t.Fatalf("seed %d: %v", c.seed, err)
+	}
+	for i, f := range flows {
+		c.sum.packets++
+		outcomes := predict(f)
+		switch compare(f, fates[i], outcomes) {
+		case wrong:
+			c.fail(t, f, fmt.Sprintf("%s: %s", flowText(f), fateText(fates[i])))
+			return
+		case unknown:
+			c.sum.unknown++
+			c.sum.reason(outcomes)
+		case right:
+			c.sum.right++
+			if len(outcomes) > 1 {
+				c.sum.depends++
+			}
+			if i%8 == 0 && chancy(outcomes) {
+				if missing := c.never(t, f, predict); missing != "" {
+					t.Fatalf("seed %d: never seen in %d times: %s\n%s\n%s\npredicted:%s", c.seed, repeats, missing, flowText(f), c.rules, outcomesText(outcomes))
+				}
+			}
+		}
+	}
+}
+
+func (s *tally) reason(outcomes []sim.Outcome) {
+	for _, o := range outcomes {
+		for _, d := range o.DependsOn {
+			s.reasons[d.What+": "+d.Why]++
+		}
+	}
+}
+
+type predictor func(packet.Flow) []sim.Outcome
+
+// load puts rules in and reads the host back.
+func (c *testcase) load(r *ruleset) (predictor, error) {
+	r.renameSets(c.fresh)
+	if err := r.load(c.node); err != nil {
+		return nil, err
+	}
+	host, err := c.read(c.family)
+	if err != nil {
+		return nil, err
+	}
+	n := sim.New(host)
+	return func(f packet.Flow) []sim.Outcome { return n.Run(question(f), sim.Options{}) }, nil
+}
+
+// chancy outcomes must be seen, each with at least this probability.
+const least = 0.2
+
+func chancy(outcomes []sim.Outcome) bool {
+	return slices.ContainsFunc(outcomes, func(o sim.Outcome) bool { return o.Probability >= least && o.Probability < 0.999 }) &&
+		!slices.ContainsFunc(outcomes, uncertain)
+}
+
+// never repeats a packet with other source ports, and names an outcome that it
+// should have had and never did.
+func (c *testcase) never(t *testing.T, f packet.Flow, predict predictor) string {
+	want, seen := map[string]float64{}, map[string]bool{}
+	for _, o := range predict(f) {
+		want[key(o)] += o.Probability
+	}
+	var flows []packet.Flow
+	for i := range repeats {
+		again := f
+		if f.HasPorts() || f.Protocol == packet.ICMP || f.Protocol == packet.ICMPv6 {
+			again.SourcePort = uint16(40000 + i)
+		}
+		flows = append(flows, again)
+	}
+	fates, err := c.send(flows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, again := range flows {
+		outcomes := predict(again)
+		if compare(again, fates[i], outcomes) == wrong {
+			c.fail(t, again, fmt.Sprintf("%s: %s", flowText(again), fateText(fates[i])))
+			return ""
+		}
+		for _, o := range outcomes {
+			if _, known := want[key(o)]; !known {
+				return "" // a rule asks for the source port: other packets
+			}
+			if agrees(again, fates[i], o) {
+				seen[key(o)] = true
+			}
+		}
+	}
+	for k, p := range want {
+		if p >= least && !seen[k] {
+			return fmt.Sprintf("p=%.2f %s", p, k)
+		}
+	}
+	return ""
+}
+
+// fail looks for the smallest ruleset that still disagrees, and shows it.
+func (c *testcase) fail(t *testing.T, f packet.Flow, first string) {
+	t.Helper()
+	small, said := c.rules, c.disagreement(c.rules, f)
+	for shrunk := said != ""; shrunk; {
+		shrunk = false
+		for _, r := range small.smaller() {
+			if text := c.disagreement(r, f); text != "" {
+				small, said, shrunk = r, text, true
+				break
+			}
+		}
+	}
+	if said == "" {
+		said = "not seen again"
+	}
+	t.Errorf("seed %d\nfirst: %s\n%s%s", c.seed, first, small, said)
+}
+
+// disagreement loads rules and sends a packet some times; empty where all agrees.
+func (c *testcase) disagreement(r *ruleset, f packet.Flow) string {
+	predict, err := c.load(r)
+	if err != nil {
+		return ""
+	}
+	outcomes := predict(f)
+	times := 1
+	if len(outcomes) > 1 {
+		times = 20
+	}
+	for range times {
+		fates, err := c.send([]packet.Flow{f})
+		if err == nil && compare(f, fates[0], outcomes) == wrong {
+			return fmt.Sprintf("%s\nthe kernel: %s\npredicted:%s", flowText(f), fateText(fates[0]), outcomesText(outcomes))
+		}
+	}
+	return ""
+}
