@@ -47,6 +47,8 @@ type run struct {
 	boundSource, boundDest bool
 	// redirected to the node itself, at an address that isn't known.
 	redirected bool
+	// balanced: IPVS has chosen a real server.
+	balanced bool
 	// dnated, snated: an address or port was really changed.
 	dnated, snated bool
 	kind           SourceKind
@@ -171,7 +173,9 @@ func (r *run) receive() {
 	}
 	if r.toNode {
 		r.out = interfaceNamed("")
-		r.pass(input)
+		if r.pass(input) && r.balanced {
+			r.sendOn()
+		}
 		return
 	}
 	if r.pass(forward) && r.pass(postrouting) {
@@ -217,6 +221,10 @@ func (r *run) pass(h hook) bool {
 		}
 		if h == output && (s.name == "filter" || s.name == "security") {
 			r.translate()
+			r.balance()
+		}
+		if h == input && s.name == "nat" && r.balance() {
+			return true
 		}
 		if !r.passSlot(s) {
 			return false
@@ -224,8 +232,11 @@ func (r *run) pass(h hook) bool {
 	}
 	r.track()
 	r.translate()
+	if h == input || h == output {
+		r.balance()
+	}
 	r.nativeChains(h)
-	return true
+	return r.verdict == Accepted
 }
 
 // passSlot runs the tables of one priority.
