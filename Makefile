@@ -49,6 +49,10 @@ bench: deps ## measure, each number beside its baseline (3 minutes)
 kernels: deps ## run the kernel tests on Debian's 6.1 and 6.12 kernels, in an emulator
 	@go run ./hack/kernels
 
+.PHONY: dumps
+dumps: deps ## write the dumps that tests read anew, with the real programs (root, network)
+	@go run ./hack/dumps
+
 # How long each target is fuzzed.
 FUZZTIME ?= 1m
 

@@ -1,6 +1,6 @@
 // Command flannelrules writes flannel's masquerade and forward rules, through
 // iptables, with flannel's own code, as flanneld does for a node with a subnet
-// of each family. It ends once they are there.
+// of each family, and keeps them until it is killed.
 //
 //	flannelrules NETWORK SUBNET NETWORK6 SUBNET6
 package main
@@ -23,8 +23,8 @@ func main() {
 	}
 }
 
-// resync, in seconds, is longer than the program lives.
-const resync = 3600
+// resync is in seconds.
+const resync = 5
 
 func run(args []string) error {
 	if len(args) != 4 {
@@ -43,10 +43,11 @@ func run(args []string) error {
 	if err := m.Init(ctx); err != nil {
 		return err
 	}
-	err := m.SetupAndEnsureMasqRules(ctx, network, ip.IP4Net{}, ip.IP4Net{}, network6, ip.IP6Net{}, ip.IP6Net{}, l, resync, false)
+	// The networks of the run before are the same: there is nothing to remove.
+	err := m.SetupAndEnsureMasqRules(ctx, network, network, l.Subnet, network6, network6, l.IPv6Subnet, l, resync, false)
 	if err != nil {
 		return err
 	}
 	m.SetupAndEnsureForwardRules(ctx, network, network6, resync)
-	return nil
+	select {}
 }

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// cache keeps programs that were built. An absolute path, since CNI plugins look
+// for each other there.
+var cache = func() string {
+	path, err := filepath.Abs(".cache/dumps")
+	if err != nil {
+		return ".cache/dumps"
+	}
+	return path
+}()
+
+// peer builds a program of the module hack/dumps/peers.
+func peer(ctx context.Context, pkg, name string) (string, error) {
+	program := filepath.Join(cache, name)
+	return program, goCommand(ctx, "hack/dumps/peers", "build", "-o", program, pkg)
+}
+
+func goCommand(ctx context.Context, dir string, args ...string) error {
+	c := exec.CommandContext(ctx, "go", args...)
+	c.Dir, c.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s in %s: %w: %s", strings.Join(args, " "), dir, err, out)
+	}
+	return nil
+}
+
+// kubeProxyProgram builds kube-proxy of a version, once. A module that needs
+// k8s.io/kubernetes must replace its staging modules, whose versions go along.
+func kubeProxyProgram(ctx context.Context, version string) (string, error) {
+	dir := filepath.Join(cache, "kube-"+version)
+	program := filepath.Join(dir, "kube-proxy")
+	if _, err := os.Stat(program); err == nil {
+		return program, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	if err := writeKubeModule(ctx, dir, version); err != nil {
+		return "", err
+	}
+	fmt.Printf("building kube-proxy %s, which takes some minutes\n", version)
+	return program, goCommand(ctx, dir, "build", "-mod=mod", "-trimpath",
+		"-ldflags", "-s -w -X k8s.io/component-base/version.gitVersion="+version, "-o", program, "k8s.io/kubernetes/cmd/kube-proxy")
+}
+
+func writeKubeModule(ctx context.Context, dir, version string) error {
+	c := exec.CommandContext(ctx, "go", "mod", "download", "-json", "k8s.io/kubernetes@"+version)
+	out, err := c.Output()
+	if err != nil {
+		return fmt.Errorf("download kubernetes %s: %w: %s", version, err, out)
+	}
+	var downloaded struct{ GoMod string }
+	if err := json.Unmarshal(out, &downloaded); err != nil {
+		return err
+	}
+	upstream, err := os.ReadFile(downloaded.GoMod)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	b.WriteString("module kube-proxy\n\n")
+	staging := "v0." + strings.TrimPrefix(version, "v1.")
+	lines := bufio.NewScanner(bytes.NewReader(upstream))
+	for lines.Scan() {
+		words := strings.Fields(lines.Text())
+		switch {
+		case len(words) >= 2 && (words[0] == "go" || words[0] == "godebug"):
+			fmt.Fprintln(&b, lines.Text())
+		case len(words) >= 2 && strings.HasPrefix(words[0], "k8s.io/") && words[1] == "v0.0.0":
+			fmt.Fprintf(&b, "replace %s => %[1]s %s\n", words[0], staging)
+		}
+	}
+	fmt.Fprintf(&b, "require k8s.io/kubernetes %s\n", version)
+	return os.WriteFile(filepath.Join(dir, "go.mod"), b.Bytes(), 0o644)
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/dockerd"
+	"github.com/unmasq/unmasq/internal/foreign"
+	"github.com/unmasq/unmasq/internal/packet"
+)
+
+// dumps lists all that are made.
+func dumps() (all []dump) {
+	for _, v := range foreign.Variants {
+		add := func(name, about string, node nodeSetup, write func(context.Context, *host) error) {
+			about = fmt.Sprintf("%s, through iptables-%s. Written by hack/dumps; don't edit.", about, v)
+			all = append(all, dump{name: name + "-" + string(v), about: about, variant: v, node: node, write: write})
+		}
+		for _, version := range kubeVersions {
+			add("kube-proxy-"+version, "kube-proxy "+version+" in iptables mode", usual(), kubeProxy(version))
+			add("kube-proxy-"+version+"-masquerade-all", "kube-proxy "+version+" in iptables mode with --masquerade-all", usual(), kubeProxy(version, "--masquerade-all"))
+		}
+		add("flannel", "flannel v0.28.4 with --ip-masq", usual(), flannel)
+		add("cni-bridge", "CNI plugins v1.9.1: bridge with ipMasq, two pods, the second with portmap", usual(), cniBridge)
+		add("cni-ptp", "CNI plugins v1.9.1: ptp with ipMasq, two pods, the second with portmap", ptpNode(), cniPTP)
+		add("docker", "dockerd 20.10 with a second network", dockerNode(), docker)
+		add("kube-router", "kube-router 2.11 with --enable-pod-egress", usual(), components(foreign.KubeRouter()))
+		add("ip-masq-agent", "ip-masq-agent 2.12", usual(), components(foreign.IPMasqAgent()))
+		add("k3s", "kube-proxy "+kubeVersions[0]+", flannel v0.28.4 with --ip-masq, and ip-masq-agent 2.12, on one node", usual(), together(
+			kubeProxy(kubeVersions[0]), flannel, components(foreign.IPMasqAgent())))
+	}
+	return all
+}
+
+// together runs several writers one after the other.
+func together(writers ...func(context.Context, *host) error) func(context.Context, *host) error {
+	return func(ctx context.Context, h *host) error {
+		for _, w := range writers {
+			if err := w(ctx, h); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// components whose programs can't be had, as package foreign knows them.
+func components(all ...foreign.Component) func(context.Context, *host) error {
+	return func(ctx context.Context, h *host) error {
+		for _, c := range all {
+			for _, f := range packet.Families {
+				if err := foreign.Run(ctx, foreign.In(h.ns), c.Write(foreignNode(), h.dump.variant, f)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+}
+
+func flannel(ctx context.Context, h *host) error {
+	program, err := peer(ctx, "./flannelrules", "flannelrules")
+	if err != nil {
+		return err
+	}
+	return h.runUntil(ctx, []string{"-A FLANNEL-POSTRTG", "-A FLANNEL-FWD"}, program, "10.244.0.0/16", "10.244.1.0/24", "fd00:10:244::/48", "fd00:10:244:1::/64")
+}
+
+// bare is the usual node without its bridge.
+func bare() nodeSetup {
+	s := usual()
+	s.bridges = nil
+	s.ip = slices.DeleteFunc(s.ip, func(line string) bool { return strings.Contains(line, "cni0") })
+	return s
+}
+
+// ptpNode has links that stand for those of the plugin's pods, which go with
+// their namespaces: nothing but their names differs.
+func ptpNode() nodeSetup {
+	s := bare()
+	s.veths = append(s.veths, "vethptp1", "vethptp2")
+	s.after = []string{
+		"addr add 10.244.1.1/32 dev vethptp1", "addr add fd00:10:244:1::1/128 dev vethptp1 nodad", "route add 10.244.1.2 dev vethptp1", "route add fd00:10:244:1::2 dev vethptp1",
+		"addr add 10.244.1.1/32 dev vethptp2", "addr add fd00:10:244:1::1/128 dev vethptp2 nodad", "route add 10.244.1.3 dev vethptp2", "route add fd00:10:244:1::3 dev vethptp2",
+	}
+	return s
+}
+
+// dockerNode is rebuilt with the bridges that docker makes.
+func dockerNode() nodeSetup {
+	s := bare()
+	r := bare()
+	r.bridges = []bridge{{"docker0", []string{"vethdocker"}}, {blueBridge, []string{"vethblue"}}}
+	r.ip = append(r.ip, "addr add 172.17.0.1/16 dev docker0", "addr add fd00:d0c::1/64 dev docker0 nodad",
+		"addr add 172.18.0.1/16 dev "+blueBridge, "addr add fd00:b1::1/64 dev "+blueBridge+" nodad")
+	s.rebuilt = &r
+	return s
+}
+
+// blueBridge is what docker's br-…, named after a random number, is called in dumps.
+const blueBridge = "br-0123456789ab"
+
+func docker(ctx context.Context, h *host) error {
+	d, err := dockerd.Start(ctx, h.ns, dockerd.Options{Variant: h.dump.variant, Bridge: netip.MustParsePrefix("172.17.0.1/16")})
+	if err != nil {
+		return err
+	}
+	defer d.Stop()
+	return d.CreateNetwork(ctx, "blue", netip.MustParsePrefix("172.18.0.0/16"), netip.MustParsePrefix("fd00:b1::/64"))
+}
