@@ -31,9 +31,18 @@ const (
 	wrong
 )
 
+// errors that a rejected packet's sender gets: always, or unless a rule drops
+// the error itself.
+type errorsSeen bool
+
+const (
+	always    errorsSeen = true
+	mayBeLost errorsSeen = false
+)
+
 // compare says whether the fate is among the outcomes.
-func compare(f packet.Flow, fate rig.Fate, outcomes []sim.Outcome) result {
-	if slices.ContainsFunc(outcomes, func(o sim.Outcome) bool { return agrees(f, fate, o) }) {
+func compare(f packet.Flow, fate rig.Fate, outcomes []sim.Outcome, e errorsSeen) result {
+	if slices.ContainsFunc(outcomes, func(o sim.Outcome) bool { return agrees(f, fate, o, e) }) {
 		return right
 	}
 	if slices.ContainsFunc(outcomes, uncertain) {
@@ -47,7 +56,7 @@ func uncertain(o sim.Outcome) bool {
 	return o.Verdict == sim.VerdictUnknown || o.SourceKind == sim.SourceUnknown
 }
 
-func agrees(f packet.Flow, fate rig.Fate, o sim.Outcome) bool {
+func agrees(f packet.Flow, fate rig.Fate, o sim.Outcome, e errorsSeen) bool {
 	if o.Protocol != 0 && o.Protocol != f.Protocol {
 		return false
 	}
@@ -60,8 +69,7 @@ func agrees(f packet.Flow, fate rig.Fate, o sim.Outcome) bool {
 		case sim.Dropped:
 			return fate.Error == ""
 		case sim.Rejected:
-			// The error itself may meet a rule that drops it.
-			return fate.Error == "" || fate.Error == errorName(f, o.RejectWith)
+			return fate.Error == "" && e == mayBeLost || fate.Error == errorName(f, o.RejectWith)
 		}
 		return false
 	}

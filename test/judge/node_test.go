@@ -1,6 +1,9 @@
 package judge_test
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -22,13 +25,18 @@ import (
 type situation struct {
 	// veths are links of the node whose far ends the test holds.
 	veths []string
-	// ports maps veths to the bridge that they are a port of, made before.
-	ports map[string]string
-	ip    []string
+	// bridges, each with the veth that is its port.
+	bridges []bridge
+	ip      []string
 	// addresses of the node, which packets of its own come from.
 	addresses []netip.Addr
 	sysctls   map[string]string
+	// neighbours are addresses that packets are sent to; those in a bridge's
+	// subnet are behind its port. Other links ask for nobody.
+	neighbours []netip.Addr
 }
+
+type bridge struct{ name, port string }
 
 // node is a node in a namespace with the far ends of its links.
 type node struct {
@@ -48,23 +56,16 @@ func newNode(t *testing.T, s situation) *node {
 	n := &node{situation: s, ns: netnstest.Test(t, "node"), dir: t.TempDir()}
 	far := netnstest.Test(t, "far")
 	var wires []rig.Wire
-	for _, bridge := range s.ports {
-		if !slices.Contains(n.links, bridge) {
-			n.must(t, n.ns.Bridge(bridge))
-			n.links = append(n.links, bridge)
-		}
-	}
 	for _, link := range s.veths {
 		n.must(t, netns.Veth(n.ns, link, far, "to-"+link))
-		in := link
-		if bridge := s.ports[link]; bridge != "" {
-			in = bridge
-			n.must(t, n.ns.Enslave(link, bridge))
-		} else {
-			n.links = append(n.links, link)
-			n.run(t, "", "ip", "link", "set", link, "arp", "off")
-		}
-		wires = append(wires, rig.Wire{Link: in, Far: far, FarLink: "to-" + link})
+		n.run(t, "", "ip", "link", "set", link, "arp", "off")
+		n.links = append(n.links, link)
+		wires = append(wires, rig.Wire{Link: link, Far: far, FarLink: "to-" + link})
+	}
+	for _, b := range s.bridges {
+		n.must(t, errors.Join(netns.Veth(n.ns, b.port, far, "to-"+b.port), n.ns.Bridge(b.name), n.ns.Enslave(b.port, b.name)))
+		n.links = append(n.links, b.name)
+		wires = append(wires, rig.Wire{Link: b.name, Far: far, FarLink: "to-" + b.port})
 	}
 	for key, value := range sysctls {
 		n.must(t, n.ns.Sysctl(key, value))
@@ -73,6 +74,7 @@ func newNode(t *testing.T, s situation) *node {
 		n.must(t, n.ns.Sysctl(key, value))
 	}
 	n.run(t, strings.Join(s.ip, "\n")+"\n", "ip", "-batch", "-")
+	n.addNeighbours(t, far)
 	n.wires = rig.Open(t, n.ns, wires...)
 	n.save(t, snapshot.FileLinks, "ip", "-j", "-d", "link", "show")
 	n.save(t, snapshot.FileAddresses, "ip", "-j", "addr", "show")
@@ -82,6 +84,25 @@ func newNode(t *testing.T, s situation) *node {
 	n.save(t, snapshot.FileRules6, "ip", "-j", "-d", "-6", "rule", "show")
 	n.save(t, snapshot.FileSysctl, "sysctl", "-a", "--pattern", `forward|rp_filter|route_localnet|accept_local|nf_conntrack|bridge-nf-call`)
 	return n
+}
+
+// addNeighbours says once and for all where a bridge's neighbours are.
+func (n *node) addNeighbours(t *testing.T, far *netns.NS) {
+	var lines strings.Builder
+	for _, b := range n.bridges {
+		var mac net.HardwareAddr
+		n.must(t, far.Do(func() error {
+			i, err := net.InterfaceByName("to-" + b.port)
+			if err == nil {
+				mac = i.HardwareAddr
+			}
+			return err
+		}))
+		for _, a := range n.neighbours {
+			fmt.Fprintf(&lines, "neigh replace %s lladdr %s dev %s nud permanent\n", a, mac, b.name)
+		}
+	}
+	n.run(t, lines.String(), "ip", "-batch", "-")
 }
 
 // sysctls of every node. Nothing forwarded may be lost to a filter of the

@@ -269,7 +269,7 @@ func (s *sender) ends(f *packet.Flow, h hints) {
 		if !f.Local && own {
 			continue // the kernel drops a packet from elsewhere with the node's own source
 		}
-		if s.usable(f.Source) && s.usable(f.Destination) && f.Source != f.Destination {
+		if usable(s.family, f.Source) && usable(s.family, f.Destination) && f.Source != f.Destination {
 			break
 		}
 	}
@@ -288,8 +288,8 @@ func (s *sender) ends(f *packet.Flow, h hints) {
 }
 
 // usable addresses are neither martian nor for many.
-func (s *sender) usable(a netip.Addr) bool {
-	v4 := s.family == packet.IPv4Family
+func usable(family packet.Family, a netip.Addr) bool {
+	v4 := family == packet.IPv4Family
 	if !a.IsValid() || a.Is4() != v4 || a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast() || a.IsUnspecified() || a.IsLinkLocalMulticast() {
 		return false
 	}

@@ -1,0 +1,186 @@
+package judge_test
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/unmasq/unmasq/internal/packet"
+)
+
+// derive makes packets from a dump's rules. For each rule, and for each way of
+// jumps that leads to it, there is one packet that should meet it, and others
+// that differ from that one in one thing: an address or port at a boundary, the
+// protocol, the link it comes in by, or that the node itself sends it.
+func (d *realDump) derive() []packet.Flow {
+	g := &derivation{realDump: d, seen: map[packet.Flow]bool{}}
+	for _, t := range d.rules.tables {
+		callers := map[string][]caller{}
+		for _, c := range t.chains {
+			for _, rule := range c.rules {
+				words := strings.Fields(rule)
+				to := words[len(words)-1]
+				callers[to] = append(callers[to], caller{c.name, hintsOf(rule, d.rules.sets)})
+			}
+		}
+		for _, c := range t.chains {
+			for _, rule := range c.rules {
+				for _, way := range ways(c.name, callers, 5) {
+					g.about(hintsOf(rule, d.rules.sets), way)
+				}
+			}
+		}
+	}
+	return g.flows
+}
+
+type caller struct {
+	chain string
+	hints hints
+}
+
+// ways that lead to a chain: the hints of the jumps, those from the built-in
+// chain last. Only the first few of many.
+func ways(chain string, callers map[string][]caller, depth int) (out [][]hints) {
+	if depth == 0 || len(callers[chain]) == 0 {
+		return [][]hints{nil}
+	}
+	const many = 3
+	for _, c := range callers[chain] {
+		for _, w := range ways(c.chain, callers, depth-1) {
+			if out = append(out, append([]hints{c.hints}, w...)); len(out) == many {
+				return out
+			}
+		}
+	}
+	return out
+}
+
+type derivation struct {
+	*realDump
+	seen  map[packet.Flow]bool
+	flows []packet.Flow
+}
+
+func (g *derivation) about(own hints, way []hints) {
+	var all, outer hints // outer: what the packet has when it comes in is asked for first
+	for _, h := range slices.Backward(way) {
+		outer.add(h)
+	}
+	outer.add(own)
+	all.add(own)
+	for _, h := range way {
+		all.add(h)
+	}
+	pool := dumpPool(g.family)
+	base := packet.Flow{
+		Source: first(all.sources, pool[:1]), Destination: first(outer.destinations, pool[3:4]),
+		Protocol: first(all.protocols, []uint8{packet.TCP}), DestinationPort: first(outer.destinationPorts, []uint16{80}),
+		InInterface: g.links[len(g.links)-1],
+	}
+	with := func(change func(*packet.Flow)) {
+		f := base
+		change(&f)
+		g.add(f)
+	}
+	for _, link := range g.links {
+		with(func(f *packet.Flow) { f.InInterface = link })
+	}
+	for _, a := range slices.Concat(all.sources, pool[:4]) {
+		with(func(f *packet.Flow) { f.Source = a })
+	}
+	for _, a := range slices.Concat(all.destinations, pool[:1]) {
+		with(func(f *packet.Flow) { f.Destination = a })
+	}
+	for _, p := range all.destinationPorts {
+		with(func(f *packet.Flow) { f.DestinationPort = p })
+	}
+	for _, p := range []uint8{packet.TCP, packet.UDP, packet.ICMP, packet.ICMPv6, packet.SCTP} {
+		with(func(f *packet.Flow) { f.Protocol = p })
+	}
+	for _, a := range g.addresses {
+		with(func(f *packet.Flow) { f.Destination = a })
+		with(func(f *packet.Flow) { f.Source, f.Local, f.InInterface = a, true, "" })
+	}
+}
+
+func first[T any](lists ...[]T) (v T) {
+	for _, l := range lists {
+		if len(l) > 0 {
+			return l[0]
+		}
+	}
+	return v
+}
+
+// add a packet that can be sent, once.
+func (g *derivation) add(f packet.Flow) {
+	if !f.HasPorts() {
+		f.DestinationPort = 0
+	}
+	own := slices.Contains(g.addresses, f.Source)
+	if own {
+		f.Local, f.InInterface = true, ""
+	}
+	otherICMP := f.Protocol == packet.ICMPv6 && g.family == packet.IPv4Family || f.Protocol == packet.ICMP && g.family == packet.IPv6Family
+	if g.seen[f] || otherICMP || f.Source == f.Destination || !usable(g.family, f.Source) || !usable(g.family, f.Destination) || broadcast(g.addresses, f) {
+		return
+	}
+	g.seen[f] = true
+	g.flows = append(g.flows, f)
+}
+
+// broadcast says whether an end may be the first or last address of one of the
+// node's subnets: what those mean is another matter.
+func broadcast(own []netip.Addr, f packet.Flow) bool {
+	for _, a := range []netip.Addr{f.Source, f.Destination} {
+		for _, o := range own {
+			for _, bits := range []int{16, 24} {
+				if p, err := o.Prefix(bits); err == nil && a.Is4() && (a == p.Addr() || a == lastOf(p)) {
+					return true
+				}
+			}
+			if p, err := o.Prefix(64); err == nil && a.Is6() && a == p.Addr() {
+				return true // the anycast address of the subnet's routers
+			}
+		}
+	}
+	return false
+}
+
+// sourcePort of packet i, which no rule asks for.
+func sourcePort(f packet.Flow, i int) uint16 {
+	if f.HasPorts() || f.Protocol == packet.ICMP || f.Protocol == packet.ICMPv6 {
+		return uint16(firstPort + i%(lastPort-firstPort))
+	}
+	return 0
+}
+
+// accounting objects that kube-proxy's rules count with; a rule can't be loaded
+// before its object is there.
+var accounting = regexp.MustCompile(`--nfacct-name\s+(\S+)`)
+
+// addAccounting makes the objects that rules name, in the namespace of this
+// thread: NFNL_MSG_ACCT_NEW.
+func addAccounting(rules string) error {
+	const subsystem, message, attributeName = 7, 0, 1
+	made := map[string]bool{}
+	for _, m := range accounting.FindAllStringSubmatch(rules, -1) {
+		if made[m[1]] {
+			continue
+		}
+		made[m[1]] = true
+		r := nl.NewNetlinkRequest(subsystem<<8|message, unix.NLM_F_CREATE|unix.NLM_F_ACK)
+		r.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC})
+		r.AddData(nl.NewRtAttr(attributeName, nl.ZeroTerminated(m[1])))
+		if _, err := r.Execute(unix.NETLINK_NETFILTER, 0); err != nil {
+			return fmt.Errorf("make the accounting object %s: %w", m[1], err)
+		}
+	}
+	return nil
+}

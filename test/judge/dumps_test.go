@@ -1,0 +1,249 @@
+package judge_test
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/sim"
+	"github.com/unmasq/unmasq/internal/snapshot"
+)
+
+// packetsVariable sends more packets a dump and family than usual; 0 sends all
+// that were thought of: UNMASQ_PACKETS=0 go test ./test/judge -run Dumps.
+const (
+	packetsVariable = "UNMASQ_PACKETS"
+	packetsPerDump  = 600
+	// packetsRepeated of each dump and family, to see all that chance may do.
+	packetsRepeated = 10
+)
+
+// TestDumps loads what real programs wrote (testdata/dumps, made by hack/dumps)
+// into a node like theirs.
+func TestDumps(t *testing.T) {
+	files, err := filepath.Glob("testdata/dumps/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no dumps: %v", err)
+	}
+	sum := tally{reasons: map[string]int{}}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range packet.Families {
+				d := openDump(t, archive, f)
+				d.sum = &sum
+				d.judge(t)
+			}
+			sum.rulesets++
+		})
+	}
+	for reason, n := range sum.reasons {
+		t.Logf("unknown %d times: %s", n, reason)
+	}
+	t.Logf("checked: %d packets, %d dumps of real programs: %d right (%d of them one of several), %d unknown, 0 wrong",
+		sum.packets, sum.rulesets, sum.right, sum.depends, sum.unknown)
+}
+
+// realDump is a dump in a node, with its rules of one family as packets are
+// derived from.
+type realDump struct {
+	*node
+	family packet.Family
+	rules  *ruleset
+	host   *snapshot.Host
+	sum    *tally
+}
+
+func file(a *txtar.Archive, name string) string {
+	for _, f := range a.Files {
+		if f.Name == name {
+			return string(f.Data)
+		}
+	}
+	return ""
+}
+
+func openDump(t *testing.T, a *txtar.Archive, f packet.Family) *realDump {
+	t.Helper()
+	variant, name := "nft", map[packet.Family]string{packet.IPv4Family: snapshot.FileIPTables, packet.IPv6Family: snapshot.FileIP6Tables}
+	if file(a, name[f]) == "" {
+		variant, name = "legacy", map[packet.Family]string{packet.IPv4Family: snapshot.FileIPTablesLegacy, packet.IPv6Family: snapshot.FileIP6TablesLegacy}
+	}
+	d := &realDump{family: f, rules: parseRules(variant, f, file(a, name[f]), file(a, snapshot.FileIPSet))}
+	s := parseSituation(t, file(a, "situation"))
+	s.sysctls = parseSysctls(file(a, snapshot.FileSysctl))
+	s.neighbours = neighbours(d.rules, f)
+	d.node = newNode(t, s)
+	d.addresses = slices.DeleteFunc(d.addresses, func(a netip.Addr) bool { return packet.Of(a) != f })
+	if sets := file(a, snapshot.FileIPSet); sets != "" {
+		d.node.run(t, sets, "ipset", "restore")
+	}
+	d.must(t, d.ns.Do(func() error { return addAccounting(file(a, name[f])) }))
+	d.must(t, d.restore(variant, f, file(a, name[f])))
+	host, err := d.read(packet.Families[:]...)
+	d.must(t, err)
+	d.host = host
+	return d
+}
+
+// parseSituation reads what hack/dumps wrote: veth NAME, bridge NAME PORT,
+// sysctl KEY=VALUE, ip COMMAND.
+func parseSituation(t *testing.T, text string) (s situation) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		switch words[0] {
+		case "veth":
+			s.veths = append(s.veths, words[1])
+		case "bridge":
+			s.bridges = append(s.bridges, bridge{words[1], words[2]})
+		case "sysctl": // in the dump's own list of sysctls
+		case "ip":
+			s.ip = append(s.ip, strings.TrimSpace(strings.TrimPrefix(line, "ip ")))
+			if words[1] == "addr" {
+				a := netip.MustParsePrefix(words[3]).Addr()
+				if !slices.Contains(s.addresses, a) {
+					s.addresses = append(s.addresses, a)
+				}
+			}
+		default:
+			t.Fatalf("situation: %q", line)
+		}
+	}
+	return s
+}
+
+// parseSysctls takes those that concern all links.
+func parseSysctls(text string) map[string]string {
+	out := map[string]string{}
+	for line := range strings.Lines(text) {
+		key, value, ok := strings.Cut(strings.TrimSpace(line), " = ")
+		if ok && (strings.Contains(key, ".conf.all.") || strings.Contains(key, "bridge-nf-call")) {
+			out[key] = value
+		}
+	}
+	return out
+}
+
+// parseRules splits a dump's text into rules, for hints.
+func parseRules(variant string, f packet.Family, text, sets string) *ruleset {
+	r := &ruleset{family: f}
+	var t *table
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "*"):
+			t = &table{variant: variant, name: line[1:]}
+			r.tables = append(r.tables, t)
+		case strings.HasPrefix(line, ":"):
+			words := strings.Fields(line[1:])
+			t.chains = append(t.chains, &chain{name: words[0], policy: words[1]})
+		case strings.HasPrefix(line, "-A "):
+			name, rule, _ := strings.Cut(line[3:], " ")
+			c := r.chain(variant, t.name, name)
+			c.rules = append(c.rules, rule)
+		}
+	}
+	for line := range strings.Lines(sets) {
+		words := strings.SplitN(strings.TrimSpace(line), " ", 3)
+		switch words[0] {
+		case "create":
+			r.sets = append(r.sets, &set{name: words[1], options: words[2]})
+		case "add":
+			r.sets[len(r.sets)-1].elements = append(r.sets[len(r.sets)-1].elements, words[2])
+		}
+	}
+	return r
+}
+
+// dumpPool are addresses that packets go between whatever the rules say.
+func dumpPool(f packet.Family) (pool []netip.Addr) {
+	texts := []string{"10.244.1.7", "10.244.1.99", "10.244.2.7", "203.0.113.5", "192.168.5.11", "192.168.5.99", "172.31.0.99", "172.17.0.2", "172.18.0.3", "8.8.8.8"}
+	if f == packet.IPv6Family {
+		texts = []string{"fd00:10:244:1::7", "fd00:10:244:1::99", "fd00:10:244:2::7", "2001:db8:113::5", "fd00:192:168:5::11", "fd00:172:31::99", "fd00:d0c::2", "2001:4860::8888"}
+	}
+	for _, a := range texts {
+		pool = append(pool, netip.MustParseAddr(a))
+	}
+	return pool
+}
+
+// neighbours that packets may be sent to.
+func neighbours(r *ruleset, f packet.Family) []netip.Addr {
+	all := dumpPool(f)
+	for _, t := range r.tables {
+		for _, c := range t.chains {
+			for _, rule := range c.rules {
+				h := hintsOf(rule, r.sets)
+				all = append(append(all, h.sources...), h.destinations...)
+			}
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	all = slices.Compact(all)
+	return slices.DeleteFunc(all, func(a netip.Addr) bool { return !usable(f, a) })
+}
+
+func (d *realDump) judge(t *testing.T) {
+	t.Helper()
+	flows := d.derive()
+	r := rand.New(rand.NewPCG(1, uint64(len(flows))))
+	r.Shuffle(len(flows), func(i, j int) { flows[i], flows[j] = flows[j], flows[i] })
+	if n := int(number(t, packetsVariable, packetsPerDump)); n > 0 && len(flows) > n {
+		flows = flows[:n]
+	}
+	for i := range flows {
+		flows[i].SourcePort = sourcePort(flows[i], i)
+	}
+	fates, err := d.send(flows)
+	d.must(t, err)
+	n, shown := sim.New(d.host), 0
+	for i, f := range flows {
+		d.sum.packets++
+		outcomes := n.Run(question(f), sim.Options{})
+		switch compare(f, fates[i], outcomes, always) {
+		case wrong:
+			if shown++; shown <= 3 {
+				t.Errorf("%s\nthe kernel: %s\npredicted:%s", flowText(f), fateText(fates[i]), outcomesText(outcomes))
+			}
+		case unknown:
+			d.sum.unknown++
+			d.sum.reason(outcomes)
+		case right:
+			d.sum.right++
+			if len(outcomes) > 1 {
+				d.sum.depends++
+			}
+		}
+	}
+	if shown > 3 {
+		t.Errorf("%d more packets were wrong", shown-3)
+	}
+	d.chances(t, n, flows)
+}
+
+// chances repeats some packets whose fate is a matter of chance.
+func (d *realDump) chances(t *testing.T, n *sim.Node, flows []packet.Flow) {
+	predict := func(f packet.Flow) []sim.Outcome { return n.Run(question(f), sim.Options{}) }
+	repeated := 0
+	for _, f := range flows {
+		if repeated == packetsRepeated || !chancy(predict(f)) {
+			continue
+		}
+		repeated++
+		missing, disagrees, err := never(d.node, f, predict)
+		d.must(t, err)
+		if missing != "" || disagrees != "" {
+			t.Errorf("%s: in %d times never seen: %s; wrong: %s\npredicted:%s", flowText(f), repeats, missing, disagrees, outcomesText(predict(f)))
+		}
+	}
+}
