@@ -155,6 +155,8 @@ type Owner struct {
 	UID, GID       *[2]uint32
 	NotUID, NotGID bool
 	SocketExists   Asked
+	// SupplementaryGroups: GID is compared with these too.
+	SupplementaryGroups bool
 }
 
 // RPFilter is -m rpfilter: the route back to the source leaves by the interface

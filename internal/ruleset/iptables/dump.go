@@ -1,0 +1,263 @@
+package iptables
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/ruleset"
+)
+
+// origin is what a header or a command line says of what follows.
+type origin struct {
+	// family 0 and variant VariantUnknown where it doesn't say.
+	family  packet.Family
+	variant ruleset.Variant
+	// table of -t, or filter for an iptables -S without; empty for -save.
+	table string
+	// chain that -S or -L was asked for.
+	chain string
+	// part: the output went through a grep or the like.
+	part bool
+	// namespace is another network namespace than the node's.
+	namespace string
+}
+
+// dump is what one run of a program printed, as far as the text shows it. All
+// its tables are of one family and variant.
+type dump struct {
+	origin
+	line  int
+	parts []*part
+	// v4, v6, likely6 are the first lines that speak of a family.
+	v4, v6, likely6 place
+}
+
+// place is a line; the zero value is none.
+type place struct {
+	line int
+	text string
+}
+
+// part is a table, or lines that belong to one that is still to be found.
+type part struct {
+	line  int
+	table *ruleset.Table
+	// can be one of these tables; stated: a header or a command says which.
+	can    tableSet
+	stated bool
+	// header: a line "*nat". complete: COMMIT was seen.
+	header, complete bool
+	// hooks with rules or a policy, and declared with a policy.
+	hooks, declared hook
+	// gaps: there are rules of chains that no line declares.
+	gaps, hasRules bool
+	// superseded: another declaration of its chain came before any rule.
+	superseded bool
+	// undecided jumps to chains that weren't declared before them.
+	undecided int
+}
+
+// newPart begins a table in the current dump.
+func (r *reader) newPart(name string) *part {
+	r.flush()
+	p := &part{line: r.number, table: &ruleset.Table{Name: name, File: r.options.File}, can: everyTable}
+	if name != "" {
+		p.stated = true
+		p.can = named(name)
+	}
+	d := r.current()
+	d.parts = append(d.parts, p)
+	return p
+}
+
+// last is the part that lines without further evidence belong to; one is begun
+// where there is none.
+func (r *reader) last() *part {
+	d := r.current()
+	if len(d.parts) == 0 {
+		return r.newPart(d.table)
+	}
+	p := d.parts[len(d.parts)-1]
+	if p.complete {
+		r.begin(d.rest())
+		return r.newPart("")
+	}
+	return p
+}
+
+// rest is the origin of lines that follow a dump's end: the same program printed
+// them, for all that is known.
+func (d *dump) rest() origin {
+	o := d.origin
+	o.table, o.chain = "", ""
+	return o
+}
+
+// chain of that name, nil without.
+func (p *part) chain(name string) *ruleset.Chain { return p.table.Chain(name) }
+
+// declare takes note of a chain, with its policy where it is a built-in one.
+func (r *reader) declare(name, policy string) {
+	if r.full() {
+		return
+	}
+	p := r.partFor(name)
+	h := hookOf(name)
+	p.hooks |= h
+	p.declared |= h
+	if c := p.chain(name); c != nil {
+		c.Policy = policy
+		return
+	}
+	r.chains++
+	p.table.Add(&ruleset.Chain{Name: name, Policy: policy})
+}
+
+// partFor finds the part that a declaration belongs to, or begins one.
+func (r *reader) partFor(name string) *part {
+	p := r.last()
+	h := hookOf(name)
+	known := p.chain(name) != nil
+	if p.header {
+		if known {
+			r.problem("the chain is declared twice")
+		}
+		return p
+	}
+	switch {
+	case known || p.stated && h != 0 && h.tables()&p.can == 0:
+		// Another dump begins, of which nothing is known.
+		p.superseded = !p.hasRules
+		r.begin(r.dump.rest())
+		p = r.newPart("")
+	case h == 0 || p.stated:
+	case h.tables()&p.can == 0, p.hasRules,
+		h == prerouting && p.declared != 0, h == input && p.declared&(forward|output|postrouting) != 0:
+		p = r.newPart("")
+	}
+	if !p.stated && h != 0 {
+		p.can &= h.tables()
+	}
+	return p
+}
+
+// place finds the part that a rule belongs to.
+func (r *reader) place(chain string, rule *ruleset.Rule) *part {
+	p := r.last()
+	if p.stated {
+		return p
+	}
+	set := tablesOf(chain, rule)
+	if set == 0 { // no table takes it; stay
+		return p
+	}
+	if p.can&set == 0 {
+		p = r.otherPart(chain, set)
+	}
+	p.can &= set
+	return p
+}
+
+// otherPart finds an earlier part that the rule fits, or begins one. It becomes the last.
+func (r *reader) otherPart(chain string, set tableSet) *part {
+	parts := r.dump.parts
+	for i, other := range slices.Backward(parts) {
+		if other.can&set != 0 && !other.stated {
+			r.dump.parts = append(slices.Delete(parts, i, i+1), other)
+			return other
+		}
+	}
+	return r.newPart("")
+}
+
+// append adds the rule that was read to its chain, at the place that at says:
+// 0 the end, 1 the front.
+func (r *reader) append(name string, at int) {
+	if r.full() {
+		return
+	}
+	s := &r.spec
+	if r.owner == nil || r.owner.Name != name || at != 0 {
+		r.flush()
+	}
+	p := r.last()
+	decided := s.takeTarget(p.chain(s.target) != nil)
+	if !p.stated {
+		p = r.place(name, &s.rule)
+	}
+	if !decided {
+		p.undecided++
+	}
+	c := p.chain(name)
+	if c == nil {
+		c = &ruleset.Chain{Name: name}
+		p.table.Add(c)
+		p.gaps = true
+		r.chains++
+	}
+	p.hasRules = true
+	p.hooks |= hookOf(name)
+	s.rule.Line = r.number
+	r.dump.note(s.families, place{r.number, r.line})
+	r.rules++
+	if at != 0 {
+		r.insert(c, at)
+	} else {
+		if r.owner != c {
+			r.flush()
+			r.owner = c
+		}
+		r.scratch = append(r.scratch, s.rule)
+	}
+	if s.problem != "" {
+		r.problem(s.problem)
+	}
+}
+
+// insert puts the rule at a place of the chain, as -I does.
+func (r *reader) insert(c *ruleset.Chain, at int) {
+	at = min(at, len(c.Rules)+1)
+	if r.moved += len(c.Rules) + 1 - at; r.moved > maxMoved {
+		r.problem("more insertions than are read")
+		return
+	}
+	c.Rules = slices.Insert(c.Rules, at-1, r.spec.rule)
+}
+
+// note remembers the first lines that speak of a family.
+func (d *dump) note(f families, at place) {
+	if f.v4 && d.v4.line == 0 {
+		d.v4 = at
+	}
+	if f.v6 && d.v6.line == 0 {
+		d.v6 = at
+	}
+	if f.likely6 && d.likely6.line == 0 {
+		d.likely6 = at
+	}
+}
+
+// decide finds the family of a dump, and says where its text contradicts that.
+func (r *reader) decide(d *dump) packet.Family {
+	family := d.family
+	if family == 0 {
+		family = r.options.Family
+	}
+	if family == 0 {
+		four := d.v4.line != 0 && (d.v6.line == 0 || d.v4.line < d.v6.line)
+		six := d.v6.line != 0 || d.likely6.line != 0
+		family = packet.IPv4Family
+		if six && !four {
+			family = packet.IPv6Family
+		}
+	}
+	contrary := d.v6
+	if family == packet.IPv6Family {
+		contrary = d.v4
+	}
+	if contrary.line != 0 {
+		r.problemAt(contrary.line, contrary.text, fmt.Sprintf("the table is %s, this is not", family))
+	}
+	return family
+}
