@@ -77,6 +77,9 @@ func (g *derivation) about(own hints, way []hints) {
 	for _, h := range way {
 		all.add(h)
 	}
+	for _, h := range []*hints{&all, &outer} {
+		h.sources, h.destinations = slices.DeleteFunc(h.sources, g.bad), slices.DeleteFunc(h.destinations, g.bad)
+	}
 	pool := dumpPool(g.family)
 	base := packet.Flow{
 		Source: first(all.sources, pool[:1]), Destination: first(outer.destinations, pool[3:4]),
@@ -128,29 +131,27 @@ func (g *derivation) add(f packet.Flow) {
 		f.Local, f.InInterface = true, ""
 	}
 	otherICMP := f.Protocol == packet.ICMPv6 && g.family == packet.IPv4Family || f.Protocol == packet.ICMP && g.family == packet.IPv6Family
-	if g.seen[f] || otherICMP || f.Source == f.Destination || !usable(g.family, f.Source) || !usable(g.family, f.Destination) || broadcast(g.addresses, f) {
+	if g.seen[f] || otherICMP || f.Source == f.Destination {
 		return
 	}
 	g.seen[f] = true
 	g.flows = append(g.flows, f)
 }
 
-// broadcast says whether an end may be the first or last address of one of the
-// node's subnets: what those mean is another matter.
-func broadcast(own []netip.Addr, f packet.Flow) bool {
-	for _, a := range []netip.Addr{f.Source, f.Destination} {
-		for _, o := range own {
-			for _, bits := range []int{16, 24} {
-				if p, err := o.Prefix(bits); err == nil && a.Is4() && (a == p.Addr() || a == lastOf(p)) {
-					return true
-				}
-			}
-			if p, err := o.Prefix(64); err == nil && a.Is6() && a == p.Addr() {
-				return true // the anycast address of the subnet's routers
+// bad addresses are martian, or for many: also the first and last address of
+// one of the node's subnets. What those mean is another matter.
+func (g *derivation) bad(a netip.Addr) bool {
+	for _, own := range g.addresses {
+		for _, bits := range []int{16, 24} {
+			if p, err := own.Prefix(bits); err == nil && a.Is4() && (a == p.Addr() || a == lastOf(p)) {
+				return true
 			}
 		}
+		if p, err := own.Prefix(64); err == nil && a.Is6() && a == p.Addr() {
+			return true // the anycast address of the subnet's routers
+		}
 	}
-	return false
+	return !usable(g.family, a)
 }
 
 // sourcePort of packet i, which no rule asks for.

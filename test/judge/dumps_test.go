@@ -1,7 +1,6 @@
 package judge_test
 
 import (
-	"math/rand/v2"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -11,18 +10,13 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/rig"
 	"github.com/unmasq/unmasq/internal/sim"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
-// packetsVariable sends more packets a dump and family than usual; 0 sends all
-// that were thought of: UNMASQ_PACKETS=0 go test ./test/judge -run Dumps.
-const (
-	packetsVariable = "UNMASQ_PACKETS"
-	packetsPerDump  = 600
-	// packetsRepeated of each dump and family, to see all that chance may do.
-	packetsRepeated = 10
-)
+// packetsRepeated of each dump and family, to see all that chance may do.
+const packetsRepeated = 10
 
 // TestDumps loads what real programs wrote (testdata/dumps, made by hack/dumps)
 // into a node like theirs.
@@ -49,8 +43,8 @@ func TestDumps(t *testing.T) {
 	for reason, n := range sum.reasons {
 		t.Logf("unknown %d times: %s", n, reason)
 	}
-	t.Logf("checked: %d packets, %d dumps of real programs: %d right (%d of them one of several), %d unknown, 0 wrong",
-		sum.packets, sum.rulesets, sum.right, sum.depends, sum.unknown)
+	t.Logf("checked: %d packets, %d dumps of real programs: %d right (%d of them one of several), %d unknown, 0 wrong; conntrack says the same of %d",
+		sum.packets, sum.rulesets, sum.right, sum.depends, sum.unknown, sum.connections)
 }
 
 // realDump is a dump in a node, with its rules of one family as packets are
@@ -196,15 +190,17 @@ func neighbours(r *ruleset, f packet.Family) []netip.Addr {
 func (d *realDump) judge(t *testing.T) {
 	t.Helper()
 	flows := d.derive()
-	r := rand.New(rand.NewPCG(1, uint64(len(flows))))
-	r.Shuffle(len(flows), func(i, j int) { flows[i], flows[j] = flows[j], flows[i] })
-	if n := int(number(t, packetsVariable, packetsPerDump)); n > 0 && len(flows) > n {
-		flows = flows[:n]
-	}
 	for i := range flows {
 		flows[i].SourcePort = sourcePort(flows[i], i)
 	}
-	fates, err := d.send(flows)
+	fates, err := d.sendAnd(flows, func(flows []packet.Flow, fates []rig.Fate) error {
+		asked, disagreement, err := d.witness(flows, fates)
+		if disagreement != "" {
+			t.Error(disagreement)
+		}
+		d.sum.connections += asked
+		return err
+	})
 	d.must(t, err)
 	n, shown := sim.New(d.host), 0
 	for i, f := range flows {

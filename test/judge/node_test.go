@@ -64,6 +64,8 @@ func newNode(t *testing.T, s situation) *node {
 	}
 	for _, b := range s.bridges {
 		n.must(t, errors.Join(netns.Veth(n.ns, b.port, far, "to-"+b.port), n.ns.Bridge(b.name), n.ns.Enslave(b.port, b.name)))
+		// What comes from a pod and is sent to another goes back through the one port.
+		n.run(t, "", "ip", "link", "set", b.port, "type", "bridge_slave", "hairpin", "on")
 		n.links = append(n.links, b.name)
 		wires = append(wires, rig.Wire{Link: b.name, Far: far, FarLink: "to-" + b.port})
 	}
@@ -177,7 +179,10 @@ func familyOf(program string) packet.Family {
 }
 
 // send sends packets, each as the first of its connection, and returns their fates.
-func (n *node) send(flows []packet.Flow) ([]rig.Fate, error) {
+func (n *node) send(flows []packet.Flow) ([]rig.Fate, error) { return n.sendAnd(flows, nil) }
+
+// sendAnd calls look for some packets at a time, while their connections are there.
+func (n *node) sendAnd(flows []packet.Flow, look func([]packet.Flow, []rig.Fate) error) ([]rig.Fate, error) {
 	fates := make([]rig.Fate, 0, len(flows))
 	for len(flows) > 0 {
 		k := apart(flows)
@@ -187,6 +192,11 @@ func (n *node) send(flows []packet.Flow) ([]rig.Fate, error) {
 		some, err := n.wires.Send(flows[:k])
 		if err != nil {
 			return nil, err
+		}
+		if look != nil {
+			if err := look(flows[:k], some); err != nil {
+				return nil, err
+			}
 		}
 		fates, flows = append(fates, some...), flows[k:]
 	}

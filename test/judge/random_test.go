@@ -22,7 +22,7 @@ const (
 	rulesVariable = "UNMASQ_RULESETS"
 
 	defaultRulesets   = 240
-	packetsPerRuleset = 40
+	packetsPerRuleset = 100
 	// repeats of a packet whose fate is a matter of chance.
 	repeats = 60
 )
@@ -101,7 +101,9 @@ func worlds(t *testing.T) (all []*world) {
 // tally of what was checked.
 type tally struct {
 	rulesets, packets, right, unknown, depends int
-	reasons                                    map[string]int
+	// connections that conntrack was asked about.
+	connections int
+	reasons     map[string]int
 }
 
 func TestRandomRulesets(t *testing.T) {
