@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,13 +23,26 @@ type Wire struct {
 	Link    string
 	Far     *netns.NS
 	FarLink string
+	// OnLink are a bridge's subnets: of two ends in one of them each knows where
+	// the other is, so that the bridge passes packets between them without the
+	// node's routing. The node's own addresses are not among them.
+	OnLink []netip.Prefix
+	// Own are the node's addresses.
+	Own []netip.Addr
+}
+
+// bridged says whether a packet goes from end to end by the bridge alone.
+func (w Wire) bridged(f packet.Flow) bool {
+	return !slices.Contains(w.Own, f.Destination) && slices.ContainsFunc(w.OnLink, func(p netip.Prefix) bool {
+		return p.Contains(f.Source) && p.Contains(f.Destination)
+	})
 }
 
 // Wires sends raw packets into a node by any of its links, or from the node
 // itself, and tells the fate of each: where it came out and how it looked then,
 // whether the node took it for itself, which error its sender got.
 //
-//	fates, err := rig.Open(t, node, rig.Wire{"eth0", outside, "far0"}).Send(flows)
+//	fates, err := rig.Open(t, node, rig.Wire{Link: "eth0", Far: outside, FarLink: "far0"}).Send(flows)
 //
 // Nothing is waited for by the clock: see barrier.
 type Wires struct {
@@ -42,9 +56,10 @@ type Wires struct {
 
 // wire is a Wire with its socket, for both directions.
 type wire struct {
-	link string
-	fd   int
-	out  injector
+	Wire
+	fd int
+	// out sends to the node, across to the far end itself.
+	out, across injector
 }
 
 // Fate of a packet. All is empty where it vanished.
@@ -98,7 +113,7 @@ func (w *Wires) openWires(node *netns.NS, wires []Wire) error {
 		}
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 		_ = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
-		w.wires = append(w.wires, &wire{link: x.Link, fd: fd, out: injector{fd: fd, to: to, from: from}})
+		w.wires = append(w.wires, &wire{Wire: x, fd: fd, out: injector{fd: fd, to: to, from: from}, across: injector{fd: fd, to: from, from: from}})
 	}
 	return nil
 }
@@ -157,7 +172,10 @@ func (w *Wires) sendOne(f packet.Flow, id uint64, fate *Fate) error {
 		return nil
 	}
 	for _, x := range w.wires {
-		if x.link == f.InInterface {
+		switch {
+		case x.Link == f.InInterface && x.bridged(f):
+			return x.across.send([]packet.Flow{f}, id)
+		case x.Link == f.InInterface:
 			return x.out.send([]packet.Flow{f}, id)
 		}
 	}
@@ -172,7 +190,7 @@ func (w *Wires) collect(c *collection) {
 			if err != nil {
 				break
 			}
-			c.left(x.link, w.buf[:n])
+			c.left(x.Link, w.buf[:n])
 		}
 	}
 	for _, d := range w.delivered {

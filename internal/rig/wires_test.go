@@ -54,7 +54,7 @@ COMMIT
 			t.Fatal(err)
 		}
 	}
-	w := Open(t, node, Wire{"eth0", far, "to-eth0"}, Wire{"eth1", far, "to-eth1"})
+	w := Open(t, node, Wire{Link: "eth0", Far: far, FarLink: "to-eth0"}, Wire{Link: "eth1", Far: far, FarLink: "to-eth1"})
 	for _, c := range []struct{ client, node, server, node1, admin, host string }{
 		{"192.0.2.9", "192.0.2.1", "198.51.100.9", "198.51.100.1", "icmp-admin-prohibited", "icmp-host-prohibited"},
 		{"2001:db8::9", "2001:db8::1", "2001:db8:1::9", "2001:db8:1::1", "icmp6-adm-prohibited", "icmp6-addr-unreachable"},

@@ -38,6 +38,16 @@ type situation struct {
 
 type bridge struct{ name, port string }
 
+// subnets of a link: "addr add PREFIX dev LINK".
+func (s situation) subnets(link string) (all []netip.Prefix) {
+	for _, line := range s.ip {
+		if words := strings.Fields(line); words[0] == "addr" && words[4] == link {
+			all = append(all, netip.MustParsePrefix(words[2]))
+		}
+	}
+	return all
+}
+
 // node is a node in a namespace with the far ends of its links.
 type node struct {
 	situation
@@ -67,7 +77,7 @@ func newNode(t *testing.T, s situation) *node {
 		// What comes from a pod and is sent to another goes back through the one port.
 		n.run(t, "", "ip", "link", "set", b.port, "type", "bridge_slave", "hairpin", "on")
 		n.links = append(n.links, b.name)
-		wires = append(wires, rig.Wire{Link: b.name, Far: far, FarLink: "to-" + b.port})
+		wires = append(wires, rig.Wire{Link: b.name, Far: far, FarLink: "to-" + b.port, OnLink: s.subnets(b.name), Own: s.addresses})
 	}
 	for key, value := range sysctls {
 		n.must(t, n.ns.Sysctl(key, value))
