@@ -60,23 +60,28 @@ func agrees(f packet.Flow, fate rig.Fate, o sim.Outcome, e errorsSeen) bool {
 	if o.Protocol != 0 && o.Protocol != f.Protocol {
 		return false
 	}
-	seen, toNode := fate.Out, false
-	if fate.In != nil {
-		seen, toNode = fate.In, true
+	if fate.In == nil && fate.Out == nil {
+		return o.Verdict == sim.Dropped && fate.Error == "" || o.Verdict == sim.Rejected && errorAgrees(f, fate, o, e)
 	}
-	if seen == nil {
-		switch o.Verdict {
-		case sim.Dropped:
-			return fate.Error == ""
-		case sim.Rejected:
-			return fate.Error == "" && e == mayBeLost || fate.Error == errorName(f, o.RejectWith)
-		}
+	if o.Verdict != sim.Accepted {
 		return false
 	}
-	if o.Verdict != sim.Accepted || o.ToNode != toNode || !toNode && o.OutInterface != seen.Interface {
-		return false
+	// A broadcast of the node's own is seen at both ends.
+	return o.ToNode && packetAgrees(f, fate.In, o) || !o.ToNode && packetAgrees(f, fate.Out, o) && o.OutInterface == fate.Out.Interface
+}
+
+func errorAgrees(f packet.Flow, fate rig.Fate, o sim.Outcome, e errorsSeen) bool {
+	switch {
+	case o.DecidedBy != nil && o.DecidedBy.Rule == nil: // a route did: a program gets it from the system call
+		return fate.Error != "" || fate.Refused != nil || e == mayBeLost
+	case fate.Error == "":
+		return e == mayBeLost
 	}
-	return o.Source == seen.Source && o.Destination == seen.Destination && portsAgree(f, seen, o)
+	return fate.Error == errorName(f, o.RejectWith)
+}
+
+func packetAgrees(f packet.Flow, seen *rig.Seen, o sim.Outcome) bool {
+	return seen != nil && o.Source == seen.Source && o.Destination == seen.Destination && portsAgree(f, seen, o)
 }
 
 func portsAgree(f packet.Flow, seen *rig.Seen, o sim.Outcome) bool {

@@ -266,10 +266,11 @@ func (s *sender) ends(f *packet.Flow, h hints) {
 		if f.Local && !own {
 			f.Source = s.node.addresses[s.IntN(len(s.node.addresses))]
 		}
-		if !f.Local && own {
+		if !f.Local && own && s.IntN(8) > 0 {
 			continue // the kernel drops a packet from elsewhere with the node's own source
 		}
-		if usable(s.family, f.Source) && usable(s.family, f.Destination) && f.Source != f.Destination {
+		loopback := f.Destination.IsLoopback() && s.IntN(4) == 0
+		if usable(s.family, f.Source) && (usable(s.family, f.Destination) || loopback) && f.Source != f.Destination {
 			break
 		}
 	}
