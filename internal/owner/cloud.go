@@ -24,6 +24,9 @@ func (p place) gke() Owner {
 	o := Owner{Name: GKE}
 	target, _ := jump(p.rule)
 	if p.chain.Name != "IP-MASQ" && target != "IP-MASQ" {
+		if strings.HasPrefix(words(p.rule.Comment), "ip-masq: ") {
+			return unknown("has the comment of GKE's node start-up, but not its form")
+		}
 		return o
 	}
 	if p.chain.Name == "IP-MASQ" && !gkeComment(p.rule.Comment) {

@@ -31,7 +31,7 @@ var components = [...]component{
 	{owns: portmapChain, says: portmapComment, describe: place.portmap},
 	{owns: cniFirewallChain, says: cniFirewallComment, describe: place.cniFirewall},
 	{owns: cniChain, says: cniComment, describe: place.cniBridge},
-	{owns: calicoChain, says: calicoComment, describe: place.calico},
+	{owns: calicoChain, says: calicoComment, writes: calicoRule, describe: place.calico},
 	{owns: ciliumChain, says: ciliumComment, describe: place.cilium},
 	{owns: antreaChain, says: antreaComment, describe: place.antrea},
 	{owns: ovnKubernetesChain, writes: ovnKubernetesRule, describe: place.ovnKubernetes},

@@ -2,6 +2,7 @@ package owner
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/unmasq/unmasq/internal/ruleset"
@@ -117,7 +118,29 @@ func (p place) dockerHairpin() bool {
 	if !ok || !also || from != to || asked(r) != source|destination|protocol|matches || !destinationPort(r) {
 		return false
 	}
-	return p.published[from] && bareMasquerade(r.Target)
+	return bareMasquerade(r.Target) && (p.published[from] || p.table.Excerpt && p.inDockerNetwork(from))
+}
+
+// inDockerNetwork: one of docker's rules in the chain hides its network. An
+// excerpt shows no more.
+func (p place) inDockerNetwork(a netip.Addr) bool {
+	return slices.ContainsFunc(p.dockerNetworks[p.chain], func(n netip.Prefix) bool { return n.Contains(a) })
+}
+
+// findDockerNetworks needs the bridges' names, which other tables may tell.
+func (x *Index) findDockerNetworks(tables []*ruleset.Table) {
+	for _, t := range tables {
+		post := t.Chain("POSTROUTING")
+		if t.Name != "nat" || post == nil {
+			continue
+		}
+		for i := range post.Rules {
+			p := place{Index: x, table: t, chain: post, rule: &post.Rules[i]}
+			if p.dockerNetwork() {
+				x.dockerNetworks[post] = append(x.dockerNetworks[post], p.rule.Source.Prefix)
+			}
+		}
+	}
 }
 
 // dockerIngress stands in the namespace of a swarm's ingress network.
@@ -178,6 +201,9 @@ func (p place) docker() Owner {
 		}
 	case p.chain.Name == "POSTROUTING" && translatesSource(p.rule.Target):
 		p.dockerHides(&o)
+	case strings.HasPrefix(p.chain.Name, "DOCKER_"), strings.HasPrefix(target, "DOCKER_"):
+		o.Setting = "docker's DNS at 127.0.0.11"
+		o.Because = "a container asks docker's DNS"
 	case p.chain.Name == "DOCKER" && p.table.Name == "nat", target == "DOCKER" && p.table.Name == "nat":
 		o.Setting = "--publish"
 		o.Change = []string{"run the container without -p, or with -p ADDRESS:PORT:PORT"}
@@ -198,9 +224,12 @@ func (p place) dockerHides(o *Owner) {
 			o.Setting, o.Change = "the swarm's gateway network docker_gwbridge", nil
 		}
 	case p.dockerHairpin():
-		o.Setting = `"userland-proxy": false`
+		o.Setting = "--publish"
 		o.Because = "hairpin: a container reaches its own published port"
-		o.Change = []string{`/etc/docker/daemon.json: {"userland-proxy": true}, then systemctl restart docker`}
+		o.Change = []string{
+			`≥ 28: /etc/docker/daemon.json: {"userland-proxy": true}, then systemctl restart docker`,
+			"run the container without -p",
+		}
 	case p.dockerIngress():
 		o.Setting = "the swarm's ingress network"
 		o.Because = "traffic that came in by the routing mesh"

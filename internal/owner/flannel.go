@@ -25,7 +25,7 @@ const (
 // flannelRole returns the rule's role and C.
 func flannelRole(r *ruleset.Rule) (role, netip.Prefix) {
 	c := r.Source.Prefix
-	if asked(r) != source|destination || !r.Destination.Prefix.IsValid() || c.IsSingleIP() {
+	if r.Comment != "" && r.Comment != "flanneld masq" || asked(r)&^comment != source|destination || !r.Destination.Prefix.IsValid() || c.IsSingleIP() {
 		return noRole, c
 	}
 	switch {
@@ -89,6 +89,17 @@ func flannelRule(p place) bool {
 	return false
 }
 
+// flannelForm of a rule with flannel's comment straight in a built-in chain, as
+// 0.15 to 0.19 wrote them.
+func (p place) flannelForm() bool {
+	if p.rule.Comment == "flanneld masq" {
+		role, _ := flannelRole(p.rule)
+		return role != noRole
+	}
+	a := asked(p.rule) &^ comment
+	return accepts(p.rule.Target) && (a == source || a == destination)
+}
+
 func (x *Index) flannelCluster(network netip.Prefix) bool {
 	for _, networks := range x.flannelOld {
 		if networks[network] {
@@ -104,8 +115,11 @@ func (x *Index) flannelCluster(network netip.Prefix) bool {
 func (p place) flannel() Owner {
 	own := flannelChain(p.chain.Name)
 	target, _ := jump(p.rule)
-	if own && !flannelComment(p.rule.Comment) {
+	switch {
+	case own && !flannelComment(p.rule.Comment):
 		return alien(Flannel, p.chain.Name)
+	case !own && target == "" && p.rule.Comment != "" && !p.flannelForm():
+		return unknown("has flannel's comment, but not its form")
 	}
 	o := Owner{Name: Flannel, Version: "≥ 0.20", Setting: "--ip-masq"}
 	if !own && !flannelChain(target) {

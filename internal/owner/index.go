@@ -20,6 +20,8 @@ type Index struct {
 	bridges map[string]bool
 	// published addresses: docker's chain DOCKER translates to them.
 	published map[netip.Addr]bool
+	// dockerNetworks that docker's own rules hide, by the chain of those rules.
+	dockerNetworks map[*ruleset.Chain][]netip.Prefix
 	// flannelOld and libvirtOld are the networks of rules that were recognised
 	// as a group, by the built-in chain that they stand in.
 	flannelOld, libvirtOld map[*ruleset.Chain]map[netip.Prefix]bool
@@ -41,7 +43,7 @@ type landmarks map[string]bool
 func landmark(chain string) string {
 	switch chain {
 	case "DOCKER", "DOCKER-FORWARD", "DOCKER-ISOLATION-STAGE-1", "DOCKER-INGRESS", "DOCKER_POSTROUTING",
-		"KUBE-KUBELET-CANARY", "KUBE-PROXY-CANARY", "KUBE-NODE-PORT", "KUBE-LOAD-BALANCER", "KUBE-SERVICES",
+		"KUBE-KUBELET-CANARY", "KUBE-MARK-DROP", "KUBE-NODE-PORT", "KUBE-LOAD-BALANCER", "KUBE-SERVICES",
 		"OVN-POSTROUTING", "WEAVE", "WEAVE-NPC", "ISTIO_OUTPUT", "cali-nat-outgoing",
 		"INPUT_ZONES", "FORWARD_IN_ZONES", "PREROUTING_ZONES", "POSTROUTING_ZONES", "FORWARD_POLICIES_pre",
 		"ufw-before-input", "ufw6-before-input":
@@ -60,19 +62,21 @@ func landmark(chain string) string {
 // New looks at the rules of a node. The sets may be nil.
 func New(rules *ruleset.Ruleset, _ ipset.Sets) *Index {
 	x := &Index{
-		tables:     map[*ruleset.Table]landmarks{},
-		node:       landmarks{},
-		bridges:    map[string]bool{},
-		published:  map[netip.Addr]bool{},
-		flannelOld: map[*ruleset.Chain]map[netip.Prefix]bool{},
-		libvirtOld: map[*ruleset.Chain]map[netip.Prefix]bool{},
-		serviceLB:  map[backend]bool{},
-		jumps:      map[jumpTo]int{},
+		tables:         map[*ruleset.Table]landmarks{},
+		node:           landmarks{},
+		bridges:        map[string]bool{},
+		published:      map[netip.Addr]bool{},
+		dockerNetworks: map[*ruleset.Chain][]netip.Prefix{},
+		flannelOld:     map[*ruleset.Chain]map[netip.Prefix]bool{},
+		libvirtOld:     map[*ruleset.Chain]map[netip.Prefix]bool{},
+		serviceLB:      map[backend]bool{},
+		jumps:          map[jumpTo]int{},
 	}
 	for _, t := range rules.Tables {
 		x.tables[t] = x.read(t)
 	}
 	x.findServiceLB(rules.Tables)
+	x.findDockerNetworks(rules.Tables)
 	return x
 }
 

@@ -26,7 +26,7 @@ func kubeletChain(chain string) bool {
 func (p place) kubelet() Owner {
 	target, _ := jump(p.rule)
 	firewall := p.chain.Name == "KUBE-FIREWALL" || target == "KUBE-FIREWALL"
-	if firewall && (p.table.Name == "nat" || p.node["KUBE-PROXY-CANARY"] && !p.node["KUBE-KUBELET-CANARY"] && !p.table.Excerpt) {
+	if firewall && (p.table.Name == "nat" || p.node["KUBE-SERVICES"] && !p.kubeletRuns() && !p.table.Excerpt) {
 		return p.kubeProxy()
 	}
 	o := Owner{Name: Kubelet}
@@ -45,6 +45,9 @@ func (p place) kubelet() Owner {
 	}
 	return o
 }
+
+// kubeletRuns: its canaries are there since 1.17, KUBE-MARK-DROP was until 1.27.
+func (x *Index) kubeletRuns() bool { return x.node["KUBE-KUBELET-CANARY"] || x.node["KUBE-MARK-DROP"] }
 
 // kubenetComment of the one rule that kubenet wrote for itself.
 func kubenetComment(text string) bool {

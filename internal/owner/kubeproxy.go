@@ -57,7 +57,15 @@ func (p place) kubeProxy() Owner {
 }
 
 func (p place) kubeProxyVersion() string {
+	target, _ := jump(p.rule)
+	service := func(chain string) bool {
+		return hasAnyPrefix(chain, "KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-SEP-", "KUBE-XLB-")
+	}
 	switch {
+	case (service(p.chain.Name) || service(target)) && p.node["KUBE-EXT-"]:
+		return "iptables mode, ≥ 1.24"
+	case service(p.chain.Name), service(target):
+		return "iptables mode"
 	case p.node["KUBE-NODE-PORT"], p.node["KUBE-LOAD-BALANCER"]:
 		return "ipvs mode"
 	case p.node["KUBE-EXT-"]:
@@ -96,11 +104,11 @@ func (p place) marks(o *Owner) {
 	case strings.HasPrefix(text, "masquerade LOCAL traffic for "):
 		o.Because = "the node itself is the client of a service with external traffic policy Local"
 	case r.Source.Not:
-		o.outside(fmt.Sprintf("the source isn't in the cluster's pods %s", r.Source.Prefix))
+		o.outside(fmt.Sprintf("the source isn't in the cluster's pods %s", r.Source.Prefix), "clusterCIDR: a range that holds the client too")
 	case r.In.Not:
-		o.outside(fmt.Sprintf("the packet didn't come in from a pod's interface %s", interfaceText(r.In)))
+		o.outside(fmt.Sprintf("the packet didn't come in from a pod's interface %s", interfaceText(r.In)), "detectLocalMode: ClusterCIDR, with a clusterCIDR that holds the client too")
 	case usesSetDirection(r, "KUBE-CLUSTER-IP", ruleset.Source):
-		o.outside("the source isn't a cluster IP, and kube-proxy knows no pod range")
+		o.Because = "the node itself is the client, and a cluster IP on its dummy interface became the source"
 	case p.external():
 		o.external(text)
 	case is(r.Source, loopback):
@@ -136,10 +144,10 @@ func (o *Owner) hairpin() {
 	o.Trap = "without it the endpoint would answer itself past the node, and the connection would hang"
 }
 
-func (o *Owner) outside(why string) {
+func (o *Owner) outside(why, field string) {
 	o.Because = why
 	o.Setting = "clusterCIDR, detectLocalMode"
-	o.Change = editKubeProxy("clusterCIDR: a range that holds the client too")
+	o.Change = editKubeProxy(field)
 	o.Trap = "replies of pods on other nodes must then find their way back without this node"
 }
 

@@ -27,6 +27,8 @@ func (p place) masqAgent() Owner {
 	chain := p.chain.Name
 	if to, ok := jump(p.rule); ok {
 		chain = to
+	} else if builtIn(chain) {
+		return unknown("has ip-masq-agent's comment, but not its form")
 	}
 	o := Owner{Name: IPMasqAgent, Setting: "nonMasqueradeCIDRs"}
 	file := "configmap ip-masq-agent   # config: nonMasqueradeCIDRs"
@@ -46,6 +48,10 @@ func (p place) masqAgent() Owner {
 	case returns(p.rule.Target):
 		o.Because = "the destination is in nonMasqueradeCIDRs"
 		o.Trap = "RETURN leaves this chain only: later rules in POSTROUTING may still masquerade"
+		if p.rule.Destination.Prefix.Addr().IsLinkLocalUnicast() {
+			o.Setting = "masqLinkLocal, masqLinkLocalIPv6"
+			o.Because = "the destination is link-local, and masqLinkLocal is off"
+		}
 	}
 	if p.jumps[jumpTo{p.table, chain}] > 1 {
 		o.Trap = "POSTROUTING jumps to " + chain + " more than once: left by an upgrade between versions with different comments"

@@ -12,15 +12,35 @@ func calicoChain(chain string) bool { return strings.HasPrefix(chain, "cali-") }
 // calicoComment: cali: and a hash of the rule, 16 characters of base64url.
 func calicoComment(text string) bool {
 	id, ok := strings.CutPrefix(text, "cali:")
-	return ok && len(id) >= 16 && !strings.ContainsAny(id[:16], " \t/.")
+	if !ok || len(id) < 16 || len(id) > 16 && !strings.ContainsRune("\" \t\n", rune(id[16])) {
+		return false
+	}
+	return strings.Trim(id[:16], "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
+
+// calicoHash: a rule may have a second comment, for people.
+//
+//	-A FORWARD -m comment --comment "cali:S93hcgKJrXEqnTfs" -m comment --comment "Policy explicitly accepted packet." -j ACCEPT
+func calicoHash(r *ruleset.Rule) bool {
+	if calicoComment(r.Comment) {
+		return true
+	}
+	for _, before := range [...]string{`--comment "`, "--comment ", "/* "} {
+		if _, text, ok := strings.Cut(r.Text, before+"cali:"); ok && calicoComment("cali:"+text) {
+			return true
+		}
+	}
+	return false
+}
+
+func calicoRule(p place) bool { return p.rule.Comment != "" && calicoHash(p.rule) }
 
 // calico describes Felix' rules. Each has a comment with its hash.
 //
 //	-A cali-nat-outgoing -m comment --comment "cali:flqWnvo8yq4ULQLa" -m set --match-set cali40masq-ipam-pools src
 //	  -m set ! --match-set cali40all-ipam-pools dst -j MASQUERADE --random-fully
 func (p place) calico() Owner {
-	if !calicoComment(p.rule.Comment) {
+	if !calicoHash(p.rule) {
 		o := alien(Calico, p.chain.Name)
 		o.Version += ", without Calico's hash; Calico removes it when it refreshes its rules"
 		return o
@@ -133,6 +153,9 @@ func kindnetComment(text string) bool { return strings.HasPrefix(text, "kind-mas
 
 // -A KIND-MASQ-AGENT -m comment --comment "kind-masq-agent: outbound traffic is subject to MASQUERADE (must be last in chain)" -j MASQUERADE
 func (p place) kindnet() Owner {
+	if target, _ := jump(p.rule); builtIn(p.chain.Name) && target != "KIND-MASQ-AGENT" {
+		return unknown("has kindnet's comment, but not its form")
+	}
 	if !kindnetComment(p.rule.Comment) {
 		return alien(Kindnet, p.chain.Name)
 	}
@@ -301,6 +324,9 @@ func (p place) ovnKubernetes() Owner {
 		o.Version = "local gateway mode"
 		o.Setting = "routingViaHost (--gateway-mode=local)"
 		o.Because = "a packet of the node's pods leaves through the host's network"
+		if _, one := single(p.rule.Source); one {
+			o.Because = "a packet that the node sent through OVN leaves through the host's network"
+		}
 		o.Change = []string{"an EgressIP for the pods, or outboundSNAT: Disabled of a ClusterUserDefinedNetwork"}
 	case strings.HasPrefix(p.chain.Name, "OVN-KUBE-EGRESS-IP"), p.chain.Name == "OVN-KUBE-EGRESSIP":
 		o.Setting, o.Because = "EgressIP", "an EgressIP applies to the pod"

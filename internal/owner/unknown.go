@@ -21,7 +21,7 @@ func (p place) lookAlike() string {
 		return "one of flannel's old rules without the others: left behind, or written by hand"
 	case p.table.Name == "nat" && p.chain.Name == "POSTROUTING" && bareSource(r):
 		return "a bare rule: a person, a script, or a program that leaves no sign (systemd-networkd < 248, VPN scripts)"
-	case p.table.Name == "filter" && prohibited(r.Target) && asked(r) == 0:
+	case prohibited(r.Target) && asked(r) == 0:
 		return "default rules of iptables-services, as RHEL, CentOS and Fedora have them in /etc/sysconfig/iptables"
 	case azureWireServer(r):
 		return "as Azure's node images and its Linux agent write it, to keep others from the wire server 168.63.129.16"
