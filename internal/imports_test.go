@@ -58,7 +58,7 @@ var layers = []struct {
 	},
 	{
 		"test support", "tests and benchmarks stand on it; no program imports it",
-		[]string{"internal/policy/policytest", "internal/agent/agenttest", "internal/rig"},
+		[]string{"internal/policy/policytest", "internal/agent/agenttest", "internal/ruleset/rulesettest", "internal/rig"},
 	},
 }
 
