@@ -75,9 +75,15 @@ func (r *run) evaluateRule(c *ruleset.Chain, rule *ruleset.Rule, depth int) (v v
 		r.step(at, "accept")
 		return accept, true
 	case ruleset.Drop:
+		if r.letThrough(at) {
+			return accept, true
+		}
 		r.stop(Dropped, at, "drop")
 		return drop, true
 	case ruleset.Reject:
+		if r.letThrough(at) {
+			return accept, true
+		}
 		r.rejectWith = t.With
 		r.stop(Rejected, at, "reject with "+t.With)
 		return drop, true
@@ -88,6 +94,17 @@ func (r *run) evaluateRule(c *ruleset.Chain, rule *ruleset.Rule, depth int) (v v
 		return fallThrough, false
 	}
 	return r.translateBy(at, rule.Target)
+}
+
+// letThrough asks, of an excerpt's rule that ends the packet, whether a rule
+// before it that the excerpt doesn't show accepts the packet.
+func (r *run) letThrough(at RuleRef) bool {
+	if !r.table.Excerpt {
+		return false
+	}
+	return r.choose("", "rules",
+		alternative{why: "only an excerpt was given; if a rule that it doesn't show accepts the packet before " + at.Rule.Text},
+		alternative{why: "only an excerpt was given; if no rule that it doesn't show accepts the packet before " + at.Rule.Text}) == 0
 }
 
 // jump runs another chain, or what is left of it in the dump: nothing.

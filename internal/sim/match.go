@@ -160,8 +160,9 @@ func (r *run) chooseMatch(match ruleset.Match) bool {
 	case ruleset.Ports:
 		return r.choosePorts(m)
 	case ruleset.Set:
-		_, why := r.inSet(m)
-		return r.assume("set "+m.Name+fmt.Sprint(m.Directions)+m.Options, "set "+m.Name, why, !m.Not) != m.Not
+		return r.chooseSet(m)
+	case ruleset.Mark:
+		return r.chooseMark(m)
 	case ruleset.AddressType:
 		return r.chooseTypes(m)
 	case ruleset.Statistic:
@@ -191,16 +192,44 @@ func (r *run) chooseMatch(match ruleset.Match) bool {
 // assume chooses whether something open holds, once a run for each key; first
 // is what is followed first.
 func (r *run) assume(key, what, why string, first bool) bool {
+	return r.chooseText(key, what, why+"; if it matches", why+"; if it doesn't match", first)
+}
+
+func (r *run) chooseText(key, what, yes, no string, first bool) bool {
 	if key != "" {
 		if taken, ok := r.recall(key); ok {
 			return (taken == 0) == first
 		}
 	}
-	holds, doesnt := alternative{why: why + "; if it matches"}, alternative{why: why + "; if it doesn't match"}
+	holds, doesnt := alternative{why: yes}, alternative{why: no}
 	if !first {
 		holds, doesnt = doesnt, holds
 	}
 	return (r.choose(key, what, holds, doesnt) == 0) == first
+}
+
+func (r *run) chooseSet(m ruleset.Set) bool {
+	_, why := r.inSet(m)
+	var ends []string
+	for _, d := range m.Directions {
+		ends = append(ends, r.sideOf(d).String())
+	}
+	asked := strings.Join(ends, ",")
+	key := "set " + m.Name + " " + asked + fmt.Sprint(m.Directions) + m.Options
+	return r.chooseText(key, "set "+m.Name, why+"; if "+asked+" is in it", why+"; if "+asked+" isn't in it", !m.Not) != m.Not
+}
+
+// chooseMark asks whether something in a chain that the excerpt lacks has
+// marked the packet.
+func (r *run) chooseMark(m ruleset.Mark) bool {
+	as := r.mark&m.Mask == m.Value
+	key := fmt.Sprintf("mark %#x/%#x", m.Value, m.Mask)
+	why := "the chain that could mark it isn't in the dump"
+	is := r.chooseText(key, "mark", why+fmt.Sprintf("; if it is %#x/%#x", m.Value, m.Mask), why+fmt.Sprintf("; if it isn't %#x/%#x", m.Value, m.Mask), as)
+	if is {
+		r.mark = r.mark&^m.Mask | m.Value
+	}
+	return is != m.Not
 }
 
 func (r *run) chooseStatistic(m ruleset.Statistic) bool {
@@ -295,6 +324,8 @@ func (r *run) certainMark(m ruleset.Mark) ipset.Answer {
 			return ipset.No
 		}
 		mark = r.connMark
+	} else if r.markOpen {
+		return ipset.Unknown
 	}
 	return answer((mark&m.Mask == m.Value) != m.Not)
 }

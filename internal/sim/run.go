@@ -47,6 +47,8 @@ type run struct {
 	boundSource, boundDest bool
 	// redirected to the node itself, at an address that isn't known.
 	redirected bool
+	// markOpen: the excerpt lacks a chain that could have marked it.
+	markOpen bool
 	// balanced: IPVS has chosen a real server.
 	balanced bool
 	// dnated, snated: an address or port was really changed.
@@ -282,6 +284,7 @@ func (r *run) passTable(b bound) bool {
 	r.table = b.table
 	if b.chain == nil {
 		r.lacksRules("chain " + builtin[r.hook] + " of table " + b.table.Name)
+		r.markOpen = r.markOpen || r.hook == prerouting || r.hook == output
 		return true
 	}
 	switch r.evaluate(b.chain, 0) {
