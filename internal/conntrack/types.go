@@ -1,11 +1,15 @@
 // Package conntrack is the model of connection-tracking entries, with a reader
-// for what `conntrack -L` prints.
+// for what `conntrack -L` and /proc/net/nf_conntrack print, and a table that
+// finds the entry of a packet as the kernel does: by its protocol, tuple and zone.
+//
+//	entries, problems := conntrack.Read(text, 1)
+//	entry, reply := conntrack.NewTable(entries).Find(packet.TCP, tuple, 0)
 package conntrack
 
 import "net/netip"
 
-// Tuple is one direction of a connection. Ports of TCP, UDP, SCTP and the like;
-// for ICMP they are 0 and ID, Type and Code hold.
+// Tuple is one direction of a connection. Ports of TCP, UDP, SCTP and the like,
+// and the keys of GRE; for ICMP they are 0 and ID, Type and Code hold.
 type Tuple struct {
 	Source, Destination         netip.Addr
 	SourcePort, DestinationPort uint16
@@ -23,9 +27,23 @@ type Entry struct {
 	State string
 	// SeenReply and Assured are status bits; without SeenReply the line says [UNREPLIED].
 	SeenReply, Assured bool
-	Mark               uint32
-	Zone               uint16
+	// Offloaded: a flow table or hardware forwards its packets past all hooks
+	// ([OFFLOAD], [HW_OFFLOAD]); such a line hides Assured.
+	Offloaded bool
+	Mark      uint32
+	// Zone of both directions. OriginalZone and ReplyZone are each direction's;
+	// they differ where a rule gave a zone to one of them alone (zone-orig=, zone-reply=).
+	Zone                    uint16
+	OriginalZone, ReplyZone uint16
 	// Text is the line, Line its number.
 	Text string
 	Line int
+}
+
+// Problem is a line that wasn't understood, wholly or in part.
+type Problem struct {
+	Line int
+	// Text of the line, cut where it is very long.
+	Text string
+	Why  string
 }
