@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -19,16 +20,20 @@ type origin struct {
 	chain string
 	// part: the output went through a grep or the like.
 	part bool
-	// namespace is another network namespace than the node's.
-	namespace string
+	// ignored: it isn't the node's, or no table of iptables.
+	ignored bool
 }
 
 // dump is what one run of a program printed, as far as the text shows it. All
 // its tables are of one family and variant.
 type dump struct {
 	origin
-	line  int
-	parts []*part
+	line int
+	// continued: nothing but the order of lines tells it from the dump before, so
+	// both are of one family where only one of them shows it. loose: a line between
+	// two dumps.
+	continued, loose bool
+	parts            []*part
 	// v4, v6, likely6 are the first lines that speak of a family.
 	v4, v6, likely6 place
 }
@@ -52,6 +57,8 @@ type part struct {
 	hooks, declared hook
 	// gaps: there are rules of chains that no line declares.
 	gaps, hasRules bool
+	// hasUsers: chains that aren't built in are declared.
+	hasUsers bool
 	// superseded: another declaration of its chain came before any rule.
 	superseded bool
 	// undecided jumps to chains that weren't declared before them.
@@ -61,6 +68,7 @@ type part struct {
 // newPart begins a table in the current dump.
 func (r *reader) newPart(name string) *part {
 	r.flush()
+	r.chains++ // hostile texts have millions of them
 	p := &part{line: r.number, table: &ruleset.Table{Name: name, File: r.options.File}, can: everyTable}
 	if name != "" {
 		p.stated = true
@@ -80,7 +88,7 @@ func (r *reader) last() *part {
 	}
 	p := d.parts[len(d.parts)-1]
 	if p.complete {
-		r.begin(d.rest())
+		r.resume()
 		return r.newPart("")
 	}
 	return p
@@ -106,6 +114,7 @@ func (r *reader) declare(name, policy string) {
 	h := hookOf(name)
 	p.hooks |= h
 	p.declared |= h
+	p.hasUsers = p.hasUsers || h == 0
 	if c := p.chain(name); c != nil {
 		c.Policy = policy
 		return
@@ -129,17 +138,25 @@ func (r *reader) partFor(name string) *part {
 	case known || p.stated && h != 0 && h.tables()&p.can == 0:
 		// Another dump begins, of which nothing is known.
 		p.superseded = !p.hasRules
-		r.begin(r.dump.rest())
+		r.resume()
 		p = r.newPart("")
 	case h == 0 || p.stated:
-	case h.tables()&p.can == 0, p.hasRules,
-		h == prerouting && p.declared != 0, h == input && p.declared&(forward|output|postrouting) != 0:
+	case h.tables()&p.can == 0, p.after(h, r.listing):
 		p = r.newPart("")
 	}
 	if !p.stated && h != 0 {
 		p.can &= h.tables()
 	}
 	return p
+}
+
+// after says whether a built-in chain can't be declared here any more, by the
+// order in which the programs print: built-in chains first, and of these
+// PREROUTING before all, INPUT before FORWARD and OUTPUT; iptables-save and -S
+// print all chains before any rule.
+func (p *part) after(h hook, listing bool) bool {
+	return p.hasUsers || p.hasRules && !listing ||
+		h == prerouting && p.declared != 0 || h == input && p.declared&(forward|output|postrouting) != 0
 }
 
 // place finds the part that a rule belongs to.
@@ -200,7 +217,7 @@ func (r *reader) append(name string, at int) {
 	p.hooks |= hookOf(name)
 	s.rule.Line = r.number
 	r.dump.note(s.families, place{r.number, r.line})
-	r.rules++
+	r.rules += max(1, len(s.rule.Matches))
 	if at != 0 {
 		r.insert(c, at)
 	} else {
@@ -238,20 +255,46 @@ func (d *dump) note(f families, at place) {
 	}
 }
 
-// decide finds the family of a dump, and says where its text contradicts that.
-func (r *reader) decide(d *dump) packet.Family {
-	family := d.family
-	if family == 0 {
-		family = r.options.Family
+// shown is the family that the dump's own text shows, 0 where nothing does.
+func (d *dump) shown() packet.Family {
+	four := d.v4.line != 0 && (d.v6.line == 0 || d.v4.line < d.v6.line)
+	switch {
+	case d.family != 0:
+		return d.family
+	case four:
+		return packet.IPv4Family
+	case d.v6.line != 0 || d.likely6.line != 0:
+		return packet.IPv6Family
 	}
-	if family == 0 {
-		four := d.v4.line != 0 && (d.v6.line == 0 || d.v4.line < d.v6.line)
-		six := d.v6.line != 0 || d.likely6.line != 0
-		family = packet.IPv4Family
-		if six && !four {
-			family = packet.IPv6Family
+	return 0
+}
+
+// share gives dumps whose own text shows no family that of the dumps they
+// continue, or that continue them.
+func (r *reader) share() {
+	families := make([]packet.Family, len(r.dumps))
+	for i, d := range r.dumps {
+		families[i] = d.shown()
+		if families[i] == 0 && i > 0 && d.continued {
+			families[i] = families[i-1]
 		}
 	}
+	for i, d := range slices.Backward(r.dumps) {
+		if i+1 < len(r.dumps) && families[i] == 0 && (d.loose || r.dumps[i+1].continued) {
+			families[i] = families[i+1]
+		}
+		if i > 0 && families[i] == 0 && d.loose {
+			families[i] = families[i-1]
+		}
+		if d.family == 0 {
+			d.family = cmp.Or(r.options.Family, families[i], packet.IPv4Family)
+		}
+	}
+}
+
+// check says where the text of a dump contradicts its family.
+func (r *reader) check(d *dump) {
+	family := d.family
 	contrary := d.v6
 	if family == packet.IPv6Family {
 		contrary = d.v4
@@ -259,5 +302,4 @@ func (r *reader) decide(d *dump) packet.Family {
 	if contrary.line != 0 {
 		r.problemAt(contrary.line, contrary.text, fmt.Sprintf("the table is %s, this is not", family))
 	}
-	return family
 }

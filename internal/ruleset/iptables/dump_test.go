@@ -38,6 +38,8 @@ func showRule(r ruleset.Rule) string {
 }
 
 // value writes a value without its zero fields, pointers as what they point to.
+type reader = func(string, iptables.Options) ([]*ruleset.Table, []iptables.Problem)
+
 func value(v reflect.Value) string {
 	if s, ok := v.Interface().(fmt.Stringer); ok && v.Kind() != reflect.Pointer && v.Kind() != reflect.Interface {
 		return s.String()

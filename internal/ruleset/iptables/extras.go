@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -206,7 +207,7 @@ func (s *spec) listUnknown(first word) {
 		why = whyHidden
 		s.wrong("parameters are not shown: " + whyHidden)
 	}
-	s.unknown(strings.Trim(first.value, ":![]#="), first.start, end, why)
+	s.unknown(cmp.Or(strings.Trim(first.value, ":![]#=/*`'"), "?"), first.start, end, why)
 }
 
 // listMatch reads the text of one match that is understood; false where it begins

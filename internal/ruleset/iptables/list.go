@@ -32,10 +32,9 @@ func (r *reader) listLine() {
 	case line == "":
 	case strings.HasPrefix(line, "Chain ") && r.listChain(line):
 	case strings.HasPrefix(line, "Table: ") && named(line[len("Table: "):]) != 0: // service iptables status
-		d := r.current()
-		o := d.rest()
-		o.table = line[len("Table: "):]
-		r.begin(o)
+		r.current()
+		r.resume()
+		r.origin.table = line[len("Table: "):]
 		r.layout = layout{}
 	case r.headings(line):
 	case r.row(line):

@@ -43,13 +43,21 @@ func (s *spec) protocolOption(o option) bool {
 		return false
 	}
 	if !ok {
-		s.wrong(o.name + ": " + whyMalformed)
-		s.unknown(strings.TrimPrefix(o.name, "--"), o.start, o.end, whyUnknown)
+		why := whyUnknown
+		if o.n == 1 && strings.Contains(o.name, "port") && letters(o.value) {
+			why = whyName // of a service, in iptables -L without -n
+		} else {
+			s.wrong(o.name + ": " + whyMalformed)
+		}
+		s.unknown(strings.TrimPrefix(o.name, "--"), o.start, o.end, why)
 		return true
 	}
 	s.add(m)
 	return true
 }
+
+// letters says whether a list of ports has names in it.
+func letters(s string) bool { return strings.ContainsAny(s, "abcdefghijklmnopqrstuvwxyz") }
 
 func onePort(o option, side ruleset.Side) (ruleset.Match, bool) {
 	r, ok := portRange(o.value, ':')

@@ -19,9 +19,9 @@ type built struct {
 // different chains: otherwise it was printed twice, perhaps at different times.
 func (r *reader) merge() []*ruleset.Table {
 	var all []*built
+	r.share()
 	for _, d := range r.dumps {
-		if d.namespace != "" && len(d.parts) > 0 {
-			r.problemAt(d.line, d.namespace, "printed in another network namespace than the node's: not read")
+		if d.ignored {
 			continue
 		}
 		for _, t := range r.assemble(d) {
@@ -39,7 +39,7 @@ func (r *reader) merge() []*ruleset.Table {
 // assemble makes the tables of one dump.
 func (r *reader) assemble(d *dump) []*built {
 	var tables []*built
-	family := r.decide(d)
+	r.check(d)
 	for _, p := range d.parts {
 		if p.ignorable() {
 			continue
@@ -48,7 +48,7 @@ func (r *reader) assemble(d *dump) []*built {
 		if !p.stated {
 			t.Name = likely(p.can, p.hooks, p.declared, t.Chains).name()
 		}
-		t.Family = family
+		t.Family = d.family
 		t.Variant = d.variant
 		if t.Variant == ruleset.VariantUnknown {
 			t.Variant = r.options.Variant
@@ -100,7 +100,7 @@ func (t *built) absorb(other *built) {
 			mine.Policy = c.Policy
 		}
 	}
-	t.Excerpt = t.Excerpt || other.Excerpt
+	t.Excerpt = t.Excerpt || other.Excerpt && len(other.Chains) > 0
 	t.undecided += other.undecided
 }
 
@@ -116,16 +116,49 @@ func (r *reader) join(all []*built, t *built) []*built {
 	before := all[i]
 	twice := slices.ContainsFunc(t.Chains, func(c *ruleset.Chain) bool { return before.Chain(c.Name) != nil })
 	switch {
-	case !twice:
+	case before.Excerpt == t.Excerpt && !twice, before.Excerpt && t.Excerpt && before.agrees(t) && t.agrees(before):
+		t.Chains = slices.DeleteFunc(t.Chains, func(c *ruleset.Chain) bool { return before.Chain(c.Name) != nil })
 		before.absorb(t)
 		before.Variant = max(before.Variant, t.Variant)
+	case !before.Excerpt && t.Excerpt && before.holds(t), before.Excerpt && !t.Excerpt && t.holds(before):
+		if before.Excerpt {
+			all[i] = t
+		}
 	case before.Excerpt && !t.Excerpt:
-		r.problemAt(before.line, "", fmt.Sprintf("an excerpt of table %s, which is printed whole from line %d on: left out", t.Name, t.line))
+		r.problemAt(before.line, "", fmt.Sprintf("this excerpt of table %s isn't part of what is printed whole from line %d on: left out", t.Name, t.line))
 		all[i] = t
+	case !before.Excerpt && t.Excerpt:
+		r.problemAt(t.line, "", fmt.Sprintf("this excerpt of table %s isn't part of what is printed whole from line %d on: left out", t.Name, before.line))
 	default:
 		r.problemAt(t.line, "", fmt.Sprintf("table %s is printed twice: what is printed from line %d on counts", t.Name, before.line))
 	}
 	return all
+}
+
+// holds says whether the table has all that an excerpt shows.
+func (t *built) holds(excerpt *built) bool {
+	return t.agrees(excerpt) && !slices.ContainsFunc(excerpt.Chains, func(c *ruleset.Chain) bool { return t.Chain(c.Name) == nil }) &&
+		len(excerpt.Chains) > 0
+}
+
+// agrees says whether the rules of the chains that both tables have are all in
+// this table, in their order.
+func (t *built) agrees(other *built) bool {
+	return !slices.ContainsFunc(other.Chains, func(c *ruleset.Chain) bool {
+		mine := t.Chain(c.Name)
+		if mine == nil {
+			return false
+		}
+		rules := mine.Rules
+		for _, r := range c.Rules {
+			n := slices.IndexFunc(rules, func(mine ruleset.Rule) bool { return mine.Text == r.Text })
+			if n < 0 {
+				return true
+			}
+			rules = rules[n+1:]
+		}
+		return false
+	})
 }
 
 // settle numbers the rules and decides what jumps to undeclared chains mean.

@@ -12,7 +12,10 @@
 package iptables
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset"
@@ -54,17 +57,21 @@ const (
 // ReadSave reads iptables-save, ip6tables-save, iptables -S, and excerpts of
 // them. Rule.Text and names are substrings of text.
 func ReadSave(text string, o Options) (tables []*ruleset.Table, problems []Problem) {
-	r := newReader(o)
+	r := &reader{options: o}
 	for number, line := range lines(text, o.FirstLine) {
 		r.number, r.line = number, line
 		r.saveLine()
+	}
+	if text != "" && !strings.HasSuffix(text, "\n") && !strings.HasSuffix(text, "\r") {
+		r.cutOff()
 	}
 	return r.finish()
 }
 
 // ReadList reads iptables -L, of one table or of several, whole or in part.
 func ReadList(text string, o Options) (tables []*ruleset.Table, problems []Problem) {
-	r := newReader(o)
+	r := &reader{options: o}
+	r.listing = true
 	for number, line := range lines(text, o.FirstLine) {
 		r.number, r.line = number, line
 		r.listLine()
@@ -82,13 +89,15 @@ type reader struct {
 	dumps []*dump
 	// dump is the one that lines belong to, nil where a new one must begin.
 	dump *dump
-	// origin of the next dump.
-	origin   origin
-	problems []Problem
+	// origin of the next dump, and whether it continues the one before.
+	origin    origin
+	continued bool
+	problems  []Problem
 	// dropped problems, over the bound. skipped lines: what they would have added
 	// is over the bounds.
 	dropped, skipped int
-	// chains, rules and moved are counted for the bounds.
+	// chains, rules and moved are counted for the bounds; a rule of several
+	// matches counts as so many.
 	chains, rules, moved int
 
 	spec spec
@@ -98,11 +107,8 @@ type reader struct {
 	owner   *ruleset.Chain
 
 	// layout of the listing being read (ReadList).
-	layout layout
-}
-
-func newReader(o Options) *reader {
-	return &reader{options: o}
+	layout  layout
+	listing bool
 }
 
 // problem notes something about the current line.
@@ -131,13 +137,19 @@ func (r *reader) full() bool {
 func (r *reader) begin(from origin) {
 	r.flush()
 	r.dump = nil
-	r.origin = from
+	r.origin, r.continued = from, false
+}
+
+// resume starts a new dump that nothing but the order of lines tells from the one before.
+func (r *reader) resume() {
+	r.begin(r.dump.rest())
+	r.continued = true
 }
 
 // current is the dump that lines belong to.
 func (r *reader) current() *dump {
 	if r.dump == nil {
-		r.dump = &dump{origin: r.origin, line: r.number}
+		r.dump = &dump{origin: r.origin, line: r.number, continued: r.continued}
 		r.dumps = append(r.dumps, r.dump)
 	}
 	return r.dump
@@ -155,6 +167,7 @@ func (r *reader) flush() {
 func (r *reader) finish() ([]*ruleset.Table, []Problem) {
 	r.flush()
 	tables := r.merge()
+	slices.SortStableFunc(r.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 	if r.skipped > 0 {
 		r.problemAt(0, "", fmt.Sprintf("%d lines more than the %d rules or %d chains that are read", r.skipped, maxRules, maxChains))
 	}

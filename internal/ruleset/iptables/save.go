@@ -3,6 +3,8 @@ package iptables
 import (
 	"strconv"
 	"strings"
+
+	"github.com/unmasq/unmasq/internal/ruleset"
 )
 
 // saveLine reads a line of iptables-save or iptables -S.
@@ -50,15 +52,18 @@ func (r *reader) tableLine() {
 	name := r.line[1:]
 	if named(name) == 0 {
 		if !r.remark() { // a heading in bold letters
-			r.problem("no such table")
-			r.begin(origin{})
+			r.problem("iptables has no such table")
+			r.begin(origin{ignored: true})
 		}
+		return
+	}
+	if r.full() {
 		return
 	}
 	d := r.current()
 	for _, p := range d.parts {
 		if p.stated && p.table.Name == name || !p.header {
-			r.begin(d.rest())
+			r.resume()
 			break
 		}
 	}
@@ -68,10 +73,9 @@ func (r *reader) tableLine() {
 
 // chainLine reads :POSTROUTING ACCEPT [65:3916], and :DOCKER - [0:0].
 func (r *reader) chainLine() {
-	name, rest, _ := strings.Cut(r.line[1:], " ")
-	policy, rest, _ := strings.Cut(strings.TrimSpace(rest), " ")
-	packets, bytes, ok := counts(strings.TrimSpace(rest))
-	_, _ = packets, bytes // of a policy: the model has none
+	name, rest := cutBlank(r.line[1:])
+	policy, rest := cutBlank(rest)
+	_, _, ok := counts(rest) // of a policy: the model has no place for them
 	if name == "" || !ok && rest != "" || !validPolicy(policy) {
 		r.problem("not the declaration of a chain")
 		return
@@ -93,6 +97,15 @@ func counts(s string) (packets, bytes uint64, ok bool) {
 	return packets, bytes, ok && ok2 && ok3 && err == nil && err2 == nil
 }
 
+// cutBlank splits the first word from the rest, which begins with a word.
+func cutBlank(s string) (first, rest string) {
+	i := strings.IndexAny(s, " \t")
+	if i < 0 {
+		return s, ""
+	}
+	return s[:i], strings.TrimLeft(s[i:], " \t")
+}
+
 // counters of a rule, where ok.
 type counters struct {
 	packets, bytes uint64
@@ -105,15 +118,14 @@ func (r *reader) commandLine() {
 	var c counters
 	if line[0] == '[' {
 		var first string
-		first, line, _ = strings.Cut(line, " ")
+		first, line = cutBlank(line)
 		if c.packets, c.bytes, c.ok = counts(first); !c.ok {
 			r.notRule("not a line of a dump of rules")
 			return
 		}
-		line = strings.TrimLeft(line, " \t")
 	}
-	verb, rest, _ := strings.Cut(line, " ")
-	name, arguments, _ := strings.Cut(strings.TrimLeft(rest, " "), " ")
+	verb, rest := cutBlank(line)
+	name, arguments := cutBlank(rest)
 	if name == "" {
 		r.notRule("no chain is named")
 		return
@@ -145,7 +157,7 @@ func (r *reader) notRule(why string) {
 
 // policy reads the rest of -P INPUT DROP [-c 0 0].
 func (r *reader) policy(name, rest string) {
-	policy, _, _ := strings.Cut(rest, " ")
+	policy, _ := cutBlank(rest)
 	if !validPolicy(policy) || policy == "-" {
 		r.problem("no policy")
 		return
@@ -153,9 +165,22 @@ func (r *reader) policy(name, rest string) {
 	r.declare(name, policy)
 }
 
+// cutOff makes the last rule uncertain where the text ends within a line of a
+// table that should have gone on.
+func (r *reader) cutOff() {
+	if r.owner == nil || len(r.scratch) == 0 || r.scratch[len(r.scratch)-1].Line != r.number || !r.last().header {
+		return
+	}
+	rule := &r.scratch[len(r.scratch)-1]
+	const why = "the line may be cut off"
+	rule.Matches = append(rule.Matches, ruleset.Unknown{Name: "rule", Text: rule.Text, Why: why})
+	rule.Target = ruleset.UnknownTarget{Text: rule.Text, Why: why}
+	r.problem(why)
+}
+
 // position reads the number of -I CHAIN 3, 1 where there is none, and how long it is.
 func position(arguments string) (at, length int) {
-	first, _, _ := strings.Cut(arguments, " ")
+	first, _ := cutBlank(arguments)
 	at, err := strconv.Atoi(first)
 	if err != nil || at < 1 {
 		return 1, 0
