@@ -77,18 +77,18 @@ func (d *dice) next() bool {
 // leaf is what one run found, with the choices that led there.
 type leaf struct {
 	path    []choice
-	outcome Outcome
+	outcome *Outcome
 }
 
 // merge turns the leaves of a question, in the order of the runs, into outcomes:
 // a choice that makes no difference is dropped, probabilities are added up, and
 // what an outcome depends on is noted.
-func merge(leaves []leaf, depth int) []Outcome {
+func merge(leaves []leaf, depth int) []*Outcome {
 	if len(leaves) == 1 && len(leaves[0].path) <= depth {
-		return []Outcome{leaves[0].outcome}
+		return []*Outcome{leaves[0].outcome}
 	}
 	at := &leaves[0].path[depth]
-	var groups [][]Outcome
+	var groups [][]*Outcome
 	for start := 0; start < len(leaves); {
 		end := start
 		for end < len(leaves) && leaves[end].path[depth].taken == leaves[start].path[depth].taken {
@@ -104,13 +104,13 @@ func merge(leaves []leaf, depth int) []Outcome {
 }
 
 // mergeRandom adds up what dice lead to.
-func mergeRandom(at *choice, groups [][]Outcome) []Outcome {
-	var merged []Outcome
+func mergeRandom(at *choice, groups [][]*Outcome) []*Outcome {
+	merged := make([]*Outcome, 0, 2*len(groups))
 	for i, group := range groups {
 		for _, o := range group {
 			o.Probability *= at.alternatives[i].weight
-			if j := indexOf(merged, &o); j >= 0 {
-				merged[j].join(&o)
+			if j := indexOf(merged, o); j >= 0 {
+				merged[j].join(o)
 				if merged[j].Probability > 0 && o.Probability > 0 {
 					merged[j].Probability += o.Probability
 				} else {
@@ -126,17 +126,17 @@ func mergeRandom(at *choice, groups [][]Outcome) []Outcome {
 
 // mergeOpen joins what something unknown leads to. An outcome that comes about
 // whatever it is doesn't depend on it.
-func mergeOpen(at *choice, groups [][]Outcome) []Outcome {
-	var merged []Outcome
+func mergeOpen(at *choice, groups [][]*Outcome) []*Outcome {
+	var merged []*Outcome
 	var in [][]int // per outcome, the groups that have it
 	for i, group := range groups {
 		for _, o := range group {
-			j := indexOf(merged, &o)
+			j := indexOf(merged, o)
 			if j < 0 {
 				merged, in = append(merged, o), append(in, []int{i})
 				continue
 			}
-			merged[j].join(&o)
+			merged[j].join(o)
 			if merged[j].Probability != o.Probability {
 				merged[j].Probability = 0
 			}
@@ -162,8 +162,8 @@ func mergeOpen(at *choice, groups [][]Outcome) []Outcome {
 	return merged
 }
 
-func indexOf(outcomes []Outcome, o *Outcome) int {
-	return slices.IndexFunc(outcomes, func(have Outcome) bool { return have.same(o) })
+func indexOf(outcomes []*Outcome, o *Outcome) int {
+	return slices.IndexFunc(outcomes, func(have *Outcome) bool { return have.same(o) })
 }
 
 // same says whether the peer, and the person who asks, sees the same.

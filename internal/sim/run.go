@@ -141,14 +141,15 @@ func (r *run) enter() {
 		r.in = interfaceNamed("")
 		return
 	}
-	r.in = openInterface{what: "in-interface", why: "it isn't given, and no route to " + r.src.String() + " tells"}
 	name, known := r.question.InInterface, true
 	if name == "" {
 		name, known = r.node.host.Network.InterfaceFor(r.src)
 	}
 	if known && name != "" {
 		r.in = interfaceNamed(name)
+		return
 	}
+	r.in = openInterface{what: "in-interface", why: "it isn't given, and no route to " + r.src.String() + " tells"}
 }
 
 // receive is the way of a packet that comes in by an interface.

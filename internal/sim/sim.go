@@ -116,9 +116,9 @@ func (n *Node) answer(q Question, o Options, depth int) []Outcome {
 		if r.pos == 0 {
 			return []Outcome{outcome} // nothing was open
 		}
-		leaves = append(leaves, leaf{slices.Clone(r.path[:r.pos]), outcome})
+		leaves = append(leaves, leaf{slices.Clone(r.path[:r.pos]), &outcome})
 		if !r.next() {
-			return merge(leaves, 0)
+			return values(merge(leaves, 0))
 		}
 		if len(leaves) == mostRuns {
 			return append(cutOff(leaves), tooMuch(q))
@@ -128,19 +128,27 @@ func (n *Node) answer(q Question, o Options, depth int) []Outcome {
 
 // cutOff joins the leaves of a question with too many of them.
 func cutOff(leaves []leaf) []Outcome {
-	var merged []Outcome
+	var merged []*Outcome
 	for _, l := range leaves {
 		l.outcome.Probability = 0
-		if j := indexOf(merged, &l.outcome); j >= 0 {
-			merged[j].join(&l.outcome)
+		if j := indexOf(merged, l.outcome); j >= 0 {
+			merged[j].join(l.outcome)
 		} else {
 			merged = append(merged, l.outcome)
 		}
 	}
-	for i := range merged {
-		merged[i].DependsOn = appendDependency(merged[i].DependsOn, Dependency{"rules", "more is open than can be followed"})
+	for _, o := range merged {
+		o.DependsOn = appendDependency(o.DependsOn, Dependency{"rules", "more is open than can be followed"})
 	}
-	return merged
+	return values(merged)
+}
+
+func values(pointers []*Outcome) []Outcome {
+	all := make([]Outcome, len(pointers))
+	for i, o := range pointers {
+		all[i] = *o
+	}
+	return all
 }
 
 func tooMuch(q Question) Outcome {
