@@ -162,22 +162,27 @@ func (p *part) after(h hook, listing bool) bool {
 // place finds the part that a rule belongs to.
 func (r *reader) place(chain string, rule *ruleset.Rule) *part {
 	p := r.last()
-	if p.stated {
-		return p
-	}
 	set := tablesOf(chain, rule)
-	if set == 0 { // no table takes it; stay
+	if p.header || set == 0 {
 		return p
 	}
 	if p.can&set == 0 {
-		p = r.otherPart(chain, set)
+		switch declared := p.chain(chain) != nil; {
+		case declared && (p.stated || r.listing): // no table takes it: it stays where it stands
+			return p
+		case p.stated: // the command was of something else
+			r.resume()
+			p = r.newPart("")
+		default:
+			p = r.otherPart(set)
+		}
 	}
 	p.can &= set
 	return p
 }
 
 // otherPart finds an earlier part that the rule fits, or begins one. It becomes the last.
-func (r *reader) otherPart(chain string, set tableSet) *part {
+func (r *reader) otherPart(set tableSet) *part {
 	parts := r.dump.parts
 	for i, other := range slices.Backward(parts) {
 		if other.can&set != 0 && !other.stated {
@@ -198,11 +203,8 @@ func (r *reader) append(name string, at int) {
 	if r.owner == nil || r.owner.Name != name || at != 0 {
 		r.flush()
 	}
-	p := r.last()
-	decided := s.takeTarget(p.chain(s.target) != nil)
-	if !p.stated {
-		p = r.place(name, &s.rule)
-	}
+	decided := s.takeTarget(r.last().chain(s.target) != nil)
+	p := r.place(name, &s.rule)
 	if !decided {
 		p.undecided++
 	}

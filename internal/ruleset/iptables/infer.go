@@ -127,14 +127,12 @@ func tablesOfTarget(name string) tableSet {
 	switch name {
 	case "CT", "NOTRACK", "TRACE":
 		return raw
-	case "TPROXY", "CHECKSUM", "DSCP", "TOS", "TTL", "HL", "ECN", "TCPOPTSTRIP", "HMARK":
+	case "TPROXY", "CHECKSUM", "DSCP", "TOS", "TTL", "HL", "ECN", "TCPOPTSTRIP":
 		return mangle
 	case "SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP":
 		return nat
 	case "SECMARK", "CONNSECMARK":
 		return mangle | security
-	case "SYNPROXY":
-		return filter
 	}
 	return everyTable
 }

@@ -146,20 +146,20 @@ func (s *spec) mark(options []option, connection bool) string {
 func (s *spec) addrtype(options []option) string {
 	var m ruleset.AddressType
 	for _, o := range options {
-		ok := o.n == 1
+		ok := false
 		switch o.name {
 		case "--src-type":
 			m.Source, ok = addressTypes(o.value)
+			ok = ok && o.n == 1
 			m.NotSource = o.not
 		case "--dst-type":
 			m.Destination, ok = addressTypes(o.value)
+			ok = ok && o.n == 1
 			m.NotDestination = o.not
 		case "--limit-iface-in":
 			m.LimitIn, ok = true, o.n == 0 && !o.not
 		case "--limit-iface-out":
 			m.LimitOut, ok = true, o.n == 0 && !o.not
-		default:
-			ok = false
 		}
 		if !ok {
 			return whyMalformed
@@ -193,7 +193,8 @@ func (s *spec) statistic(options []option) string {
 			return whyMalformed
 		}
 	}
-	if mode != "random" && mode != "nth" || (mode == "nth") != (m.Every > 0) {
+	random := slices.ContainsFunc(options, func(o option) bool { return o.name == "--probability" })
+	if mode != "random" && mode != "nth" || (mode == "nth") != (m.Every > 0) || (mode == "random") != random {
 		return whyMalformed
 	}
 	s.add(m)

@@ -52,6 +52,8 @@ type spec struct {
 	targetOptions          []option
 	// hidden: the program that wrote the dump could not print the target.
 	hidden bool
+	// given are the general options that were read, of which a rule has one each.
+	given uint8
 	// families of the addresses that occur.
 	families families
 	// problem is the first thing that is wrong with the line.
@@ -154,11 +156,11 @@ func (s *spec) general(w word, start int, not bool) {
 	case "-d", "--destination", "--dst":
 		s.address(ruleset.Destination, w, start, not)
 	case "-i", "--in-interface":
-		if o, ok := s.single(w, start, not); ok {
+		if o, ok := s.single(1, w, start, not); ok {
 			s.rule.In = interfaceName(o.value, o.not)
 		}
 	case "-o", "--out-interface":
-		if o, ok := s.single(w, start, not); ok {
+		if o, ok := s.single(2, w, start, not); ok {
 			s.rule.Out = interfaceName(o.value, o.not)
 		}
 	case "-p", "--protocol", "--proto":
@@ -227,11 +229,13 @@ func takesAnything(name string) bool {
 
 // single reads an option of exactly one word. Where it isn't one, an Unknown and
 // a problem are noted.
-func (s *spec) single(w word, start int, not bool) (option, bool) {
+func (s *spec) single(bit uint8, w word, start int, not bool) (option, bool) {
 	s.closeModule()
 	o := s.collect(w, start, not)
-	if o.n != 1 || o.value == "" {
-		s.wrong(w.value + " needs one value")
+	twice := s.given&bit != 0
+	s.given |= bit
+	if twice || o.n != 1 || o.value == "" {
+		s.wrong(w.value + " needs one value, once")
 		s.unknown(w.value, o.start, o.end, whyUnknown)
 		return o, false
 	}
@@ -239,7 +243,7 @@ func (s *spec) single(w word, start int, not bool) (option, bool) {
 }
 
 func (s *spec) address(side ruleset.Side, w word, start int, not bool) {
-	o, ok := s.single(w, start, not)
+	o, ok := s.single(4<<side, w, start, not)
 	if !ok {
 		return
 	}
@@ -273,7 +277,7 @@ func (s *spec) setAddress(side ruleset.Side, value string, not bool, text string
 }
 
 func (s *spec) protocol(w word, start int, not bool) {
-	o, ok := s.single(w, start, not)
+	o, ok := s.single(16, w, start, not)
 	if !ok {
 		return
 	}
