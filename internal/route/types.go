@@ -25,6 +25,22 @@ type Network struct {
 	// Of routes, per family: whether the main table was given, whether all
 	// tables were (`ip route show table all`), and whether the rules were.
 	IPv4, IPv6 Known
+
+	// names holds the tables that a dump names without a number, with the number
+	// that stands for each here.
+	names map[string]uint32
+	// given are single tables that were given whole.
+	given map[tableKey]bool
+	// unread says what of a family's routing a reader could not make out.
+	unread map[packet.Family][]string
+	// index is what Complete makes.
+	index *index
+}
+
+// tableKey names a table of a family.
+type tableKey struct {
+	family packet.Family
+	table  uint32
 }
 
 // Known says what was given of one family.
@@ -56,6 +72,10 @@ type Link struct {
 	Port          uint16
 	Underlay      string
 	VNI           uint32
+	// Group of the link, by the name or number that `ip link` prints.
+	Group string
+	// Table of a VRF.
+	Table uint32
 }
 
 // Scope of an address or route, as the kernel numbers it.
@@ -80,7 +100,16 @@ type Address struct {
 	// Broadcast address, where it has one.
 	Broadcast                                           netip.Addr
 	Secondary, Deprecated, Tentative, Temporary, Failed bool
+	// Optimistic addresses are used although still tentative.
+	Optimistic bool
 }
+
+// Numbers of the tables that every node has.
+const (
+	TableDefault uint32 = 253
+	TableMain    uint32 = 254
+	TableLocal   uint32 = 255
+)
 
 // Type of a route: the kernel's RTN_… names as `ip` prints them.
 type Type uint8
@@ -96,6 +125,12 @@ const (
 	Prohibit
 	Throw
 )
+
+func (t Type) String() string {
+	return [...]string{
+		"unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw",
+	}[t]
+}
 
 // Route is one route.
 type Route struct {
@@ -114,6 +149,11 @@ type Route struct {
 	TOS    uint8
 	// Nexthops, at least one for unicast routes.
 	Nexthops []Nexthop
+	// Preference of an IPv6 router: 1 high, 0 medium, -1 low.
+	Preference int8
+	// Unknown is the part that wasn't understood, or what the dump leaves out:
+	// where the route leads can't be told. Empty for all others.
+	Unknown string
 	// Text is the route as the dump has it.
 	Text string
 }
@@ -156,7 +196,10 @@ type Rule struct {
 	// SuppressPrefixLength rejects routes of at most that length; -1 without.
 	SuppressPrefixLength int
 	SuppressGroup        string
-	Text                 string
+	// Unknown is the part that wasn't understood: whether the rule matches can't
+	// be told.
+	Unknown string
+	Text    string
 }
 
 // Neighbor is an entry of `ip neigh`.

@@ -1,0 +1,299 @@
+package route
+
+import (
+	"net/netip"
+
+	"github.com/unmasq/unmasq/internal/cidr"
+	"github.com/unmasq/unmasq/internal/packet"
+)
+
+// localEntry is the route by which an address is the node's own.
+func (ix *index) localEntry(a netip.Addr) (e *entry, ok bool) {
+	s := search{ix: ix, fi: ix.of(packet.Of(a)), q: &Query{Destination: a}, reverse: true}
+	v := s.table(s.fi.local)
+	return v.entry, v.state == found && v.kind == Local && len(v.entry.hops) > 0
+}
+
+// IsLocal says whether the address is one of the node's own. Where neither the
+// addresses nor table local were given, only what routes tell is known.
+func (n *Network) IsLocal(a netip.Addr) (local, known bool) {
+	if !a.IsValid() {
+		return false, false
+	}
+	if a.IsLoopback() {
+		return true, true
+	}
+	if _, ok := n.indexed().localEntry(a); ok {
+		return true, true
+	}
+	return false, n.localGiven(packet.Of(a)) || n.KnownAddresses
+}
+
+// Bits of address types as -m addrtype has them: 1 << RTN_….
+const (
+	bitUnspec = 1 << 0
+	// others follow in the order of Type.
+)
+
+// bitOf is the bit of a type.
+func bitOf(t Type) uint16 { return 2 << t }
+
+// TypeOf is the kernel's inet_addr_type (inet_dev_addr_type where dev isn't
+// empty): what -m addrtype asks. known is false where the dump can't tell.
+//
+// An IPv6 address has several types at once: this is the most telling one, as
+// nft's fib expression has it. HasType is exact for both.
+func (n *Network) TypeOf(a netip.Addr, dev string) (t Type, known bool) {
+	if !a.IsValid() {
+		return Unicast, false
+	}
+	if a.Is6() {
+		return n.typeOf6(a, dev)
+	}
+	if a.IsUnspecified() || a == limitedBroadcast { // before Linux 5.3 all of 0.0.0.0/8
+		return Broadcast, true
+	}
+	if a.IsMulticast() {
+		return Multicast, true
+	}
+	ix := n.indexed()
+	s := search{ix: ix, fi: ix.of(packet.IPv4Family), q: &Query{Destination: a}, reverse: true}
+	v := s.table(s.fi.local)
+	switch {
+	case v.state == unknown:
+		return Unicast, false
+	case v.state == found && !v.entry.rejects():
+		if dev == "" || len(v.entry.hops) > 0 && v.entry.hops[0].Interface == dev {
+			return v.kind, true
+		}
+		return Unicast, true
+	case v.state == found:
+		return Unicast, true // the table's error isn't a type
+	}
+	return Unicast, n.localGiven(packet.IPv4Family) || n.KnownAddresses
+}
+
+// HasType says whether -m addrtype matches an address: any of the wanted types,
+// a set of bits 1 << RTN_… (ruleset.AddressTypes), with dev from --limit-iface-in
+// or -out, empty without (net/netfilter/xt_addrtype.c).
+func (n *Network) HasType(a netip.Addr, wanted uint16, dev string) (has, known bool) {
+	if a.Is4() {
+		t, known := n.TypeOf(a, dev)
+		return wanted&bitOf(t) != 0, known
+	}
+	switch {
+	case wanted&bitOf(Multicast) != 0 && !a.IsMulticast(),
+		wanted&bitOf(Unicast) != 0 && !isUnicast6(a),
+		wanted&bitUnspec != 0 && !a.IsUnspecified():
+		return false, true
+	}
+	if asked := bitOf(Local) | bitOf(Anycast) | bitOf(Unreachable); wanted&asked == 0 {
+		return true, true
+	}
+	types, known := n.lookupTypes6(a, dev, wanted&bitOf(Local) != 0)
+	return wanted&types != 0, known
+}
+
+// isUnicast6: IPV6_ADDR_UNICAST. Mapped addresses and :: aren't.
+func isUnicast6(a netip.Addr) bool {
+	return !a.IsMulticast() && !a.IsUnspecified() && !a.Is4In6()
+}
+
+// lookupTypes6 is match_lookup_rt6: local, anycast and unreachable by a route
+// lookup as for a packet of the node's own.
+func (n *Network) lookupTypes6(a netip.Addr, dev string, askLocal bool) (types uint16, known bool) {
+	if dev != "" && askLocal && n.holds(dev, a) {
+		types = bitOf(Local)
+	}
+	known = n.localGiven(packet.IPv6Family) || n.KnownAddresses
+	r := n.Lookup(Query{Destination: a, OutInterface: dev, SourcePort: 0, DestinationPort: 0})
+	switch {
+	case !r.Known:
+		return types, false
+	case !r.Found, r.Type >= Blackhole:
+		return bitOf(Unreachable), known
+	case r.Type == Local:
+		if dev == "" {
+			types |= bitOf(Local)
+		}
+		return types, true
+	case r.Type == Anycast:
+		return types | bitOf(Anycast), true
+	case n.isRouterAnycast(a):
+		return types, false
+	}
+	return types, known
+}
+
+// isRouterAnycast: the first address of a subnet is an anycast address of every
+// router, which nothing but table local tells.
+func (n *Network) isRouterAnycast(a netip.Addr) bool {
+	if n.localGiven(packet.IPv6Family) {
+		return false
+	}
+	for i := range n.Addresses {
+		if p := n.Addresses[i].connected(); p.Addr() == a && p.Bits() < 127 {
+			return true
+		}
+	}
+	return false
+}
+
+// holds says whether the interface has the address.
+func (n *Network) holds(dev string, a netip.Addr) bool {
+	for i := range n.Addresses {
+		own := &n.Addresses[i]
+		if own.Interface == dev && own.Prefix.Addr() == a && (!own.Tentative || own.Optimistic) {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *Network) typeOf6(a netip.Addr, dev string) (t Type, known bool) {
+	if a.IsMulticast() {
+		return Multicast, true
+	}
+	types, known := n.lookupTypes6(a, dev, true)
+	for _, t := range [...]Type{Local, Anycast, Unreachable} {
+		if types&bitOf(t) != 0 {
+			return t, known
+		}
+	}
+	return Unicast, known
+}
+
+// ReversePath is the lookup of -m rpfilter: where a packet to the source that it
+// came from would go. back is in where the way back may lead there (any next hop
+// of it, net/ipv4/fib_frontend.c's fib_info_nh_uses_dev), else the interface that
+// it takes. mark is 0 without --validmark.
+func (n *Network) ReversePath(source, destination netip.Addr, in string, mark uint32) (back string, kind Type, found, known bool) {
+	q := Query{Source: destination, Destination: source, Mark: mark, SourcePort: -1, DestinationPort: -1}
+	if source.Is6() {
+		q.OutInterface = in
+	}
+	return n.reverse(&q, in)
+}
+
+// ReverseRoute is the lookup of sysctl rp_filter (fib_validate_source, IPv4),
+// which routes the way back as what would come in by out, the interface that the
+// packet leaves by; empty for packets to the node itself.
+func (n *Network) ReverseRoute(source, destination netip.Addr, in, out string, mark uint32) (back string, kind Type, found, known bool) {
+	return n.reverse(&Query{
+		Source: destination, Destination: source, Mark: mark, InInterface: out, SourcePort: -1, DestinationPort: -1,
+	}, in)
+}
+
+func (n *Network) reverse(q *Query, in string) (back string, kind Type, found, known bool) {
+	s := newSearch(n.indexed(), q)
+	s.reverse = true
+	if q.Destination.Is6() {
+		s.byDevice, s.strict = true, q.Destination.IsLinkLocalUnicast()
+	} else if q.Source.Is4() && (q.Source.IsMulticast() || q.Source == limitedBroadcast || q.Source.IsUnspecified()) {
+		q.Source = netip.Addr{}
+	}
+	r := s.result(s.decide(0))
+	if !r.Known || !r.Found {
+		return "", Unicast, false, r.Known
+	}
+	for i := range r.Nexthops {
+		if r.Nexthops[i].Interface == in {
+			return in, r.Type, true, true
+		}
+	}
+	if len(r.Nexthops) > 0 {
+		back = r.Nexthops[0].Interface
+	}
+	return back, r.Type, r.Type < Blackhole, true
+}
+
+// InterfaceFor is the interface that the route to a leaves by; empty where none
+// leads there, or where it is the node's own address. known is false where it
+// isn't known, or may be one of several.
+func (n *Network) InterfaceFor(a netip.Addr) (name string, known bool) {
+	r := n.Lookup(Query{Destination: a, SourcePort: -1, DestinationPort: -1})
+	if !r.Known || !r.Found || r.Type != Unicast {
+		return "", r.Known
+	}
+	for _, hop := range r.Nexthops {
+		if hop.Interface != r.Nexthops[0].Interface {
+			return "", false
+		}
+	}
+	return r.Nexthops[0].Interface, true
+}
+
+// Boundaries are ranges such that every address between two of their borders is
+// routed alike: destinations of routes and rules, addresses and their subnets,
+// and those that the kernel treats apart.
+func (n *Network) Boundaries(f packet.Family) []cidr.Range {
+	b := boundaries{family: f, seen: map[netip.Prefix]bool{}}
+	for i := range n.Routes {
+		b.add(n.Routes[i].Destination)
+	}
+	for i := range n.Rules {
+		b.add(n.Rules[i].To)
+	}
+	for i := range n.Addresses {
+		a := &n.Addresses[i]
+		b.add(single(a.Prefix.Addr()))
+		b.add(a.connected())
+		if a.Broadcast.IsValid() {
+			b.add(single(a.Broadcast))
+		}
+	}
+	ix := n.indexed()
+	for i := range ix.of(f).local.entries {
+		b.add(ix.of(f).local.entries[i].route.Destination)
+	}
+	for _, p := range special {
+		b.add(p)
+	}
+	if f == packet.IPv6Family {
+		for i := range labels6 {
+			b.add(labels6[i].prefix)
+		}
+		b.forks(n)
+	}
+	return b.ranges
+}
+
+// special prefixes: not looked up, or in another way.
+var special = [...]netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/32"), netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("224.0.0.0/24"), netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32"),
+	netip.MustParsePrefix("::/128"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fe80::/10"),
+	netip.MustParsePrefix("fec0::/10"), netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("2001:10::/28"),
+}
+
+type boundaries struct {
+	family packet.Family
+	seen   map[netip.Prefix]bool
+	ranges []cidr.Range
+}
+
+func (b *boundaries) add(p netip.Prefix) {
+	if !p.IsValid() || packet.Of(p.Addr()) != b.family || b.seen[p] {
+		return
+	}
+	b.seen[p] = true
+	b.ranges = append(b.ranges, cidr.FromPrefix(p))
+}
+
+// forks: the source of an IPv6 packet may depend on which of two addresses has
+// the longer prefix in common with the destination.
+func (b *boundaries) forks(n *Network) {
+	for i := range n.Addresses {
+		x := n.Addresses[i].Prefix.Addr()
+		for j := range n.Addresses[:i] {
+			y := n.Addresses[j].Prefix.Addr()
+			if !x.Is6() || !y.Is6() || x == y {
+				continue
+			}
+			common := commonBits(x, y)
+			b.add(netip.PrefixFrom(x, common).Masked())
+			b.add(netip.PrefixFrom(x, common+1).Masked())
+			b.add(netip.PrefixFrom(y, common+1).Masked())
+		}
+	}
+}
