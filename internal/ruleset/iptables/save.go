@@ -131,6 +131,9 @@ func (r *reader) commandLine() {
 		return
 	}
 	offset := len(line) - len(arguments)
+	if c.ok && verb != "-A" && verb != "-I" {
+		verb = "" // only rules have counters in front
+	}
 	switch verb {
 	case "-A", "--append":
 		r.rule(line, offset, name, 0, c)
