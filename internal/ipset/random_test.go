@@ -181,12 +181,18 @@ func (m *maker) elements(typeName string, i int, sets []string) []string {
 	return all
 }
 
-// packet to ask sets for.
-func (m *maker) packet() ipset.Packet {
+// packet to ask sets for, at a hook. No mark outlives the wire.
+func (m *maker) packet(hook int) ipset.Packet {
 	p := ipset.Packet{
-		Source: m.near(), Destination: m.near(), Mark: uint32(m.IntN(4) << (8 * m.IntN(3))),
-		InInterface: pick(m, interfaces), NoOut: true,
+		Source: m.near(), Destination: m.near(), InInterface: pick(m, interfaces), NoOut: true,
 		Protocol: pick(m, []uint8{6, 6, 6, 17, 132, 136, 1, 1, 58, 47, 50, 200, 33}),
+	}
+	if hook == outputHook {
+		p.Mark = uint32(m.IntN(4) << (8 * m.IntN(3)))
+		p.InInterface, p.OutInterface, p.NoIn, p.NoOut = "", p.InInterface, true, false
+		for b := p.Destination.AsSlice()[0]; b == 0 || b >= 240 && b != 0xfd; b = p.Destination.AsSlice()[0] {
+			p.Destination = m.near() // none that can't be sent to
+		}
 	}
 	p.SourcePort, p.DestinationPort = pick(m, portNumbers), pick(m, portNumbers)
 	if m.IntN(4) == 0 {

@@ -25,8 +25,10 @@ type wire struct {
 	// control reads counters, inject sends by a peer's name, output from inside.
 	control, output int
 	inject          map[string]port
-	hook            int // whose chain is counted: 0 prerouting, 3 output
-	before          []uint64
+	// hook whose chain is counted; enter is the interface that packets are put into.
+	hook   int
+	enter  string
+	before []uint64
 }
 
 type port struct {
@@ -92,8 +94,8 @@ func (w *wire) close() {
 	}
 }
 
-// probe sends a packet and says for each rule of the chain whether it matched.
-// The last rule matches every packet.
+// probe sends a packet and says for each rule of the chain but the first and
+// the last whether it matched. The last rule matches every probe.
 func (w *wire) probe(t *testing.T, p ipset.Packet) []bool {
 	t.Helper()
 	var err error
@@ -112,9 +114,9 @@ func (w *wire) probe(t *testing.T, p ipset.Packet) []bool {
 			t.Fatal(err)
 		}
 		if after[last] > w.before[last] {
-			matched := make([]bool, last)
+			matched := make([]bool, last-1)
 			for i := range matched {
-				matched[i] = after[i] > w.before[i]
+				matched[i] = after[i+1] > w.before[i+1]
 			}
 			w.before = after
 			return matched
@@ -132,7 +134,7 @@ func (w *wire) send(p ipset.Packet) error {
 		if w.family == packet.IPv6Family {
 			kind = []byte{0x86, 0xdd}
 		}
-		to := w.inject[p.InInterface]
+		to := w.inject[w.enter]
 		head := append(append(append([]byte{}, to.to...), 2, 0, 0, 0, 0, 9), kind...)
 		_, err := unix.Write(to.fd, append(head, b...))
 		return err
@@ -140,6 +142,9 @@ func (w *wire) send(p ipset.Packet) error {
 	err := unix.SetsockoptString(w.output, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, p.OutInterface)
 	if err != nil {
 		return fmt.Errorf("bind to %s: %w", p.OutInterface, err)
+	}
+	if err = unix.SetsockoptInt(w.output, unix.SOL_SOCKET, unix.SO_MARK, int(p.Mark)); err != nil {
+		return err
 	}
 	// The last rule drops the packet, which is EPERM here.
 	if w.family == packet.IPv4Family {
@@ -153,9 +158,11 @@ func (w *wire) send(p ipset.Packet) error {
 	return err
 }
 
-// frame is an IP packet of the protocol, with as much behind it as a TCP header.
+// payload is longer than a TCP header; by it the rules know probes.
+const payload = 37
+
+// frame is an IP packet of the protocol.
 func frame(p ipset.Packet) []byte {
-	const payload = 40
 	var b []byte
 	if p.Source.Is4() {
 		b = []byte{0x45, 0, 0, 20 + payload, 0, 0, 0, 0, 64, p.Protocol, 0, 0}
