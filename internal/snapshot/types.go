@@ -25,6 +25,11 @@ type Host struct {
 	Network route.Network
 	// Sysctls by name with dots; nil where none were given.
 	Sysctls map[string]string
+	// AllSysctls: one that is missing in Sysctls doesn't exist on the node; else
+	// it may just not have been given.
+	AllSysctls bool
+	// NFTGiven: a dump of nftables was given, so that Rules.Native is all there is.
+	NFTGiven bool
 	// Connections of conntrack -L; ConnectionsGiven says whether it was asked for.
 	Connections      []conntrack.Entry
 	ConnectionsGiven bool
@@ -78,6 +83,10 @@ type Meta struct {
 	// Missing: file → why it could not be read.
 	Missing map[string]string `json:"missing,omitempty"`
 }
+
+// NotInstalled ends the reason in Meta.Missing where a program isn't there, and
+// so nothing that it could have made.
+const NotInstalled = "is not installed"
 
 // Names of the files of a snapshot.
 const (

@@ -1,0 +1,154 @@
+package snapshot
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/route"
+)
+
+const linksKind = route.Links
+
+// network gathers what the files say of links and routing. It is read into the
+// host at the end, when it is known which of several accounts count.
+type network struct{ outputs []output }
+
+// output of ip or bridge.
+type output struct {
+	kind   route.Kind
+	json   bool
+	text   string
+	file   string
+	line   int
+	family packet.Family
+	// entries as key and value, to compare with other outputs.
+	entries map[string]string
+}
+
+// read adds the output to a network.
+func (o *output) read(n *route.Network) []route.Problem {
+	if o.json {
+		return n.ReadJSON(o.kind, o.text, o.line, o.family)
+	}
+	return n.ReadText(o.kind, o.text, o.line, o.family)
+}
+
+// add takes one output. One that repeats another is left out; one that
+// contradicts another of the same file is another node's, or of another time.
+func (n *network) add(b *builder, f *file, text string, s *section, kind route.Kind, isJSON bool) {
+	o := output{kind: kind, json: isJSON, text: text, file: f.name, line: s.line, family: s.command.ip.Family}
+	if k := known[f.base()]; f.member && k.family != 0 {
+		o.family = k.family
+	}
+	if kind == route.Addresses && !isJSON && !strings.Contains(text, " inet") && s.command.ip.Kind != route.Addresses {
+		o.kind = route.Links
+	}
+	var alone route.Network
+	o.read(&alone)
+	o.entries = entries(&alone, o.kind)
+	for i := range n.outputs {
+		other := &n.outputs[i]
+		if other.kind != o.kind {
+			continue
+		}
+		common, differs := 0, ""
+		for key, value := range o.entries {
+			if theirs, ok := other.entries[key]; ok {
+				common++
+				if theirs != value && (differs == "" || key < differs) {
+					differs = key
+				}
+			}
+		}
+		switch {
+		case differs != "":
+			n.conflict(b, other, &o, differs)
+			return
+		case common > 0 && common == len(o.entries):
+			return
+		case common > 0 && common == len(other.entries):
+			*other = o
+			return
+		}
+	}
+	n.outputs = append(n.outputs, o)
+}
+
+func (n *network) conflict(b *builder, first, second *output, about string) {
+	if first.file != second.file {
+		b.conflicts = append(b.conflicts, fmt.Errorf("%s:%d and %s:%d: contradictory: %s is given twice, differently: give dumps of one node and one time",
+			first.file, first.line, second.file, second.line, about))
+		return
+	}
+	b.note(second.file, second.line, "", fmt.Sprintf("%s is in line %d and what follows too, differently (another node's, or of another time?): what was printed first counts", about, first.line))
+}
+
+// entries of a network that two outputs of a kind must agree on.
+func entries(n *route.Network, kind route.Kind) map[string]string {
+	all := map[string]string{}
+	switch kind {
+	case route.Links:
+		for i := range n.Links {
+			l := &n.Links[i]
+			all["link "+l.Name] = fmt.Sprint(l.Index, l.MAC, l.Master)
+		}
+	case route.Addresses:
+		held := map[string][]string{}
+		for _, l := range n.Links {
+			held[l.Name] = nil
+		}
+		for _, a := range n.Addresses {
+			held[a.Interface] = append(held[a.Interface], a.Prefix.String())
+		}
+		for name, prefixes := range held {
+			slices.Sort(prefixes)
+			all["link "+name] = strings.Join(prefixes, " ")
+		}
+	case route.Routes:
+		for i := range n.Routes {
+			r := &n.Routes[i]
+			key := fmt.Sprintf("route %s table %d metric %d", r.Destination, r.Table, r.Metric)
+			if r.From.IsValid() || r.TOS != 0 {
+				key += fmt.Sprintf(" from %s tos %d", r.From, r.TOS)
+			}
+			if _, twice := all[key]; !twice { // IPv6 has one for each interface
+				all[key] = fmt.Sprint(r.Type, hops(r.Nexthops))
+			}
+		}
+	case route.Rules:
+		for i := range n.Rules {
+			r := &n.Rules[i]
+			all[fmt.Sprintf("rule %s %d %s", r.Family, r.Priority, strings.Join(strings.Fields(r.Text), " "))] = ""
+		}
+	}
+	return all
+}
+
+func hops(all []route.Nexthop) string {
+	var b strings.Builder
+	for _, h := range all {
+		via := h.Via
+		if via == (netip.Addr{}) {
+			via = netip.IPv6Unspecified()
+		}
+		fmt.Fprintf(&b, "%s %s,", via, h.Interface)
+	}
+	return b.String()
+}
+
+// finish reads the outputs that count, links before what refers to them.
+func (n *network) finish(b *builder) {
+	slices.SortStableFunc(n.outputs, func(x, y output) int { return int(x.kind) - int(y.kind) })
+	for i := range n.outputs {
+		o := &n.outputs[i]
+		var p problems
+		for _, x := range o.read(&b.host.Network) {
+			p.add(x.Line, x.Text, x.Why)
+		}
+		b.problems(o.file, p)
+	}
+	b.host.Network.Complete()
+}
