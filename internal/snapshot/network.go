@@ -38,8 +38,8 @@ func (o *output) read(n *route.Network) []route.Problem {
 
 // add takes one output. One that repeats another is left out; one that
 // contradicts another of the same file is another node's, or of another time.
-func (n *network) add(b *builder, f *file, text string, s *section, kind route.Kind, isJSON bool) {
-	o := output{kind: kind, json: isJSON, text: text, file: f.name, line: s.line, family: s.command.ip.Family}
+func (n *network) add(b *builder, f *file, text string, line int, s *section, kind route.Kind, isJSON bool) {
+	o := output{kind: kind, json: isJSON, text: text, file: f.name, line: line, family: s.command.ip.Family}
 	if k := known[f.base()]; f.member && k.family != 0 {
 		o.family = k.family
 	}

@@ -255,7 +255,8 @@ func (b *builder) sections(f *file, text string, sections []section) error {
 				return err
 			}
 		case s.format.kind() != 0:
-			b.network.add(b, f, text[s.start:s.end], s, s.format.kind(), false)
+			output, line := s.output(text)
+			b.network.add(b, f, output, line, s, s.format.kind(), false)
 		}
 	}
 	return nil
@@ -315,7 +316,7 @@ func (b *builder) json(f *file, text string, s *section) error {
 	case kind.meta:
 		return b.meta(f.name, text)
 	case kind.kind != 0:
-		b.network.add(b, f, text, s, kind.kind, true)
+		b.network.add(b, f, text, s.line, s, kind.kind, true)
 	case kind.empty:
 		b.note(f.name, s.line, "[]", "an empty list, of what can't be told")
 	default:

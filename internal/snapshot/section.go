@@ -37,6 +37,18 @@ type section struct {
 	command command
 	// content: there is more than the command.
 	content bool
+	// heading is the command's line where other lines stand between it and the
+	// output, such as a sentence.
+	heading     string
+	headingLine int
+}
+
+// output is the text of a section with the command above it, and its first line.
+func (s *section) output(text string) (string, int) {
+	if s.heading == "" {
+		return text[s.start:s.end], s.line
+	}
+	return s.heading + strings.Repeat("\n", s.line-s.headingLine) + text[s.start:s.end], s.headingLine
 }
 
 // Bounds of a text: no dump changes its format as often, nor has as many lines
@@ -107,9 +119,11 @@ func (s *splitter) line(raw string) error {
 		}
 		switch {
 		case isFence(line):
-			s.close()
+			if s.open && s.sections[len(s.sections)-1].content {
+				s.close()
+			}
 			return nil
-		case s.open && !s.blank && s.sections[len(s.sections)-1].format != formatNFT:
+		case s.open && !s.blank && s.sections[len(s.sections)-1].content && s.sections[len(s.sections)-1].format != formatNFT:
 			f = s.sections[len(s.sections)-1].format // its reader says what is wrong with it
 		case line[0] == '#' || isPrompt(line) || isRule(line):
 			s.strays = 0
@@ -136,7 +150,16 @@ func (s *splitter) extend(f format) error {
 	if len(s.sections) >= maxSections {
 		return fmt.Errorf("%s:%d: the format changed more than %d times: this is no dump", s.name, s.number, maxSections)
 	}
-	s.sections = append(s.sections, section{format: f, start: s.pos, end: s.next, line: s.number, content: true, command: s.under()})
+	n := section{format: f, start: s.pos, end: s.next, line: s.number, content: true, command: s.under()}
+	if last >= 0 && !s.sections[last].content && goesWith(s.sections[last].format, f) {
+		c := &s.sections[last]
+		n.command = c.command
+		if f.kind() != 0 {
+			n.heading, n.headingLine = strings.TrimRight(s.text[c.start:c.end], "\n"), c.line
+			s.sections = s.sections[:last]
+		}
+	}
+	s.sections = append(s.sections, n)
 	s.open, s.blank = true, false
 	return nil
 }
