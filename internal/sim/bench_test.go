@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/route"
 	"github.com/unmasq/unmasq/internal/ruleset"
 	"github.com/unmasq/unmasq/internal/ruleset/iptables"
 	"github.com/unmasq/unmasq/internal/ruleset/rulesettest"
@@ -21,10 +22,26 @@ func read(b *testing.B, text string) *snapshot.Host {
 	if len(problems) > 0 {
 		b.Fatal(problems[0])
 	}
-	return &snapshot.Host{
+	h := &snapshot.Host{
 		Rules: ruleset.Ruleset{Tables: tables}, IPTables: map[packet.Family]bool{packet.IPv4Family: true},
+		Sysctls: map[string]string{"net.ipv4.ip_forward": "1"},
 	}
+	h.Network.ReadText(route.Addresses, addresses, 1, packet.IPv4Family)
+	h.Network.ReadText(route.Routes, routes, 1, packet.IPv4Family)
+	h.Network.Complete()
+	return h
 }
+
+const addresses = `1: lo    inet 127.0.0.1/8 scope host lo
+2: eth0    inet 192.0.2.11/24 brd 192.0.2.255 scope global eth0
+3: cni0    inet 10.244.0.1/24 brd 10.244.0.255 scope global cni0
+`
+
+const routes = `default via 192.0.2.1 dev eth0
+10.244.0.0/24 dev cni0 proto kernel scope link src 10.244.0.1
+10.244.0.0/16 via 192.0.2.12 dev eth0
+192.0.2.0/24 dev eth0 proto kernel scope link src 192.0.2.11
+`
 
 // BenchmarkFirstAnswer: from the text of kube-proxy's rules to one answer.
 func BenchmarkFirstAnswer(b *testing.B) {
@@ -45,7 +62,7 @@ func BenchmarkFirstAnswer(b *testing.B) {
 
 func toService(to rulesettest.Service) sim.Question {
 	return sim.Question{
-		Source: netip.MustParseAddr("10.244.1.20"), SourcePort: 40000, InInterface: "cni0", OutInterface: "eth0",
+		Source: netip.MustParseAddr("10.244.0.250"), SourcePort: 40000,
 		Destination: to.ClusterIP, DestinationPort: rulesettest.Port, Protocol: packet.TCP,
 	}
 }

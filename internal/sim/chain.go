@@ -116,17 +116,25 @@ func (r *run) jump(at RuleRef, t ruleset.Jump, depth int) (v verdict, done bool)
 		r.step(at, "jump "+t.Chain+" (not in the dump)")
 		return fallThrough, t.Goto
 	}
-	verb := "jump "
-	if t.Goto {
-		verb = "goto "
-	}
 	mark := len(r.steps)
-	r.step(at, verb+t.Chain)
+	r.step(at, r.node.jumpTo(to, t.Goto))
 	v = r.evaluate(to, depth+1)
 	if v == fallThrough && len(r.steps) == mark+1 && !r.options.Trace {
 		r.steps = r.steps[:mark] // nothing happened there
 	}
 	return v, t.Goto || v != fallThrough
+}
+
+// jumpTo is the word for it, made once for each chain.
+func (n *Node) jumpTo(c *ruleset.Chain, isGoto bool) string {
+	if isGoto {
+		return "goto " + c.Name
+	}
+	if text, ok := n.jumps.Load(c); ok {
+		return text.(string)
+	}
+	text, _ := n.jumps.LoadOrStore(c, "jump "+c.Name)
+	return text.(string)
 }
 
 // unknownTarget follows both: that it did nothing, and that it decided.

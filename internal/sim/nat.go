@@ -165,11 +165,11 @@ func (r *run) bindDestination(at RuleRef, a netip.Addr, ports *ruleset.PortRange
 	if r.hook == output && r.dst != before {
 		r.needRoute, r.routeMark = true, r.mark
 	}
-	effect := "dnat to " + a.String()
 	if r.hasPorts() && r.dport.known {
-		effect = "dnat to " + netip.AddrPortFrom(a, r.dport.port).String()
+		r.step(at, "dnat to "+netip.AddrPortFrom(a, r.dport.port).String())
+	} else {
+		r.step(at, "dnat to "+a.String())
 	}
-	r.step(at, effect)
 	return accept
 }
 

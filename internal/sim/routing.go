@@ -65,14 +65,13 @@ func (r *run) takeRoute(result route.Result) bool {
 	if !result.Found {
 		return r.endRoute(Rejected, &Decider{Text: "no route to " + r.dst.String()}, "no route")
 	}
-	decider := &Decider{Route: result.Route}
 	switch result.Type {
 	case route.Blackhole:
-		return r.endRoute(Dropped, decider, "blackhole")
+		return r.endRoute(Dropped, &Decider{Route: result.Route}, "blackhole")
 	case route.Unreachable:
-		return r.endRoute(Rejected, decider, "unreachable")
+		return r.endRoute(Rejected, &Decider{Route: result.Route}, "unreachable")
 	case route.Prohibit:
-		return r.endRoute(Rejected, decider, "prohibit")
+		return r.endRoute(Rejected, &Decider{Route: result.Route}, "prohibit")
 	case route.Local, route.Broadcast, route.Multicast, route.Anycast:
 		if result.Type == route.Local || result.Type == route.Anycast || !r.local {
 			r.toNode = true
@@ -178,8 +177,8 @@ func (r *run) openOut() {
 
 // lackingRoutes notes what of the routing wasn't given.
 func (r *run) lackingRoutes() {
-	for _, missing := range r.node.host.Network.Missing(r.family) {
-		r.lacks("routes", missing+" not given")
+	for _, d := range r.node.missing[r.family] {
+		r.dependsOn = appendDependency(r.dependsOn, d)
 	}
 }
 

@@ -15,6 +15,10 @@ type Node struct {
 	host        *snapshot.Host
 	connections *conntrack.Table
 	hooks       map[packet.Family]*[hookCount][]slot
+	// missing of the routing, per family.
+	missing map[packet.Family][]Dependency
+	// jumps are the words for a jump to a chain: *ruleset.Chain → string.
+	jumps sync.Map
 	// indexes of long chains, made when first used: *ruleset.Chain → *index.
 	indexes sync.Map
 	runs    sync.Pool
@@ -67,11 +71,14 @@ var builtin = [hookCount]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POS
 
 // New prepares a host, which must not change afterwards.
 func New(h *snapshot.Host) *Node {
-	n := &Node{host: h, hooks: map[packet.Family]*[hookCount][]slot{}}
+	n := &Node{host: h, hooks: map[packet.Family]*[hookCount][]slot{}, missing: map[packet.Family][]Dependency{}}
 	n.connections = conntrack.NewTable(h.Connections)
 	n.runs.New = func() any { return &run{node: n} }
 	for _, f := range packet.Families {
 		n.hooks[f] = n.slots(f)
+		for _, what := range h.Network.Missing(f) {
+			n.missing[f] = append(n.missing[f], Dependency{"routes", what + " not given"})
+		}
 	}
 	return n
 }
