@@ -413,8 +413,9 @@ func (r *run) certainType(a netip.Addr, types ruleset.AddressTypes, dev string, 
 	if types == 0 {
 		return ipset.Yes
 	}
-	t, known := r.node.host.Network.TypeOf(a, dev)
+	has, known := r.node.host.Network.HasType(a, uint16(types), dev)
 	if !known {
+		t := route.Unicast
 		if a.IsMulticast() || a.IsLoopback() || r.local && a == r.question.Source {
 			t = route.Local
 			if a.IsMulticast() {
@@ -423,8 +424,9 @@ func (r *run) certainType(a netip.Addr, types ruleset.AddressTypes, dev string, 
 		} else {
 			return ipset.Unknown
 		}
+		has = types&typeBit(t) != 0
 	}
-	return answer((types&typeBit(t) != 0) != not)
+	return answer(has != not)
 }
 
 // typeBit is the bit of a route's type in a rule's set.

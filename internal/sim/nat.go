@@ -98,13 +98,26 @@ func (r *run) newPort(ports *ruleset.PortRange, flags ruleset.NATFlags) Port {
 	case ports != nil:
 		return Port{First: ports.First, Last: ports.Last, Known: true}
 	case random:
-		return Port{First: 1024, Last: 65535, Random: true}
+		first, last := randomPorts(r.sport)
+		return Port{First: first, Last: last, Random: true}
 	case r.sport.known:
 		return Port{First: r.sport.port, Last: r.sport.port, Known: true}
 	case r.kind == Pinned:
 		return Port{}
 	}
 	return Port{First: 1024, Last: 65535, Known: true}
+}
+
+// randomPorts are those that a random port comes from where no range is stated:
+// a privileged port gets another one.
+func randomPorts(p openPort) (first, last uint16) {
+	switch {
+	case p.known && p.port < 512:
+		return 1, 511
+	case p.known && p.port < 1024:
+		return 600, 1023
+	}
+	return 1024, 65535
 }
 
 // masquerade is nf_nat_masquerade_ipv4 and _ipv6.

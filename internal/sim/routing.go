@@ -2,6 +2,7 @@ package sim
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/route"
@@ -143,7 +144,7 @@ func (r *run) routeIn() bool {
 	if !result.Found && !r.forwards() {
 		return r.endRoute(Dropped, &Decider{Text: "forwarding is off, and no route to " + r.dst.String()}, "no route")
 	}
-	if !r.sourceIsValid() {
+	if !r.sourceIsValid(result) {
 		return false
 	}
 	if !r.takeRoute(result) || r.toNode {
@@ -204,8 +205,14 @@ func (r *run) forwards() bool {
 
 // sourceIsValid is the kernel's fib_validate_source for IPv4: martian sources,
 // and rp_filter.
-func (r *run) sourceIsValid() bool {
-	if r.family != packet.IPv4Family || !r.in.known || r.in.name == "lo" {
+func (r *run) sourceIsValid(result route.Result) bool {
+	if !r.in.known || r.in.name == "lo" {
+		return true
+	}
+	if r.family == packet.IPv6Family {
+		if r.question.Source.IsLoopback() || r.question.Destination.IsLoopback() { // ip6_rcv_core
+			return r.endRoute(Dropped, &Decider{Text: "martian: ::1 on " + r.in.name}, "martian")
+		}
 		return true
 	}
 	if local, known := r.node.host.Network.IsLocal(r.src); known && local {
@@ -215,6 +222,9 @@ func (r *run) sourceIsValid() bool {
 		return r.endRoute(Dropped, &Decider{Text: "martian: 127.0.0.0/8 on " + r.in.name + ", and route_localnet is off"}, "martian")
 	}
 	filter := r.rpFilter()
+	if t, known := r.node.host.Network.TypeOf(r.src, ""); known && t == route.Broadcast && (filter != 0 || r.checksSource(result)) {
+		return r.endRoute(Dropped, &Decider{Text: "martian source: " + r.src.String() + " is a broadcast address"}, "martian source")
+	}
 	if filter == 0 {
 		return true
 	}
@@ -227,6 +237,17 @@ func (r *run) sourceIsValid() bool {
 		why = "the route back to " + r.src.String() + " leaves by " + back
 	}
 	return r.endRoute(Dropped, &Decider{Text: "rp_filter on " + r.in.name + ": " + why}, "rp_filter")
+}
+
+// checksSource says whether the kernel looks up a source's route although
+// rp_filter is off (fib_validate_source): where there are rules of one's own,
+// and where the packet leaves as it came and a redirect might be due.
+func (r *run) checksSource(result route.Result) bool {
+	rules := r.node.host.Network.Rules
+	custom := slices.ContainsFunc(rules, func(x route.Rule) bool {
+		return x.Family == packet.IPv4Family && x.Priority != 0 && x.Priority < 32766
+	})
+	return custom || result.Found && result.Type == route.Unicast && result.Interface == r.in.name
 }
 
 // reverseMark: the packet's mark counts for the way back only with src_valid_mark.

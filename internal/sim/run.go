@@ -264,7 +264,7 @@ func (r *run) passSlot(s *slot) bool {
 			r.reroute()
 		}
 	}
-	if s.name == "nat" {
+	if s.name == "nat" && r.natAsks() {
 		r.endNAT()
 	}
 	return r.verdict == Accepted

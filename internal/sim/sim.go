@@ -48,6 +48,10 @@ type slot struct {
 	tables []bound
 	// absent: no such table was given, and it can't be told that there is none.
 	absent bool
+	// binds: a NAT chain without rules is at the hook. It binds the address that
+	// the packet has, so that what the node sends to itself, which comes in again
+	// through lo, is asked about no second time.
+	binds bool
 }
 
 // bound is a table with its built-in chain at a hook, nil where an excerpt
@@ -95,11 +99,12 @@ func (n *Node) slots(f packet.Family) *[hookCount][]slot {
 				s.absent = false
 				c := t.Chain(builtin[h])
 				if c == nil && !t.Excerpt || c != nil && len(c.Rules) == 0 && c.Policy != "DROP" {
-					continue // nothing happens there
+					s.binds = s.binds || name == "nat" && c != nil
+					continue // no rule is asked there
 				}
 				s.tables = append(s.tables, bound{t, c})
 			}
-			if len(s.tables) > 0 || s.absent {
+			if len(s.tables) > 0 || s.absent || s.binds {
 				all[h] = append(all[h], s)
 			}
 		}
