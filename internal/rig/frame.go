@@ -76,6 +76,8 @@ func transportSize(protocol uint8) int {
 		return 8
 	case packet.SCTP:
 		return sctpHeader + sctpInit + sctpParameter
+	case packet.GRE:
+		return greHeader
 	}
 	return 0
 }
@@ -84,8 +86,11 @@ func transportSize(protocol uint8) int {
 // an INIT chunk, and the head of a parameter that receivers skip.
 const sctpHeader, sctpInit, sctpParameter = 12, 20, 4
 
+// greHeader is that of version 0 without options (RFC 2784).
+const greHeader = 4
+
 // appendTransport appends a TCP SYN, a UDP header, an ICMP echo request, an SCTP
-// INIT, or nothing; checksums are 0.
+// INIT, a GRE header, or nothing; checksums are 0.
 func appendTransport(b []byte, f packet.Flow) []byte {
 	switch f.Protocol {
 	case packet.TCP:
@@ -100,6 +105,8 @@ func appendTransport(b []byte, f packet.Flow) []byte {
 		b = append(b, echo(f.Protocol), 0, 0, 0)
 		b = binary.BigEndian.AppendUint16(b, f.SourcePort)
 		return append(b, 0, 1)
+	case packet.GRE:
+		return append(b, 0, 0, 0x08, 0x00) // what it says of its content isn't looked at
 	case packet.SCTP:
 		b = binary.BigEndian.AppendUint16(b, f.SourcePort)
 		b = binary.BigEndian.AppendUint16(b, f.DestinationPort)

@@ -88,7 +88,7 @@ func portsAgree(f packet.Flow, seen *rig.Seen, o sim.Outcome) bool {
 	if !f.HasPorts() {
 		return true
 	}
-	if o.DestinationPort != int(seen.DestinationPort) {
+	if o.DestinationPort != sim.UnknownPort && o.DestinationPort != int(seen.DestinationPort) {
 		return false
 	}
 	p := o.SourcePort
