@@ -80,7 +80,9 @@ func (s *Set) option(word, value string) error {
 	case "netmask":
 		return s.netmask(value)
 	case "bitmask":
-		m, err := netip.ParseAddr(value)
+		// ipset prints a /number behind that of a hash:net,net, which is anything.
+		text, _, _ := strings.Cut(value, "/")
+		m, err := netip.ParseAddr(text)
 		if err != nil || packet.Of(m) != s.Family {
 			return fmt.Errorf("bitmask %s: expected a mask", value)
 		}

@@ -19,6 +19,9 @@ type elementParser struct {
 	prefixes [2][]prefix
 	rest     rest
 	name     string // of an interface
+	// ranges is what is left of maxRanges.
+	ranges int
+	pieces []netip.Prefix
 }
 
 // parse reads an element as written, without its options.
@@ -99,7 +102,11 @@ func (e *elementParser) addressRange(i int, from, to string) error {
 	if !r.IsValid() || !first.Is4() {
 		return fmt.Errorf("%s-%s: expected a range of IPv4 addresses", from, to)
 	}
-	for _, p := range r.Prefixes() {
+	if e.ranges <= 0 {
+		return errRanges
+	}
+	e.pieces = r.AppendPrefixes(e.pieces[:0])
+	for _, p := range e.pieces {
 		e.prefixes[i] = append(e.prefixes[i], prefix{addressOf(p.Addr()), uint8(p.Bits())})
 	}
 	return e.fits(first, first, last)
@@ -249,15 +256,15 @@ func checkMAC(text string) error {
 
 // maxRanges bounds what ranges of addresses may come to, in all sets of a text:
 // ipset prints none, only people write them.
-const maxRanges = 1 << 20
+const maxRanges = 1 << 18
 
 var errRanges = errors.New("too many ranges of addresses")
 
-// add puts the parsed element into the set. ranges is what is left of maxRanges.
-func (e *elementParser) add(ranges *int) error {
+// add puts the parsed element into the set.
+func (e *elementParser) add() error {
 	s := e.set
 	if n := len(e.prefixes[0]) * len(e.prefixes[1]); n > 1 {
-		if *ranges -= n; *ranges < 0 {
+		if e.ranges -= n; e.ranges < 0 {
 			return errRanges
 		}
 	}

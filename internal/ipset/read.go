@@ -40,7 +40,7 @@ const (
 //	Members:
 //	172.18.0.11 timeout 0
 func Read(text string, firstLine int) (sets Sets, problems []Problem) {
-	r := &reader{sets: Sets{}, same: map[string]int{}, ranges: maxRanges}
+	r := &reader{sets: Sets{}, same: map[string]int{}, element: elementParser{ranges: maxRanges}}
 	for number, line := range lines(text, firstLine) {
 		r.number, r.line = number, line
 		r.read()
@@ -89,7 +89,6 @@ type reader struct {
 	long, flushed int
 
 	element  elementParser
-	ranges   int
 	problems []Problem
 	dropped  int
 }
@@ -351,7 +350,7 @@ func (r *reader) addTo(s *Set, text string) error {
 	if err := e.parse(element); err != nil {
 		return err
 	}
-	return e.add(&r.ranges)
+	return e.add()
 }
 
 // addMember adds to a list:set.
