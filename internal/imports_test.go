@@ -34,7 +34,7 @@ var layers = []struct {
 		[]string{
 			"internal/policy", "internal/policyfile", "internal/plan", "internal/render", "internal/facts", "internal/cni",
 			"internal/ruleset", "internal/ruleset/iptables", "internal/ipset", "internal/conntrack", "internal/route",
-			"internal/snapshot", "internal/sim", "internal/owner", "internal/explain",
+			"internal/snapshot", "internal/snapshot/redact", "internal/sim", "internal/owner", "internal/explain",
 		},
 	},
 	{

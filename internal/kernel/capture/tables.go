@@ -1,0 +1,91 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/snapshot"
+)
+
+// variant of iptables for one family.
+type variant struct {
+	file, program string
+	// loaded is where the kernel lists the tables of the legacy variant; empty
+	// for the nft one.
+	loaded string
+	// plain is the program of old systems, which have one variant only.
+	plain string
+}
+
+var variants = []variant{
+	{snapshot.FileIPTables, "iptables-nft-save", "", "iptables-save"},
+	{snapshot.FileIP6Tables, "ip6tables-nft-save", "", "ip6tables-save"},
+	{snapshot.FileIPTablesLegacy, "iptables-legacy-save", "ip_tables_names", "iptables-save"},
+	{snapshot.FileIP6TablesLegacy, "ip6tables-legacy-save", "ip6_tables_names", "ip6tables-save"},
+}
+
+// tables saves iptables of both variants and both families.
+func (c *capture) tables(ctx context.Context) {
+	for _, v := range variants {
+		c.progress(v.file)
+		c.save(ctx, v)
+	}
+}
+
+// save runs one variant's program. The legacy one makes tables by being asked,
+// so it isn't where the kernel has none.
+func (c *capture) save(ctx context.Context, v variant) {
+	names := ""
+	if v.loaded != "" {
+		var err error
+		names, err = c.proc("/proc/thread-self/net/" + v.loaded)
+		switch {
+		case errors.Is(err, os.ErrPermission):
+			c.meta.Missing[v.file] = fmt.Sprintf("permission denied: which legacy tables exist is read with CAP_NET_ADMIN (root, or sudo): %v", err)
+			return
+		case errors.Is(err, os.ErrNotExist), err == nil && strings.TrimSpace(names) == "":
+			c.files[v.file] = []byte("# no table is loaded (" + v.loaded + " in /proc/net is empty)\n")
+			return
+		case err != nil:
+			c.meta.Missing[v.file] = err.Error()
+			return
+		}
+	}
+	program, stdout, stderr, err := c.saver(ctx, v)
+	if errors.Is(err, errNotFound) && v.loaded != "" {
+		c.meta.Missing[v.file] = fmt.Sprintf("tables are loaded (%s), and %s isn't there to print them", strings.Join(strings.Fields(names), ", "), v.program)
+		return
+	}
+	if err != nil {
+		c.meta.Missing[v.file] = reason(program, stdout, stderr, err)
+		return
+	}
+	if len(stdout) == 0 {
+		stdout = []byte("# " + program + " printed nothing: there are no tables\n")
+	}
+	c.files[v.file] = stdout
+	if complaint := said(stderr); complaint != "" {
+		c.meta.Missing[v.file] = complaint
+	}
+}
+
+// saver runs the variant's program, or the plain one where it is of that variant.
+func (c *capture) saver(ctx context.Context, v variant) (program string, stdout, stderr []byte, err error) {
+	stdout, stderr, err = c.run(ctx, v.program, "-c")
+	if !errors.Is(err, errNotFound) {
+		return v.program, stdout, stderr, err
+	}
+	version, _, failed := c.run(ctx, v.plain, "--version")
+	if failed != nil {
+		return v.program, nil, nil, err
+	}
+	nft := strings.Contains(string(version), "nf_tables")
+	if nft != (v.loaded == "") {
+		return v.program, nil, nil, err
+	}
+	stdout, stderr, err = c.run(ctx, v.plain, "-c")
+	return v.plain, stdout, stderr, err
+}
