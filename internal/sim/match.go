@@ -515,10 +515,18 @@ func (r *run) certainRPFilter(m ruleset.RPFilter) ipset.Answer {
 }
 
 func (r *run) certainPacketType(m ruleset.PacketType) ipset.Answer {
-	if r.dst.IsMulticast() {
+	to := r.question.Destination // the link's address, which no rule changes
+	if r.local {
+		return answer(m.Type == "unicast")
+	}
+	if to.IsMulticast() {
 		return answer(m.Type == "multicast")
 	}
-	t, known := r.node.host.Network.TypeOf(r.dst, "")
+	if !r.in.known {
+		return ipset.Unknown
+	}
+	// A broadcast of another link's subnet has come to this node as its router.
+	t, known := r.node.host.Network.TypeOf(to, r.in.name)
 	switch {
 	case !known:
 		return ipset.Unknown

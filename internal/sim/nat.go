@@ -222,7 +222,7 @@ func (r *run) redirect(at RuleRef, t ruleset.Redirect) verdict {
 	}
 	for i := range n.Addresses {
 		a := n.Addresses[i].Prefix.Addr()
-		usable := packet.Of(a) == r.family && (a.Is4() || a.IsLinkLocalUnicast() == r.dst.IsLinkLocalUnicast())
+		usable := packet.Of(a) == r.family && (a.Is4() || a.IsLinkLocalUnicast() || !r.dst.IsLinkLocalUnicast())
 		if n.Addresses[i].Interface == r.in.name && usable {
 			return r.bindDestination(at, a, t.Ports, 0, t.NATFlags)
 		}
@@ -290,8 +290,12 @@ func (r *run) bestAddress(g ruleset.NATRange, flags ruleset.NATFlags, source boo
 		}
 		out[i] = swap(low + uint32(uint64(j)*uint64(distance)>>32))
 		full = full || out[i] != hi[i]
-		if !flags.Persistent {
+		switch {
+		case flags.Persistent:
+		case source:
 			j ^= dst[i]
+		default:
+			j ^= out[i] // the kernel writes into the tuple that it hashes
 		}
 	}
 	b := make([]byte, 16)

@@ -257,11 +257,12 @@ func (r *run) passSlot(s *slot) bool {
 		if s.name == "nat" && !r.natAsks() {
 			return true
 		}
+		before := r.mark
 		if !r.passTable(b) {
 			return false
 		}
-		if s.name == "mangle" && r.hook == output {
-			r.reroute()
+		if s.name == "mangle" && r.hook == output && r.mark != before {
+			r.needRoute, r.routeMark = true, r.mark
 		}
 	}
 	if s.name == "nat" && r.natAsks() {
