@@ -74,7 +74,7 @@ func (r *run) takeRoute(result route.Result) bool {
 	case route.Prohibit:
 		return r.endRoute(Rejected, &Decider{Route: result.Route}, "prohibit")
 	case route.Local, route.Broadcast, route.Multicast, route.Anycast:
-		if result.Type == route.Local || result.Type == route.Anycast || !r.local {
+		if result.Type == route.Local || result.Type == route.Anycast || !r.local || result.Interface == "lo" {
 			r.toNode = true
 			r.out = interfaceNamed("lo")
 			return true
