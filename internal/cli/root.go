@@ -72,7 +72,7 @@ func newRoot(version string) *cobra.Command {
 		}
 		return inputError{fmt.Errorf("%w (see `%s --help`)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newAgent(), newApply(), newClear(), newStatus(), newRender(), newValidate(), newLab())
+	root.AddCommand(newAgent(), newApply(), newClear(), newStatus(), newRender(), newValidate(), newSnapshot(), newLab())
 	return root
 }
 

@@ -57,6 +57,13 @@ func WriteDir(path string, files map[string][]byte) (err error) {
 	return nil
 }
 
+// CheckDir says why a snapshot can't be written to a directory of that name: it
+// holds something else. nil where it can.
+func CheckDir(path string) error {
+	_, err := replaceable(filepath.Clean(path))
+	return err
+}
+
 // replaceable says whether the directory exists; an error where it holds
 // something that a snapshot doesn't.
 func replaceable(path string) (exists bool, err error) {

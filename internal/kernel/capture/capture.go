@@ -140,7 +140,7 @@ func (c *capture) dump(ctx context.Context, d dump) {
 	for _, args := range d.args {
 		stdout, stderr, err := c.run(ctx, d.program, args...)
 		if err == nil {
-			c.files[d.file] = stdout
+			c.files[d.file] = readable(stdout)
 			if complaint := said(stderr); complaint != "" && d.file != snapshot.FileConntrack {
 				c.meta.Missing[d.file] = complaint
 			}
@@ -154,6 +154,47 @@ func (c *capture) dump(ctx context.Context, d dump) {
 		}
 	}
 	c.meta.Missing[d.file] = first
+}
+
+// readable puts each element of a list that a program printed as JSON on a line
+// of its own. Text stays as it is.
+//
+//	[{"ifname":"lo"},{"ifname":"eth0"}]
+//	{"nftables": [{"table": {…}}, {"chain": {…}}]}
+func readable(printed []byte) []byte {
+	var list []json.RawMessage
+	var nft struct {
+		Objects []json.RawMessage `json:"nftables"`
+	}
+	before, after := "[", "]\n"
+	switch trimmed := bytes.TrimSpace(printed); {
+	case bytes.HasPrefix(trimmed, []byte("[")):
+		if json.Unmarshal(printed, &list) != nil {
+			return printed
+		}
+	case bytes.HasPrefix(trimmed, []byte("{")):
+		if json.Unmarshal(printed, &nft) != nil || nft.Objects == nil {
+			return printed
+		}
+		list, before, after = nft.Objects, `{"nftables": [`, "]}\n"
+	default:
+		return printed
+	}
+	var b bytes.Buffer
+	b.Grow(len(printed) + len(list) + 16)
+	b.WriteString(before)
+	for i, element := range list {
+		if i > 0 {
+			b.WriteString(",")
+		}
+		b.WriteString("\n")
+		b.Write(element)
+	}
+	if len(list) > 0 {
+		b.WriteString("\n")
+	}
+	b.WriteString(after)
+	return b.Bytes()
 }
 
 func (c *capture) progress(file string) {
