@@ -52,7 +52,7 @@ func (s *Set) contains(all Sets, p *Packet, source []bool) (Answer, string) {
 	} else {
 		answer, why = s.find(p, source)
 	}
-	if s.missing != "" && (answer == No || answer == Yes && s.missingNegates) {
+	if s.missing != "" && (answer == No || answer == Yes && s.missingNegates && s.kind.nomatch) {
 		return Unknown, s.missing
 	}
 	return answer, why

@@ -80,9 +80,11 @@ type reader struct {
 
 	number int
 	line   string
-	// listing is the set that ipset list is printing; members: its elements.
+	// listing is the set that ipset list is printing; members: its elements, of
+	// which seen were read.
 	listing *Set
 	members bool
+	seen    int
 
 	// long is the first line that was too long to read, flushed the last one that
 	// flushes all sets; 0 for none.
@@ -111,7 +113,7 @@ func (r *reader) read() {
 	case strings.HasPrefix(r.line, "Name: "):
 		r.begin(strings.TrimPrefix(r.line, "Name: "))
 	case r.listing != nil && r.members:
-		r.add(r.listing, r.line)
+		r.member()
 	case r.listing != nil:
 		r.heading()
 	default:
@@ -128,9 +130,28 @@ func (r *reader) tooLong() {
 	}
 }
 
+// member is a line behind Members. Behind as many as were announced, what
+// doesn't look like one is a prompt or another program's output; more elements
+// may have come while the kernel counted.
+func (r *reader) member() {
+	s := r.listing
+	r.seen++
+	switch {
+	case isCommand(r.line):
+		r.listing = nil
+		r.command()
+	case s.announced < 0 || r.seen <= s.announced:
+		r.add(s, r.line)
+	case s.kind.parts != nil && s.kind.parts[0] != set && r.addTo(s, r.line) == nil:
+	default:
+		r.listing = nil
+		r.command()
+	}
+}
+
 // begin a set that is listed.
 func (r *reader) begin(name string) {
-	r.members = false
+	r.members, r.seen = false, 0
 	r.listing = r.create(name)
 	if r.listing != nil {
 		r.listing.doubt = "its Header line wasn't given"
@@ -253,6 +274,11 @@ func withoutPrompt(line string) string {
 	return line
 }
 
+// isCommand tells commands behind a prompt, and ipset's errors, from elements.
+func isCommand(line string) bool {
+	return strings.Contains(line, "ipset ") && !strings.Contains(line, `"`) && withoutPrompt(line) != line
+}
+
 func isPrompt(text string) bool {
 	text = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(text), "sudo"))
 	return text == "" || strings.HasSuffix(text, "#") || strings.HasSuffix(text, "$")
@@ -332,7 +358,7 @@ func (r *reader) add(s *Set, text string) {
 	}
 	if err := r.addTo(s, text); err != nil {
 		r.problem(err.Error())
-		negates := s.kind.nomatch && (s.kind.parts[len(s.kind.parts)-1] == iface || strings.Contains(text, "nomatch"))
+		negates := s.kind.parts[len(s.kind.parts)-1] == iface || strings.Contains(text, "nomatch")
 		s.miss(fmt.Sprintf("an element isn't understood, line %d: %s", r.number, r.line[:min(len(r.line), longText)]), negates)
 	}
 }
@@ -356,6 +382,8 @@ func (r *reader) addTo(s *Set, text string) error {
 // addMember adds to a list:set.
 //
 //	trusted timeout 20 before nodes
+//
+// No list has more members than there can be sets.
 func (r *reader) addMember(s *Set, text string) error {
 	name, options, _ := strings.Cut(text, " ")
 	for _, spaced := range r.spaced {
@@ -363,13 +391,32 @@ func (r *reader) addMember(s *Set, text string) error {
 			name, options = spaced, text[len(spaced):]
 		}
 	}
+	if len(s.Members) >= maxSets {
+		return fmt.Errorf("more than %d members", maxSets)
+	}
 	r.element.rest = rest{}
 	if err := r.element.options(options); err != nil {
 		return err
 	}
-	s.Members = append(s.Members, name)
+	s.Members = slices.Insert(s.Members, place(s.Members, options), name)
 	s.length++
 	return nil
+}
+
+// place of a new member: before or after another, else the last.
+func place(members []string, options string) int {
+	words := strings.Fields(options)
+	for i := 0; i+1 < len(words); i++ {
+		at := slices.Index(members, words[i+1])
+		switch {
+		case at < 0:
+		case words[i] == "before":
+			return at
+		case words[i] == "after":
+			return at + 1
+		}
+	}
+	return len(members)
 }
 
 // options of an element, behind it.

@@ -123,7 +123,8 @@ func joined(all []rest) ([]rest, bool) {
 	return out, ok
 }
 
-// miss notes that an element perhaps isn't known.
+// miss notes that an element perhaps isn't known; negates: that it could be a
+// nomatch one, where the type has such.
 func (s *Set) miss(why string, negates bool) {
 	if s.missing == "" {
 		s.missing = why
