@@ -58,19 +58,23 @@ func (n *Network) TypeOf(a netip.Addr, dev string) (t Type, known bool) {
 	}
 	ix := n.indexed()
 	s := search{ix: ix, fi: ix.of(packet.IPv4Family), q: &Query{Destination: a}, reverse: true}
-	v := s.table(s.fi.local)
-	switch {
-	case v.state == unknown:
-		return Unicast, false
-	case v.state == found && !v.entry.rejects():
-		if dev == "" || len(v.entry.hops) > 0 && v.entry.hops[0].Interface == dev {
-			return v.kind, true
+	v := s.table4(s.fi.local)
+	t, ok := v.addressType(dev)
+	if s.fi.ordinary { // see find
+		v := s.mergedTables()
+		if merged, ok2 := v.addressType(dev); merged != t || !ok2 {
+			return t, false
 		}
-		return Unicast, true
-	case v.state == found:
-		return Unicast, true // the table's error isn't a type
 	}
-	return Unicast, n.localGiven(packet.IPv4Family) || n.KnownAddresses
+	return t, ok && (t != Unicast || v.state == found || n.localGiven(packet.IPv4Family) || n.KnownAddresses)
+}
+
+// addressType is the type of what was found; a table's error isn't a type.
+func (v *verdict) addressType(dev string) (t Type, ok bool) {
+	if v.state != found || v.entry.rejects() || dev != "" && (len(v.entry.hops) == 0 || v.entry.hops[0].Interface != dev) {
+		return Unicast, v.state != unknown
+	}
+	return v.kind, true
 }
 
 // HasType says whether -m addrtype matches an address: any of the wanted types,
@@ -175,13 +179,17 @@ func (n *Network) ReversePath(source, destination netip.Addr, in string, mark ui
 	return n.reverse(&q, in)
 }
 
-// ReverseRoute is the lookup of sysctl rp_filter (fib_validate_source, IPv4),
-// which routes the way back as what would come in by out, the interface that the
-// packet leaves by; empty for packets to the node itself.
-func (n *Network) ReverseRoute(source, destination netip.Addr, in, out string, mark uint32) (back string, kind Type, found, known bool) {
-	return n.reverse(&Query{
-		Source: destination, Destination: source, Mark: mark, InInterface: out, SourcePort: -1, DestinationPort: -1,
-	}, in)
+// ReverseRoute is the lookup of sysctl rp_filter for a packet that came in
+// (fib_validate_source, IPv4). It routes the way back as what would come in by
+// out, the interface that the packet leaves by; empty for packets to the node
+// itself. The packet's mark counts with sysctl src_valid_mark only: else leave
+// it 0. The destination of a broadcast is left out.
+func (n *Network) ReverseRoute(q Query, out string) (back string, kind Type, found, known bool) {
+	in := q.InInterface
+	q.Source, q.Destination = q.Destination, q.Source
+	q.SourcePort, q.DestinationPort = q.DestinationPort, q.SourcePort
+	q.InInterface, q.OutInterface, q.InUnknown = out, "", false
+	return n.reverse(&q, in)
 }
 
 func (n *Network) reverse(q *Query, in string) (back string, kind Type, found, known bool) {
@@ -192,7 +200,7 @@ func (n *Network) reverse(q *Query, in string) (back string, kind Type, found, k
 	} else if q.Source.Is4() && (q.Source.IsMulticast() || q.Source == limitedBroadcast || q.Source.IsUnspecified()) {
 		q.Source = netip.Addr{}
 	}
-	r := s.result(s.decide(0))
+	r := s.result(s.find())
 	if !r.Known || !r.Found {
 		return "", Unicast, false, r.Known
 	}

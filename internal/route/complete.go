@@ -31,7 +31,6 @@ type index struct {
 	links   map[string]*Link
 	devices []*device
 	byName  map[string]*device
-	// v4PerDevice: whether MasqueradeAddress must look beyond the device.
 }
 
 // device is a link with its addresses, in the kernel's order.
@@ -49,7 +48,7 @@ type familyIndex struct {
 	rules  []ruleIndex
 	tables map[uint32]*table
 	// ordinary: the rules are the ones that every node has. The kernel may then
-	// hold tables local and main as one (see lookup4.go).
+	// hold tables local and main as one (see find).
 	ordinary    bool
 	local, main *table
 }
@@ -137,6 +136,7 @@ func (ix *index) newFamily(f packet.Family) *familyIndex {
 		t.build(ix)
 	}
 	fi.local, fi.main = fi.table(TableLocal), fi.table(TableMain)
+	fi.table(TableDefault)
 	fi.addRules(ix)
 	return fi
 }

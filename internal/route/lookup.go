@@ -70,16 +70,15 @@ func (n *Network) Lookup(q Query) Result {
 	}
 	s := newSearch(n.indexed(), &q)
 	if s.fi.family == packet.IPv6Family {
-		return s.result(s.decide(0))
+		return s.result(s.find())
 	}
-	if r, special := s.special4(); special {
+	if chosen := s.multicastSource(); chosen.IsValid() { // rules see it
+		q.Source = chosen
+		r := s.lookup4()
+		r.Source = chosen
 		return r
 	}
-	v := s.decide(0)
-	if !s.forwarded() && q.OutInterface != "" && (v.state == pass || v.state == found && v.entry == nil || v.state == found && v.entry.rejects()) {
-		return s.onLink(q.OutInterface) // "apparently, routing tables are wrong": net/ipv4/route.c
-	}
-	return s.result(v)
+	return s.lookup4()
 }
 
 // search is one lookup.
@@ -269,15 +268,26 @@ func (s *search) suppressed(r *ruleIndex, v *verdict) bool {
 	if v.entry.route.Destination.Bits() <= r.SuppressPrefixLength {
 		return true
 	}
-	if r.SuppressGroup == "" || v.entry.hops == nil {
+	if r.SuppressGroup == "" || len(v.entry.route.Nexthops) == 0 {
 		return false
 	}
-	link := s.ix.links[v.entry.hops[0].Interface]
-	if link == nil || link.Group == "" {
-		*v = verdict{state: unknown, why: "rule " + r.Text + ": the group of " + v.entry.hops[0].Interface + " isn't known"}
-		return false
+	hops := v.entry.route.Nexthops[:1]
+	if s.fi.family == packet.IPv6Family { // there one was chosen already
+		hops = v.hops()
 	}
-	return link.Group == r.SuppressGroup
+	inGroup := 0
+	for i := range hops {
+		link := s.ix.links[hops[i].Interface]
+		if link == nil || link.Group == "" {
+			*v = verdict{state: unknown, why: "rule " + r.Text + ": the group of " + hops[i].Interface + " isn't known"}
+			return false
+		}
+		inGroup += count(link.Group == r.SuppressGroup)
+	}
+	if inGroup != 0 && inGroup != len(hops) {
+		*v = verdict{state: unknown, why: "rule " + r.Text + ": which next hop is chosen decides"}
+	}
+	return inGroup == len(hops)
 }
 
 // table is fib_table_lookup, or fib6_table_lookup.
@@ -287,8 +297,6 @@ func (s *search) table(t *table) verdict {
 		return verdict{}
 	case s.fi.family == packet.IPv6Family:
 		return s.table6(t)
-	case s.fi.ordinary && t == s.fi.local:
-		return s.local4(t)
 	}
 	return s.table4(t)
 }
@@ -313,13 +321,36 @@ func (s *search) result(v verdict) Result {
 	if len(r.Nexthops) == 1 || v.kind != Unicast && len(r.Nexthops) > 0 {
 		r.Interface = r.Nexthops[0].Interface
 	}
-	if s.q.Destination.IsMulticast() && v.kind == Unicast {
-		r.Type = Multicast
-	}
+	s.groupType(&r)
 	if !s.forwarded() && !hasSource(s.q.Source) {
 		r.Source = s.source(&v)
 	}
 	return r
+}
+
+// groupType: what goes to a group or to everybody keeps the interface of its
+// route, but not its gateway (__mkroute_output).
+func (s *search) groupType(r *Result) {
+	d, local := s.q.Destination, r.Type == Local
+	switch {
+	case d == limitedBroadcast:
+		r.Type = Broadcast
+	case d.IsMulticast():
+		r.Type = Multicast
+		if d.Is6() || !local && r.Route.Destination.Bits() >= 4 {
+			return
+		}
+	default:
+		return
+	}
+	if local {
+		r.Interface, r.Nexthops = "lo", []Nexthop{{Interface: "lo", Weight: 1}}
+		return
+	}
+	r.Nexthops = slices.Clone(r.Nexthops)
+	for i := range r.Nexthops {
+		r.Nexthops[i].Via = netip.Addr{}
+	}
 }
 
 // source that the kernel chooses on that way.

@@ -1,6 +1,23 @@
 package route
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/unmasq/unmasq/internal/packet"
+)
+
+// lookup4 is the routing of an IPv4 packet.
+func (s *search) lookup4() Result {
+	if r, special := s.special4(); special {
+		return r
+	}
+	v := s.find()
+	fails := v.state == pass || v.state == found && (v.entry == nil || v.entry.rejects())
+	if fails && !s.forwarded() && s.q.OutInterface != "" {
+		return s.onLink(s.q.OutInterface) // "apparently, routing tables are wrong": net/ipv4/route.c
+	}
+	return s.result(v)
+}
 
 // table4 looks into an IPv4 table: the longest prefix first, within one the
 // routes for the packet's type of service, then the lowest metric.
@@ -45,23 +62,63 @@ func (s *search) entry4(e *entry) (v verdict, used bool) {
 	return verdict{state: found, kind: rt.Type, entry: e, first: first, last: last}, true
 }
 
-// local4 looks into table local of a node with the ordinary rules. There the
-// kernel holds tables local and main as one (fib_trie_table's alias) until the
-// first rule is added or deleted, and then never again: a longer prefix of main
-// comes before a shorter one of local, or doesn't. A dump doesn't tell.
-func (s *search) local4(t *table) verdict {
-	v := s.table4(t)
-	if v.state != found || v.entry.route.Destination.IsSingleIP() {
+// find asks the rules; of IPv4 with the ordinary rules, also in the kernel's
+// other way. Until the first rule is added or deleted it holds tables local and
+// main as one, and then never again. With both in one, a longer prefix of main
+// comes before a shorter one of local. A dump doesn't tell which of the two it is.
+func (s *search) find() verdict {
+	v := s.decide(0)
+	if !s.fi.ordinary || s.fi.family == packet.IPv6Family || !s.mergeMatters() || v.state == unknown {
 		return v
 	}
-	at := s.fi.main.tree.find(s.q.Destination)
-	if at < 0 || s.fi.main.tree.nodes[at].prefix.Bits() <= v.entry.route.Destination.Bits() {
+	other := s.merged()
+	if v.same(&other) {
 		return v
 	}
-	if other := s.table4(s.fi.main); other.state == found && other.entry.route.Destination.Bits() <= v.entry.route.Destination.Bits() {
-		return v
+	if other.state == unknown {
+		return other
 	}
-	return verdict{state: unknown, why: "route " + v.entry.route.Text + " and a longer prefix of table main: which comes first depends on whether there ever was another routing rule"}
+	return verdict{state: unknown, why: "tables local and main overlap there: which comes first depends on whether there ever was another routing rule"}
+}
+
+// mergeMatters: most tables local hold single addresses.
+func (s *search) mergeMatters() bool {
+	at := s.fi.local.tree.find(s.q.Destination)
+	if at >= 0 && s.fi.local.tree.nodes[at].prefix.IsSingleIP() {
+		at = s.fi.local.tree.nodes[at].parent
+	}
+	return at >= 0
+}
+
+// merged is fib_lookup without custom rules.
+func (s *search) merged() verdict {
+	v := s.mergedTables()
+	if v.state == pass {
+		return s.table4(s.fi.table(TableDefault))
+	}
+	return v
+}
+
+// mergedTables looks into local and main as one table.
+func (s *search) mergedTables() verdict {
+	local, main := &s.fi.local.tree, &s.fi.main.tree
+	a, b := local.find(s.q.Destination), main.find(s.q.Destination)
+	for a >= 0 || b >= 0 {
+		var n *node
+		if a >= 0 && (b < 0 || local.nodes[a].prefix.Bits() >= main.nodes[b].prefix.Bits()) {
+			n = &local.nodes[a]
+			a = n.parent
+		} else {
+			n = &main.nodes[b]
+			b = n.parent
+		}
+		for _, e := range n.entries {
+			if v, used := s.entry4(e); used {
+				return v
+			}
+		}
+	}
+	return verdict{}
 }
 
 // special4 answers for addresses that aren't looked up in tables.
@@ -127,14 +184,38 @@ func (s *search) onLink(out string) Result {
 	return r
 }
 
+// multicastSource is the source that multicast bound to an interface gets before
+// any route is looked for; invalid for others.
+func (s *search) multicastSource() netip.Addr {
+	d := s.q.Destination
+	if s.q.OutInterface == "" || s.forwarded() || hasSource(s.q.Source) || !d.Is4() || !d.IsMulticast() || isLocalMulticast(d) {
+		return netip.Addr{}
+	}
+	return s.ix.selectAddress(s.q.OutInterface, netip.Addr{}, ScopeUniverse)
+}
+
 // bySource: multicast and broadcast leave by the interface that has the source.
 func (s *search) bySource() Result {
-	e, isLocal := s.ix.localEntry(s.q.Source)
-	if !isLocal {
-		if !s.ix.n.localGiven(s.fi.family) && !s.ix.n.KnownAddresses {
-			return Result{Why: "which interface has " + s.q.Source.String() + " isn't known"}
+	holders := 0
+	var holder string
+	for _, d := range s.ix.devices {
+		for _, a := range d.v4 {
+			if a.Prefix.Addr() == s.q.Source {
+				holders++
+				holder = d.name
+			}
 		}
-		return Result{Known: true}
 	}
-	return s.onLink(e.hops[0].Interface)
+	if e, isLocal := s.ix.localEntry(s.q.Source); isLocal && holders == 0 {
+		holders, holder = 1, e.hops[0].Interface
+	}
+	switch {
+	case holders == 1:
+		return s.onLink(holder)
+	case holders > 1:
+		return Result{Why: "several interfaces have " + s.q.Source.String() + "; which one the kernel takes isn't known"}
+	case !s.ix.n.localGiven(s.fi.family) && !s.ix.n.KnownAddresses:
+		return Result{Why: "which interface has " + s.q.Source.String() + " isn't known"}
+	}
+	return Result{Known: true}
 }

@@ -20,11 +20,22 @@ var devices = []string{"v0", "v1", "v2", "v3"}
 // refuses is left out: the state is read back.
 type scenario struct {
 	*rand.Rand
-	lines []string
+	// lines of `ip -batch`, and of `ip -6 -batch` for rules without an address.
+	lines, lines6 []string
+	// odd: there are routes in tables local and default.
+	odd bool
 }
 
 func (s *scenario) add(format string, args ...any) {
 	s.lines = append(s.lines, strings.TrimSpace(fmt.Sprintf(format, args...)))
+}
+
+func (s *scenario) addTo(family, format string, args ...any) {
+	lines := &s.lines
+	if family == "-6" {
+		lines = &s.lines6
+	}
+	*lines = append(*lines, fmt.Sprintf(format, args...))
 }
 
 // maybe returns the text, or nothing.
@@ -96,7 +107,15 @@ func (s *scenario) addresses6() {
 	}
 }
 
-var tables = []string{"main", "main", "main", "100", "101", "70000", "local", "default"}
+var tables = []string{"main", "main", "main", "100", "101", "70000"}
+
+// table of a route; few nodes have routes of their own in local and default.
+func (s *scenario) table() string {
+	if s.odd && s.IntN(4) == 0 {
+		return pick(s.Rand, "local", "default")
+	}
+	return pick(s.Rand, tables...)
+}
 
 func (s *scenario) prefix4() string {
 	if s.IntN(6) == 0 {
@@ -116,7 +135,7 @@ func (s *scenario) prefix6() string {
 
 func (s *scenario) routes4() {
 	for range 10 + s.IntN(30) {
-		common := fmt.Sprintf("%s table %s%s%s", s.prefix4(), pick(s.Rand, tables...),
+		common := fmt.Sprintf("%s table %s%s%s", s.prefix4(), s.table(),
 			s.maybe(fmt.Sprintf("metric %d", s.IntN(3)*50)), s.maybe("tos 0x10"))
 		switch s.IntN(9) {
 		case 0:
@@ -140,24 +159,24 @@ func (s *scenario) routes4() {
 
 func (s *scenario) routes6() {
 	for range 10 + s.IntN(30) {
-		common := fmt.Sprintf("%s table %s%s", s.prefix6(), pick(s.Rand, tables[:len(tables)-1]...), s.maybe(fmt.Sprintf("metric %d", 1+s.IntN(3)*50)))
+		common := fmt.Sprintf("%s table %s%s", s.prefix6(), s.table(), s.maybe(fmt.Sprintf("metric %d", 1+s.IntN(3)*50)))
 		if s.IntN(4) == 0 {
 			common += " from " + netip.PrefixFrom(netip.MustParseAddr(s.address6()), pick(s.Rand, 32, 48, 64)).Masked().String()
 		}
 		via := fmt.Sprintf("via fe80::%x dev %s", 1+s.IntN(9), s.dev())
 		switch s.IntN(8) {
 		case 0:
-			s.add("-6 route add %s %s", pick(s.Rand, "blackhole", "unreachable", "prohibit", "throw"), common)
+			s.add("route add %s %s", pick(s.Rand, "blackhole", "unreachable", "prohibit", "throw"), common)
 		case 1:
-			s.add("-6 route add %s nexthop %s weight %d nexthop via fe80::%x dev %s", common, via, 1+s.IntN(4), 10+s.IntN(9), s.dev())
+			s.add("route add %s nexthop %s weight %d nexthop via fe80::%x dev %s", common, via, 1+s.IntN(4), 10+s.IntN(9), s.dev())
 		case 2:
-			s.add("-6 route add local %s dev %s", common, pick(s.Rand, "lo", s.dev()))
+			s.add("route add local %s dev %s", common, pick(s.Rand, "lo", s.dev()))
 		case 3:
-			s.add("-6 route append %s %s", common, via)
+			s.add("route append %s %s", common, via)
 		case 4:
-			s.add("-6 route append %s dev %s%s", common, s.dev(), s.maybe("src "+s.address6()))
+			s.add("route append %s dev %s%s", common, s.dev(), s.maybe("src "+s.address6()))
 		default:
-			s.add("-6 route add %s %s pref %s%s", common, via, pick(s.Rand, "low", "medium", "high"), s.maybe("src "+s.address6()))
+			s.add("route add %s %s pref %s%s", common, via, pick(s.Rand, "low", "medium", "high"), s.maybe("src "+s.address6()))
 		}
 	}
 }
@@ -181,7 +200,7 @@ func (s *scenario) rules() {
 			if s.IntN(6) == 0 {
 				selector += " " + pick(s.Rand, "oif v1", "ipproto tcp", "dport 80-90", "ipproto udp sport 53", "uidrange 0-100", "tos 0x10")
 			}
-			action := "lookup " + pick(s.Rand, tables...)
+			action := "lookup " + s.table()
 			switch s.IntN(6) {
 			case 0:
 				action = pick(s.Rand, "blackhole", "unreachable", "prohibit", "nop")
@@ -190,12 +209,12 @@ func (s *scenario) rules() {
 			case 2:
 				action += pick(s.Rand, " suppress_prefixlength 0", " suppress_prefixlength 16", " suppress_ifgroup 7")
 			}
-			s.add("%s rule add%s %s pref %d", f, selector, action, pref)
+			s.addTo(f, "rule add%s %s pref %d", selector, action, pref)
 		}
 	}
 	if s.IntN(3) == 0 { // as AWS's network plugin does
-		s.add("-4 rule add pref 20 lookup local")
-		s.add("-4 rule del pref 0")
+		s.add("rule add pref 20 lookup local")
+		s.add("rule del pref 0")
 	}
 }
 
@@ -204,6 +223,7 @@ func newNetwork(t *testing.T, seed uint64) (*netns.NS, *scenario) {
 	t.Helper()
 	ns := netnstest.Test(t, "route")
 	s := &scenario{Rand: rand.New(rand.NewPCG(seed, 1))}
+	s.odd = seed%4 == 0
 	for _, key := range []string{"net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"} {
 		if _, err := ns.Run("", "sysctl", "-qw", key); err != nil {
 			t.Fatal(err)
@@ -216,7 +236,31 @@ func newNetwork(t *testing.T, seed uint64) (*netns.NS, *scenario) {
 	s.routes6()
 	s.rules()
 	_, _ = ns.Run(strings.Join(s.lines, "\n")+"\n", "ip", "-force", "-batch", "-") // some are refused
+	_, _ = ns.Run(strings.Join(s.lines6, "\n")+"\n", "ip", "-6", "-force", "-batch", "-")
+	settle(t, ns)
 	return ns, s
+}
+
+// settle waits for the kernel's work queue, which sets carriers and then the
+// flags of routes.
+func settle(t *testing.T, ns *netns.NS) {
+	t.Helper()
+	for range 2000 {
+		out, err := ns.Run("", "ip", "-br", "link")
+		if err != nil {
+			t.Fatal(err)
+		}
+		up := 0
+		for line := range strings.Lines(out) {
+			if words := strings.Fields(line); len(words) > 1 && words[1] == "UP" {
+				up++
+			}
+		}
+		if up == 7 { // three pairs and the bridge
+			return
+		}
+	}
+	t.Fatal("links don't get carrier")
 }
 
 // destinations to ask for: the borders of everything that is routed, and others.
