@@ -82,7 +82,7 @@ func (p *part) whole(d *dump) bool {
 		return false
 	}
 	if p.header {
-		return p.complete && p.declared != 0
+		return p.complete && (p.declared != 0 || !p.hasRules)
 	}
 	return exactly(p.declared)&named(p.table.Name) != 0
 }
