@@ -3,6 +3,7 @@ package rig
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -29,6 +30,8 @@ type Wire struct {
 	OnLink []netip.Prefix
 	// Own are the node's addresses.
 	Own []netip.Addr
+	// Broadcasts of the link's subnets go to every end of it.
+	Broadcasts []netip.Addr
 }
 
 // bridged says whether a packet goes from end to end by the bridge alone.
@@ -58,8 +61,8 @@ type Wires struct {
 type wire struct {
 	Wire
 	fd int
-	// out sends to the node, across to the far end itself.
-	out, across injector
+	// out sends to the node, across to the far end itself, broadcast to both.
+	out, across, broadcast injector
 }
 
 // Fate of a packet. All is empty where it vanished.
@@ -113,7 +116,8 @@ func (w *Wires) openWires(node *netns.NS, wires []Wire) error {
 		}
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 		_ = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
-		w.wires = append(w.wires, &wire{Wire: x, fd: fd, out: injector{fd: fd, to: to, from: from}, across: injector{fd: fd, to: from, from: from}})
+		w.wires = append(w.wires, &wire{Wire: x, fd: fd, out: injector{fd: fd, to: to, from: from}, across: injector{fd: fd, to: from, from: from},
+			broadcast: injector{fd: fd, to: net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, from: from}})
 	}
 	return nil
 }
@@ -173,6 +177,8 @@ func (w *Wires) sendOne(f packet.Flow, id uint64, fate *Fate) error {
 	}
 	for _, x := range w.wires {
 		switch {
+		case x.Link == f.InInterface && slices.Contains(x.Broadcasts, f.Destination):
+			return x.broadcast.send([]packet.Flow{f}, id)
 		case x.Link == f.InInterface && x.bridged(f):
 			return x.across.send([]packet.Flow{f}, id)
 		case x.Link == f.InInterface:

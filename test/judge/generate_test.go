@@ -214,15 +214,23 @@ func (g *generator) addresses() (text string) {
 func (g *generator) interfaces(c *chain) (text string) {
 	own := c.policy == "-"
 	if g.chance(6) && (own || slices.Contains([]string{"PREROUTING", "INPUT", "FORWARD"}, c.name)) {
-		text += g.not(3) + "-i " + g.link() + " "
+		text += g.link("-i") + " "
 	}
 	if g.chance(6) && (own || slices.Contains([]string{"POSTROUTING", "OUTPUT", "FORWARD"}, c.name)) {
-		text += g.not(3) + "-o " + g.link()
+		text += g.link("-o")
 	}
 	return strings.TrimSpace(text)
 }
 
-func (g *generator) link() string { return g.of(g.words.links...) }
+// link with its ! where negated. Not "! -i +", which never matches and which
+// iptables-nft-save lists as if it always did.
+func (g *generator) link(option string) string {
+	not, name := g.not(3), g.of(g.words.links...)
+	if name == "+" {
+		not = ""
+	}
+	return not + option + " " + name
+}
 
 func (g *generator) protocols() string {
 	if !g.chance(2.2) {

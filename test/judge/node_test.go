@@ -48,6 +48,16 @@ func (s situation) subnets(link string) (all []netip.Prefix) {
 	return all
 }
 
+// broadcasts of a link's subnets.
+func (s situation) broadcasts(link string) (all []netip.Addr) {
+	for _, p := range s.subnets(link) {
+		if p.Addr().Is4() && p.Bits() < 31 {
+			all = append(all, lastOf(p))
+		}
+	}
+	return all
+}
+
 // node is a node in a namespace with the far ends of its links.
 type node struct {
 	situation
@@ -70,14 +80,14 @@ func newNode(t *testing.T, s situation) *node {
 		n.must(t, netns.Veth(n.ns, link, far, "to-"+link))
 		n.run(t, "", "ip", "link", "set", link, "arp", "off")
 		n.links = append(n.links, link)
-		wires = append(wires, rig.Wire{Link: link, Far: far, FarLink: "to-" + link})
+		wires = append(wires, rig.Wire{Link: link, Far: far, FarLink: "to-" + link, Broadcasts: s.broadcasts(link)})
 	}
 	for _, b := range s.bridges {
 		n.must(t, errors.Join(netns.Veth(n.ns, b.port, far, "to-"+b.port), n.ns.Bridge(b.name), n.ns.Enslave(b.port, b.name)))
 		// What comes from a pod and is sent to another goes back through the one port.
 		n.run(t, "", "ip", "link", "set", b.port, "type", "bridge_slave", "hairpin", "on")
 		n.links = append(n.links, b.name)
-		wires = append(wires, rig.Wire{Link: b.name, Far: far, FarLink: "to-" + b.port, OnLink: s.subnets(b.name), Own: s.addresses})
+		wires = append(wires, rig.Wire{Link: b.name, Far: far, FarLink: "to-" + b.port, OnLink: s.subnets(b.name), Own: s.addresses, Broadcasts: s.broadcasts(b.name)})
 	}
 	for key, value := range sysctls {
 		n.must(t, n.ns.Sysctl(key, value))
