@@ -4,8 +4,10 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/unmasq/unmasq/internal/ipset"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/route"
+	"github.com/unmasq/unmasq/internal/ruleset"
 )
 
 // sysctl returns a setting; given is false where no sysctls were.
@@ -153,6 +155,9 @@ func (r *run) routeIn() bool {
 	if !r.forwards() {
 		return r.endRoute(Dropped, &Decider{Text: "forwarding is off"}, "forwarding is off")
 	}
+	if r.certainPacketType(ruleset.PacketType{Type: "broadcast"}) == ipset.Yes { // ip_forward
+		return r.endRoute(Dropped, &Decider{Text: "it came as a broadcast on " + r.in.name + ", which isn't forwarded"}, "not forwarded")
+	}
 	return true
 }
 
@@ -203,28 +208,48 @@ func (r *run) forwards() bool {
 	return v != "0"
 }
 
-// sourceIsValid is the kernel's fib_validate_source for IPv4: martian sources,
-// and rp_filter.
+// sourceIsValid is what the kernel asks of a source: ip_route_input_slow with
+// fib_validate_source (martians, rp_filter), ip6_rcv_core.
 func (r *run) sourceIsValid(result route.Result) bool {
 	if !r.in.known || r.in.name == "lo" {
 		return true
 	}
 	if r.family == packet.IPv6Family {
-		if r.question.Source.IsLoopback() || r.question.Destination.IsLoopback() { // ip6_rcv_core
-			return r.endRoute(Dropped, &Decider{Text: "martian: ::1 on " + r.in.name}, "martian")
+		if r.question.Source.IsLoopback() || r.question.Destination.IsLoopback() {
+			return r.martian("::1 on " + r.in.name)
 		}
 		return true
 	}
-	if local, known := r.node.host.Network.IsLocal(r.src); known && local {
-		return r.endRoute(Dropped, &Decider{Text: "martian source: " + r.src.String() + " is the node's own address"}, "martian source")
+	if r.src.IsMulticast() || r.src.IsUnspecified() || r.src == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return r.martian(r.src.String() + " can't be a source")
 	}
 	if (r.src.IsLoopback() || r.dst.IsLoopback()) && !r.routesLocalnet() {
-		return r.endRoute(Dropped, &Decider{Text: "martian: 127.0.0.0/8 on " + r.in.name + ", and route_localnet is off"}, "martian")
+		return r.martian("127.0.0.0/8 on " + r.in.name + ", and route_localnet is off")
 	}
+	if !result.Found || result.Type >= route.Blackhole {
+		return true // an error before the source's route is looked at
+	}
+	switch t, known := r.node.host.Network.TypeOf(r.src, ""); {
+	case known && t == route.Local && !r.acceptsLocal():
+		return r.martian(r.src.String() + " is the node's own address")
+	case known && t == route.Broadcast && (r.rpFilter() != 0 || r.checksSource(result)):
+		return r.martian(r.src.String() + " is a broadcast address")
+	}
+	return r.passesRPFilter()
+}
+
+func (r *run) martian(why string) bool {
+	return r.endRoute(Dropped, &Decider{Text: "martian: " + why}, "martian")
+}
+
+func (r *run) acceptsLocal() bool {
+	all, _ := r.sysctl("net.ipv4.conf.all.accept_local")
+	own, _ := r.sysctl("net.ipv4.conf." + r.in.name + ".accept_local")
+	return all == "1" || own == "1"
+}
+
+func (r *run) passesRPFilter() bool {
 	filter := r.rpFilter()
-	if t, known := r.node.host.Network.TypeOf(r.src, ""); known && t == route.Broadcast && (filter != 0 || r.checksSource(result)) {
-		return r.endRoute(Dropped, &Decider{Text: "martian source: " + r.src.String() + " is a broadcast address"}, "martian source")
-	}
 	if filter == 0 {
 		return true
 	}
