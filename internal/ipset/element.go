@@ -24,6 +24,41 @@ type elementParser struct {
 	pieces []netip.Prefix
 }
 
+// options of an element, behind it.
+//
+//	timeout 299 nomatch packets 0 bytes 0 comment "hello, wor'ld x" wildcard
+func (e *elementParser) options(text string) error {
+	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
+		word, rest, _ := strings.Cut(text, " ")
+		text = strings.TrimSpace(rest)
+		switch word {
+		case "nomatch":
+			e.rest.flags |= nomatch
+		case "wildcard":
+			e.rest.flags |= wildcard
+		case "timeout", "packets", "bytes", "skbmark", "skbprio", "skbqueue", "before", "after":
+			_, text, _ = strings.Cut(text, " ")
+		case "comment":
+			_, text = cutQuoted(text)
+		case "-exist", "--exist", "-!":
+		default:
+			return fmt.Errorf("%s: no option of an element that is known", word)
+		}
+	}
+	return nil
+}
+
+// cutQuoted takes a word, or what stands between quotation marks; ipset allows
+// none within.
+func cutQuoted(text string) (quoted, rest string) {
+	if !strings.HasPrefix(text, `"`) {
+		quoted, rest, _ = strings.Cut(text, " ")
+		return quoted, rest
+	}
+	quoted, rest, _ = strings.Cut(text[1:], `"`)
+	return quoted, rest
+}
+
 // parse reads an element as written, without its options.
 //
 //	10.0.0.1,tcp:80,10.1.0.0/16
