@@ -24,6 +24,8 @@ type output struct {
 	file   string
 	line   int
 	family packet.Family
+	// whole: the layout of a snapshot says that these are the routes of all tables.
+	whole bool
 	// entries as key and value, to compare with other outputs.
 	entries map[string]string
 }
@@ -42,6 +44,7 @@ func (n *network) add(b *builder, f *file, text string, line int, s *section, ki
 	o := output{kind: kind, json: isJSON, text: text, file: f.name, line: line, family: s.command.ip.Family}
 	if k := known[f.base()]; f.member && k.family != 0 {
 		o.family = k.family
+		o.whole = f.meta && kind == route.Routes && b.missing(f) == ""
 	}
 	if kind == route.Addresses && !isJSON && !strings.Contains(text, " inet") && s.command.ip.Kind != route.Addresses {
 		o.kind = route.Links
@@ -149,6 +152,10 @@ func (n *network) finish(b *builder) {
 			p.add(x.Line, x.Text, x.Why)
 		}
 		b.problems(o.file, p)
+		if o.whole {
+			known := b.host.Network.Of(o.family)
+			known.Main, known.AllTables = true, true
+		}
 	}
 	b.host.Network.Complete()
 }

@@ -60,10 +60,12 @@ type builder struct {
 	network    network
 	native     native
 	conflicts  []error
+	// noted counts the notes of each file.
+	noted map[string]int
 }
 
 func build(files []file, notes []Note, l limits) (*Host, error) {
-	b := &builder{host: &Host{IPTables: map[packet.Family]bool{}, Notes: notes}, limits: l}
+	b := &builder{host: &Host{IPTables: map[packet.Family]bool{}, Notes: notes}, limits: l, noted: map[string]int{}}
 	b.tables = tables{
 		from: map[*ruleset.Table]*origin{}, saved: map[packet.Family]bool{}, broken: map[packet.Family]bool{}, legacy: map[packet.Family]bool{},
 	}
@@ -387,7 +389,11 @@ func (b *builder) other(f *file) {
 	}
 }
 
+// note notes something of a file; of one that is wrong all over, not everything.
 func (b *builder) note(file string, line int, text, why string) {
+	if b.noted[file]++; b.noted[file] > 2*maxNotes {
+		return
+	}
 	b.host.Notes = append(b.host.Notes, Note{File: file, Line: line, Text: text, Why: why})
 }
 
@@ -403,11 +409,7 @@ func (p *problems) add(line int, text, why string) { *p = append(*p, problem{lin
 
 // problems become notes.
 func (b *builder) problems(name string, all problems) {
-	for i, p := range all {
-		if i == maxNotes {
-			b.note(name, 0, "", fmt.Sprintf("%d more lines are not understood", len(all)-i))
-			return
-		}
+	for _, p := range all {
 		b.note(name, p.line, p.text, p.why)
 	}
 }
@@ -417,6 +419,11 @@ func (b *builder) finish() error {
 	b.tables.finish(b)
 	b.network.finish(b)
 	b.native.finish(b)
+	for _, name := range slices.Sorted(maps.Keys(b.noted)) {
+		if more := b.noted[name] - 2*maxNotes; more > 0 {
+			b.host.Notes = append(b.host.Notes, Note{File: name, Why: fmt.Sprintf("%d more lines are not understood", more)})
+		}
+	}
 	slices.SortStableFunc(b.host.Notes, func(a, c Note) int {
 		if a.File != c.File {
 			return strings.Compare(a.File, c.File)

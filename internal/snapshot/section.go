@@ -56,6 +56,7 @@ func (s *section) output(text string) (string, int) {
 const (
 	maxSections = 20_000
 	maxNotes    = 1000
+	maxIdle     = 1_000_000
 )
 
 // splitter cuts a text into sections.
@@ -76,6 +77,8 @@ type splitter struct {
 	block            block
 	notes            []Note
 	strays, overflow int
+	// idle lines are of no format.
+	idle int
 }
 
 // split finds the sections of a text. Lines of no format become notes.
@@ -114,6 +117,9 @@ func (s *splitter) line(raw string) error {
 	}
 	f := s.recognise(raw, line)
 	if f == unrecognised {
+		if s.idle++; s.idle > maxIdle {
+			return fmt.Errorf("%s:%d: more than %d lines belong to no format: this is no dump", s.name, s.number, maxIdle)
+		}
 		if c, ok := parseCommand(line); ok {
 			return s.command(c)
 		}
@@ -123,9 +129,13 @@ func (s *splitter) line(raw string) error {
 				s.close()
 			}
 			return nil
+		case isPrompt(line):
+			s.close()
+			s.said, s.strays = command{}, 0
+			return nil
 		case s.open && !s.blank && s.sections[len(s.sections)-1].content && s.sections[len(s.sections)-1].format != formatNFT:
 			f = s.sections[len(s.sections)-1].format // its reader says what is wrong with it
-		case line[0] == '#' || isPrompt(line) || isRule(line):
+		case line[0] == '#' || isRule(line):
 			s.strays = 0
 			return nil
 		default:
@@ -141,6 +151,9 @@ func (s *splitter) extend(f format) error {
 	s.strays = 0
 	last := len(s.sections) - 1
 	if s.open && (s.sections[last].format == f || !s.sections[last].content && goesWith(s.sections[last].format, f)) {
+		if !s.sections[last].content && !showsCommand(f) {
+			s.sections[last].start, s.sections[last].line = s.pos, s.number
+		}
 		s.sections[last].format = f
 		s.sections[last].end = s.next
 		s.sections[last].content = true
@@ -167,6 +180,9 @@ func (s *splitter) extend(f format) error {
 // under is what is known of a command of another kind above the lines: the
 // namespace that it looked into.
 func (s *splitter) under() command { return command{namespace: s.said.namespace} }
+
+// showsCommand says whether the format's reader looks at the command above.
+func showsCommand(f format) bool { return f == formatSave || f == formatList || f.kind() != 0 }
 
 // goesWith says whether lines of a format can be the output of a command for
 // another one: iptables -t nat -S and -L print what their options say.
