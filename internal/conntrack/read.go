@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -27,15 +28,33 @@ const (
 //	conntrack v1.4.7 (conntrack-tools): 2 flow entries have been shown.
 func Read(text string, firstLine int) ([]Entry, []Problem) {
 	r := reader{strange: map[string]bool{}}
-	for number := firstLine; text != ""; number++ {
-		line, rest, _ := strings.Cut(text, "\n")
-		text = rest
-		r.read(strings.TrimSpace(line), number)
+	for number, line := range lines(text, firstLine) {
+		r.read(line, number)
 	}
 	if r.dropped > 0 {
 		r.problems = append(r.problems, Problem{Why: fmt.Sprintf("%d more lines weren't understood", r.dropped)})
 	}
 	return r.entries, r.problems
+}
+
+// lines yields the lines of a text with their numbers, without blanks around
+// them. A line ends with LF, CR LF or, in files that went through a Mac or a web
+// form, CR alone.
+func lines(text string, first int) iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		for number := first; text != ""; {
+			var line string
+			line, text, _ = strings.Cut(text, "\n")
+			line = strings.TrimSuffix(line, "\r")
+			for more := true; more; number++ {
+				var one string
+				one, line, more = strings.Cut(line, "\r")
+				if !yield(number, strings.Trim(one, " \t\f\v\u00a0\ufeff")) {
+					return
+				}
+			}
+		}
+	}
 }
 
 type reader struct {
@@ -60,6 +79,10 @@ func (r *reader) read(line string, number int) {
 		return
 	case len(line) > maxLine:
 		r.problem(line, number, fmt.Sprintf("longer than %d bytes", maxLine))
+		return
+	}
+	if strings.HasPrefix(line, "conntrack v") {
+		r.problem(line, number, "the program says what went wrong")
 		return
 	}
 	p := parser{rest: line, entry: Entry{SeenReply: true, Text: line, Line: number}}
@@ -144,6 +167,7 @@ func (p *parser) parse() error {
 }
 
 // head reads the family, where it is stated, and the protocol by name and number.
+// Events of conntrack -E have a word in brackets first.
 //
 //	ipv4     2 tcp      6
 func (p *parser) head() error {
@@ -152,6 +176,9 @@ func (p *parser) head() error {
 		p.family = name[3] - '0'
 		p.word() // 2 or 10, AF_INET or AF_INET6
 		name = p.word()
+	}
+	if strings.HasPrefix(name, "[") {
+		return fmt.Errorf("an event, not an entry of the table")
 	}
 	number := p.word()
 	protocol, err := strconv.ParseUint(number, 10, 8)
@@ -184,8 +211,6 @@ func (p *parser) flag(w string) error {
 		p.entry.Assured = true
 	case "[OFFLOAD]", "[HW_OFFLOAD]":
 		p.entry.Offloaded = true
-	case "[NEW]", "[UPDATE]", "[DESTROY]":
-		return fmt.Errorf("an event, not an entry of the table")
 	default:
 		for last := w; !strings.HasSuffix(last, "]"); {
 			if last = p.word(); last == "" {
