@@ -71,9 +71,8 @@ type splitter struct {
 	sections []section
 	// open: the last section goes on; blank: an empty line came since.
 	open, blank bool
-	// said is the command that was shown last; it stands in line saidAt at offset saidPos.
+	// said is the command that was shown last.
 	said             command
-	saidAt, saidPos  int
 	block            block
 	notes            []Note
 	strays, overflow int

@@ -154,8 +154,10 @@ COMMIT
 			t.Errorf("lost %q in\n%s", want, all)
 		}
 	}
-	r := redactor(t, 5)
-	r, _ = New(Key{5})
+	r, err := New(Key{5})
+	if err != nil {
+		t.Fatal(err)
+	}
 	pod, pods := r.Address(netip.MustParseAddr("10.244.1.7")), r.Prefix(netip.MustParsePrefix("10.244.0.0/16"))
 	for _, want := range []string{
 		fmt.Sprintf("-s %s ! -d %s/255.255.0.0", pods, pods.Addr()), fmt.Sprintf("--to-destination %s:8080", pod), fmt.Sprintf("-> %s:8080", pod),
