@@ -31,7 +31,12 @@ host, and makes that decision hold whatever else writes NAT rules here.
   unmasq validate -f policy.yaml       check a policy
   unmasq agent --config policy.yaml    enforce it, and keep enforcing it
   unmasq status                        what is in force, with hits
-  unmasq clear                         remove all of it`
+  unmasq clear                         remove all of it
+
+It also says, of any packet, what the peer will see and which rule decides:
+
+  unmasq explain 10.244.1.7 192.168.200.253:443
+  unmasq snapshot -o node.tar.gz       to explain it elsewhere`
 
 // Main runs one command line and returns the exit status.
 func Main(version string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -72,7 +77,7 @@ func newRoot(version string) *cobra.Command {
 		}
 		return inputError{fmt.Errorf("%w (see `%s --help`)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newAgent(), newApply(), newClear(), newStatus(), newRender(), newValidate(), newSnapshot(), newLab())
+	root.AddCommand(newAgent(), newApply(), newClear(), newStatus(), newRender(), newValidate(), newExplain(), newSnapshot(), newLab())
 	return root
 }
 

@@ -42,15 +42,17 @@ type Outcome struct {
 	// SourcePort is a number, [min, max], or null.
 	SourcePort any `json:"sourcePort"`
 	// SourceKind: kept, pinned, masqueraded, snat, unknown.
-	SourceKind      string        `json:"sourceKind"`
-	Destination     netip.Addr    `json:"destination"`
-	DestinationPort *int          `json:"destinationPort,omitempty"`
-	OutInterface    string        `json:"outInterface,omitempty"`
-	RejectWith      string        `json:"rejectWith,omitempty"`
-	DecidedBy       *Decider      `json:"decidedBy"`
-	DependsOn       []Dependency  `json:"dependsOn"`
-	Steps           []Step        `json:"steps"`
-	Encapsulated    *Encapsulated `json:"encapsulated,omitempty"`
+	SourceKind      string     `json:"sourceKind"`
+	Destination     netip.Addr `json:"destination"`
+	DestinationPort *int       `json:"destinationPort,omitempty"`
+	OutInterface    string     `json:"outInterface,omitempty"`
+	// ToNode: it is delivered to the node itself.
+	ToNode       bool          `json:"toNode,omitempty"`
+	RejectWith   string        `json:"rejectWith,omitempty"`
+	DecidedBy    *Decider      `json:"decidedBy"`
+	DependsOn    []Dependency  `json:"dependsOn"`
+	Steps        []Step        `json:"steps"`
+	Encapsulated *Encapsulated `json:"encapsulated,omitempty"`
 	// Next is the packet on the following node, where several snapshots were given.
 	Next *Next `json:"next,omitempty"`
 }
@@ -75,10 +77,21 @@ type Decider struct {
 	// Index counts from 1 like --line-numbers; 0 for a chain's policy.
 	Index  int    `json:"index,omitempty"`
 	Handle uint64 `json:"handle,omitempty"`
-	Owner  string `json:"owner,omitempty"`
+	// File and Line of the dump.
+	File  string `json:"file,omitempty"`
+	Line  int    `json:"line,omitempty"`
+	Owner string `json:"owner,omitempty"`
+	// OwnerVersion says what the form of the rule tells of the owner's version or mode.
+	OwnerVersion string `json:"ownerVersion,omitempty"`
+	// Because: why the owner's rule takes the packet; Why: each condition of the
+	// rule with what the packet has.
+	Because string   `json:"because,omitempty"`
+	Why     []string `json:"why,omitempty"`
 	// Setting of the owner that produces the rule, and what to change.
 	Setting string   `json:"setting,omitempty"`
 	Change  []string `json:"change,omitempty"`
+	// Trap is what comes back, or goes wrong, after such a change.
+	Trap string `json:"trap,omitempty"`
 	// Policy is a SourcePolicy that has the other effect, as YAML.
 	Policy string `json:"policy,omitempty"`
 }
@@ -97,6 +110,10 @@ type Step struct {
 	Rule   string `json:"rule,omitempty"`
 	Owner  string `json:"owner,omitempty"`
 	Effect string `json:"effect"`
+	// Because: why the rule takes the packet, where its owner is known.
+	Because string `json:"because,omitempty"`
+	// Matched is false, with -v, for rules that were looked at in vain.
+	Matched bool `json:"matched"`
 }
 
 // Encapsulated is the outer packet of a tunnel.

@@ -1,0 +1,274 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/unmasq/unmasq/internal/explain"
+	"github.com/unmasq/unmasq/internal/kernel/capture"
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/sim"
+	"github.com/unmasq/unmasq/internal/snapshot"
+)
+
+const explainHelp = `Says what happens to the first packet of a connection: what the peer sees, which
+rule decides, whose rule it is, and how to change it. Of this host, or of a
+snapshot or any dump of its rules: iptables-save, iptables -S or -L, ipset, ip.
+
+DST is ADDRESS[:PORT][/PROTOCOL]; IPv6 with a port is [ADDRESS]:PORT. The protocol
+is tcp where a port is given, else any. What a dump lacks isn't guessed: the
+answer says what it depends on. Exit status 1: part of the answer is unknown.`
+
+type explainOptions struct {
+	snapshots   []string
+	in, out     string
+	sourcePort  string
+	mark        string
+	via         string
+	names, rule string
+	output      string
+	local       bool
+	verbose     bool
+}
+
+func newExplain() *cobra.Command {
+	opts := &explainOptions{}
+	cmd := &cobra.Command{
+		Use:   "explain SRC DST[:PORT][/PROTOCOL]",
+		Short: "Predict what a peer sees of a packet, and which rule decides",
+		Long:  explainHelp,
+		Example: `  sudo unmasq explain 10.244.1.7 192.168.200.253:443
+  iptables -t nat -S | unmasq explain --snapshot - 10.244.1.7 192.168.200.253
+  unmasq explain --snapshot a=node-a.tar.gz --snapshot b=node-b.tar.gz 10.244.1.7 10.244.2.9:80
+  unmasq explain --snapshot node-a.tar.gz --rule FLANNEL-POSTRTG:5 10.244.1.7 10.0.0.0/8`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return opts.run(cmd.Context(), args, cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&opts.snapshots, "snapshot", nil, "a snapshot or dump, `PATH`, or - for standard input; repeatable: of one node, or NAME=PATH of several")
+	f.StringVar(&opts.in, "in-interface", "", "where it comes in by; left out, the `INTERFACE` that the route to SRC leaves by")
+	f.StringVar(&opts.out, "out-interface", "", "the `INTERFACE` it leaves by, where the routes aren't to be asked")
+	f.StringVar(&opts.sourcePort, "source-port", "", "`PORT` it comes from")
+	f.StringVar(&opts.mark, "mark", "", "firewall mark it comes with, such as 0x4000")
+	f.StringVar(&opts.via, "via", "", "next hop, where the routes aren't to be asked")
+	f.BoolVar(&opts.local, "local", false, "the node itself sends it")
+	f.StringVar(&opts.names, "names", "", "`FILE` of names, as /etc/hosts has them: for SRC and DST, and beside addresses")
+	f.StringVar(&opts.rule, "rule", "", "which destinations of DST, a network, this rule decides: CHAIN:INDEX, or its text")
+	f.BoolVarP(&opts.verbose, "verbose", "v", false, "show every rule that was looked at")
+	f.StringVarP(&opts.output, "output", "o", "", "json, dot, svg, or text (default)")
+	return cmd
+}
+
+// partlyUnknown is a finding: the answer was printed.
+type partlyUnknown struct{ error }
+
+func (o *explainOptions) run(ctx context.Context, args []string, stdin io.Reader, out io.Writer) error {
+	if len(args) != 2 {
+		return inputError{fmt.Errorf("%d arguments; expected a source and a destination, such as 10.244.1.7 192.168.200.253:443", len(args))}
+	}
+	switch o.output {
+	case "", "text", "json", "dot", "svg":
+	default:
+		return inputError{fmt.Errorf("-o %q; expected json, dot, svg or text", o.output)}
+	}
+	names, err := o.readNames()
+	if err != nil {
+		return inputError{err}
+	}
+	nodes, err := o.nodes(ctx, stdin)
+	if err != nil {
+		return err
+	}
+	if o.rule != "" || isNetwork(args[1]) {
+		return o.inverse(nodes, names, args, out)
+	}
+	q, err := o.question(nodes[0].Host, names, args)
+	if err != nil {
+		return inputError{err}
+	}
+	answer := explain.New(nodes...).Explain(q, sim.Options{Trace: o.verbose})
+	if err := o.print(&answer, names, out); err != nil {
+		return err
+	}
+	if answer.Unknown() {
+		return partlyUnknown{errors.New("part of the answer is unknown: see what it depends on")}
+	}
+	return nil
+}
+
+func (o *explainOptions) print(a *explain.Answer, names explain.Names, out io.Writer) error {
+	switch o.output {
+	case "json":
+		return writeJSON(out, a)
+	case "dot":
+		_, err := io.WriteString(out, a.DOT())
+		return err
+	case "svg":
+		_, err := io.WriteString(out, a.SVG())
+		return err
+	}
+	a.Text(out, explain.TextOptions{Verbose: o.verbose, Names: names, Bold: isTerminal(out) && os.Getenv("NO_COLOR") == ""})
+	return nil
+}
+
+func writeJSON(out io.Writer, value any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
+
+func (o *explainOptions) readNames() (explain.Names, error) {
+	if o.names == "" {
+		return explain.Names{}, nil
+	}
+	text, err := os.ReadFile(o.names)
+	if err != nil {
+		return explain.Names{}, err
+	}
+	return explain.ReadNames(o.names, string(text))
+}
+
+// nodes reads the snapshots: of one node, of several by name, or of this host.
+func (o *explainOptions) nodes(ctx context.Context, stdin io.Reader) ([]explain.Node, error) {
+	if len(o.snapshots) == 0 {
+		if ctx == nil {
+			ctx = context.Background()
+		}
+		host, err := capture.Live(ctx, capture.Options{Connections: o.sourcePort != ""})
+		if err != nil {
+			return nil, err
+		}
+		return []explain.Node{{Host: host}}, nil
+	}
+	var order []string
+	paths := map[string][]string{}
+	for _, s := range o.snapshots {
+		name, path, named := strings.Cut(s, "=")
+		if _, err := os.Stat(s); !named || err == nil {
+			name, path = "", s
+		}
+		if _, known := paths[name]; !known {
+			order = append(order, name)
+		}
+		paths[name] = append(paths[name], path)
+	}
+	if len(order) > 1 && len(paths[""]) > 0 {
+		return nil, inputError{fmt.Errorf("--snapshot %s has no name; of several nodes, expected NAME=PATH for each", paths[""][0])}
+	}
+	var nodes []explain.Node
+	for _, name := range order {
+		host, err := snapshot.Read(paths[name], stdin)
+		if err != nil {
+			return nil, inputError{err}
+		}
+		nodes = append(nodes, explain.Node{Name: name, Host: host})
+	}
+	return nodes, nil
+}
+
+// question reads the arguments and flags.
+func (o *explainOptions) question(host *snapshot.Host, names explain.Names, args []string) (q sim.Question, err error) {
+	q = sim.Question{InInterface: o.in, OutInterface: o.out, Local: o.local, SourcePort: sim.UnknownPort}
+	if q.Destination, q.DestinationPort, q.Protocol, err = explain.ParseDestination(args[1], names); err != nil {
+		return q, err
+	}
+	if q.Source, err = names.Address(args[0]); err != nil {
+		a, ok := addressOf(host, args[0], packet.Of(q.Destination))
+		if !ok {
+			return q, fmt.Errorf("source: %w", err)
+		}
+		q.Source, q.Local = a, true
+	}
+	if o.sourcePort != "" {
+		n, err := strconv.ParseUint(o.sourcePort, 10, 16)
+		if err != nil || n == 0 {
+			return q, fmt.Errorf("--source-port %q; expected a number from 1 to 65535", o.sourcePort)
+		}
+		q.SourcePort = int(n)
+	}
+	if o.mark != "" {
+		n, err := strconv.ParseUint(o.mark, 0, 32)
+		if err != nil {
+			return q, fmt.Errorf("--mark %q; expected a number of 32 bits, such as 0x4000", o.mark)
+		}
+		q.Mark = uint32(n)
+	}
+	if o.via != "" {
+		if q.Via, err = netip.ParseAddr(o.via); err != nil {
+			return q, fmt.Errorf("--via %q; expected an address", o.via)
+		}
+	}
+	return q, explain.Check(q)
+}
+
+// addressOf is the node's address on an interface of that name.
+func addressOf(host *snapshot.Host, name string, f packet.Family) (netip.Addr, bool) {
+	for _, a := range host.Network.Addresses {
+		if ip := a.Prefix.Addr(); a.Interface == name && packet.Of(ip) == f && !ip.IsLinkLocalUnicast() {
+			return ip, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// cutNetwork parts CIDR[:PORT][/PROTOCOL] into the network and the rest.
+func cutNetwork(text string) (network netip.Prefix, rest string, ok bool) {
+	address, after, found := strings.Cut(text, "/")
+	if !found {
+		return netip.Prefix{}, "", false
+	}
+	end := len(after) - len(strings.TrimLeft(after, "0123456789"))
+	if end == 0 {
+		return netip.Prefix{}, "", false
+	}
+	network, err := netip.ParsePrefix(address + "/" + after[:end])
+	return network, after[end:], err == nil
+}
+
+func isNetwork(text string) bool {
+	_, _, ok := cutNetwork(text)
+	return ok
+}
+
+// inverse answers for every destination of a network.
+func (o *explainOptions) inverse(nodes []explain.Node, names explain.Names, args []string, out io.Writer) error {
+	network, rest, ok := cutNetwork(args[1])
+	if !ok {
+		a, _, _, err := explain.ParseDestination(args[1], names)
+		if err != nil {
+			return inputError{err}
+		}
+		network, rest = netip.PrefixFrom(a, a.BitLen()), ""
+	}
+	first := network.Addr().String()
+	if network.Addr().Is6() {
+		first = "[" + first + "]"
+	}
+	q, err := o.question(nodes[0].Host, names, []string{args[0], first + rest})
+	if err != nil {
+		return inputError{err}
+	}
+	if o.output == "dot" || o.output == "svg" {
+		return inputError{fmt.Errorf("-o %s draws one packet's way; expected one destination, not a network", o.output)}
+	}
+	ranges, err := explain.New(nodes...).Inverse(q, network, o.rule)
+	if err != nil {
+		return inputError{err}
+	}
+	if o.output == "json" {
+		return writeJSON(out, ranges)
+	}
+	ranges.Text(out, explain.TextOptions{Names: names, Bold: isTerminal(out) && os.Getenv("NO_COLOR") == ""})
+	return nil
+}

@@ -1,0 +1,293 @@
+package explain
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/owner"
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/ruleset"
+	"github.com/unmasq/unmasq/internal/sim"
+	"github.com/unmasq/unmasq/internal/snapshot"
+)
+
+// Explainer answers questions about one node, or several. It may be used by
+// several goroutines.
+type Explainer struct {
+	nodes  []sim.Named
+	owners map[*ruleset.Table]*owner.Index
+	hosts  []*snapshot.Host
+}
+
+// Node is a host with the name that its packets are followed by.
+type Node struct {
+	Name string
+	Host *snapshot.Host
+}
+
+// New prepares one node or several, at least one.
+func New(nodes ...Node) *Explainer {
+	e := &Explainer{owners: map[*ruleset.Table]*owner.Index{}}
+	for _, n := range nodes {
+		index := owner.New(&n.Host.Rules, n.Host.Sets)
+		for _, t := range n.Host.Rules.Tables {
+			e.owners[t] = index
+		}
+		e.hosts = append(e.hosts, n.Host)
+		e.nodes = append(e.nodes, sim.Named{Name: n.Name, Node: sim.New(n.Host)})
+	}
+	return e
+}
+
+// Explain answers.
+func (e *Explainer) Explain(q sim.Question, o sim.Options) Answer {
+	a := Answer{Version: 1, Flow: flow(q), Warnings: e.warnings()}
+	var outcomes []sim.Outcome
+	if len(e.nodes) == 1 {
+		outcomes = e.nodes[0].Run(q, o)
+	} else {
+		a.Node, outcomes = sim.Follow(e.nodes, q, o)
+	}
+	a.Outcomes = e.outcomes(outcomes, q)
+	return a
+}
+
+func flow(q sim.Question) Flow {
+	f := Flow{
+		Family: family(q.Family()), Protocol: protocolName(q.Protocol), Source: q.Source, Destination: q.Destination,
+		InInterface: q.InInterface, Mark: q.Mark, Local: q.Local,
+	}
+	if q.SourcePort != sim.UnknownPort && hasPorts(q.Protocol) {
+		f.SourcePort = &q.SourcePort
+	}
+	if q.DestinationPort != sim.UnknownPort && hasPorts(q.Protocol) {
+		f.DestinationPort = &q.DestinationPort
+	}
+	return f
+}
+
+func family(f packet.Family) string { return strings.ToLower(f.String()) }
+
+func (e *Explainer) outcomes(outcomes []sim.Outcome, q sim.Question) []Outcome {
+	all := make([]Outcome, 0, len(outcomes))
+	for i := range outcomes {
+		all = append(all, e.outcome(&outcomes[i], q))
+	}
+	return all
+}
+
+func (e *Explainer) outcome(o *sim.Outcome, q sim.Question) Outcome {
+	out := Outcome{
+		Verdict: string(o.Verdict), SourceKind: string(o.SourceKind), Destination: o.Destination, OutInterface: o.OutInterface,
+		ToNode: o.ToNode, RejectWith: o.RejectWith, SourcePort: sourcePort(o.SourcePort), DependsOn: []Dependency{}, Steps: []Step{},
+	}
+	if o.Probability > 0 {
+		out.Probability = &o.Probability
+	}
+	if o.Protocol != 0 {
+		out.Protocol = protocolName(o.Protocol)
+	}
+	if o.Source.IsValid() {
+		out.Source = &o.Source
+	}
+	if o.DestinationPort != sim.UnknownPort {
+		out.DestinationPort = &o.DestinationPort
+	}
+	for _, d := range o.DependsOn {
+		out.DependsOn = append(out.DependsOn, Dependency(d))
+	}
+	for _, s := range o.Steps {
+		out.Steps = append(out.Steps, e.step(s))
+	}
+	out.DecidedBy = e.decider(o, q)
+	if c := o.Encapsulated; c != nil {
+		out.Encapsulated = &Encapsulated{c.Interface, flow(c.Question), e.outcomes(c.Outcomes, c.Question)}
+	}
+	if n := o.Next; n != nil {
+		out.Next = &Next{n.Node, flow(n.Question), e.outcomes(n.Outcomes, n.Question)}
+	}
+	return out
+}
+
+// sourcePort is a number, [first, last], or nil for one that is random or open.
+func sourcePort(p sim.Port) any {
+	switch {
+	case p.Random || !p.Known:
+		return nil
+	case p.First == p.Last:
+		return p.First
+	}
+	return [2]uint16{p.First, p.Last}
+}
+
+func (e *Explainer) step(s sim.Step) Step {
+	out := Step{Hook: s.Hook, Effect: s.Effect, Matched: s.Matched}
+	if s.At.Table == nil {
+		return out
+	}
+	out.Table, out.Chain = s.At.Table.Name, s.At.Chain.Name
+	out.Rule = ruleText(s.At)
+	if s.Matched {
+		owned := e.owner(s.At)
+		out.Owner, out.Because = owned.Name, owned.Because
+	}
+	return out
+}
+
+func ruleText(at sim.RuleRef) string {
+	if at.Rule == nil {
+		return fmt.Sprintf("-P %s %s", at.Chain.Name, at.Chain.Policy)
+	}
+	return strings.TrimSpace(at.Rule.Text)
+}
+
+func (e *Explainer) owner(at sim.RuleRef) owner.Owner {
+	if index := e.owners[at.Table]; index != nil {
+		return index.Of(at.Table, at.Chain, at.Rule)
+	}
+	return owner.Of(at.Table, at.Chain, at.Rule)
+}
+
+func (e *Explainer) decider(o *sim.Outcome, q sim.Question) *Decider {
+	d := o.DecidedBy
+	switch {
+	case d == nil:
+		return nil
+	case d.Connection != nil:
+		return &Decider{Kind: "conntrack", Rule: d.Connection.Text}
+	case d.Route != nil:
+		return &Decider{Kind: "route", Rule: d.Route.Text}
+	case d.Rule == nil:
+		return &Decider{Kind: "route", Rule: d.Text}
+	}
+	at := *d.Rule
+	owned := e.owner(at)
+	out := &Decider{
+		Kind: "rule", Family: family(at.Table.Family), Table: at.Table.Name, Chain: at.Chain.Name, Rule: ruleText(at),
+		File: at.Table.File, Owner: owned.Name, OwnerVersion: owned.Version, Setting: owned.Setting, Change: owned.Change, Trap: owned.Trap, Because: owned.Because,
+	}
+	if at.Table.Variant != ruleset.VariantUnknown {
+		out.Variant = at.Table.Variant.String()
+	}
+	if at.Rule != nil {
+		out.Index, out.Line = at.Rule.Index, at.Rule.Line
+		out.Why = conditions(at.Rule, q, o)
+	}
+	if changed := o.SourceKind == sim.Masqueraded || o.SourceKind == sim.SNATed; changed && !forService(owned.Name) {
+		out.Policy = keepPolicy(at.Rule, q, o.Destination)
+	}
+	return out
+}
+
+// conditions pairs what a rule asks for with what the packet has.
+func conditions(rule *ruleset.Rule, q sim.Question, o *sim.Outcome) []string {
+	var all []string
+	if p := rule.Source.Prefix; p.IsValid() {
+		all = append(all, fmt.Sprintf("%s-s %s: the source is %s", not(rule.Source.Not), p, q.Source))
+	}
+	if p := rule.Destination.Prefix; p.IsValid() {
+		all = append(all, fmt.Sprintf("%s-d %s: the destination is %s", not(rule.Destination.Not), p, o.Destination))
+	}
+	if i := rule.In; i.Name != "" && q.InInterface != "" {
+		all = append(all, fmt.Sprintf("%s-i %s: it came in by %s", not(i.Not), interfaceText(i), q.InInterface))
+	}
+	if i := rule.Out; i.Name != "" && o.OutInterface != "" {
+		all = append(all, fmt.Sprintf("%s-o %s: it leaves by %s", not(i.Not), interfaceText(i), o.OutInterface))
+	}
+	for _, m := range rule.Matches {
+		if mark, ok := m.(ruleset.Mark); ok && !mark.Connection {
+			all = append(all, fmt.Sprintf("%s--mark %#x/%#x: a rule before has marked it so", not(mark.Not), mark.Value, mark.Mask))
+		}
+	}
+	return all
+}
+
+func not(n bool) string {
+	if n {
+		return "! "
+	}
+	return ""
+}
+
+func interfaceText(i ruleset.Interface) string {
+	if i.Wildcard {
+		return i.Name + "+"
+	}
+	return i.Name
+}
+
+// forService: the owner translates so that a service's replies come back, which
+// a policy leaves alone.
+func forService(name string) bool { return name == owner.KubeProxy || name == owner.CNIPortmap }
+
+// keepPolicy is a SourcePolicy with which the flow keeps its source: for the
+// network that the rule names where it holds the source, else for it alone.
+func keepPolicy(rule *ruleset.Rule, q sim.Question, destination netip.Addr) string {
+	from := fmt.Sprintf("cidrs: [\"%s/%d\"]", q.Source, q.Source.BitLen())
+	switch {
+	case q.Local:
+		from = "node: {}"
+	case rule != nil && rule.Source.Prefix.IsValid() && !rule.Source.Not && rule.Source.Prefix.Contains(q.Source):
+		from = fmt.Sprintf("cidrs: [%q]", rule.Source.Prefix.Masked().String())
+	}
+	return fmt.Sprintf(`apiVersion: unmasq.io/v1alpha1
+kind: SourcePolicy
+metadata: {name: keep}
+spec:
+  rules:
+  - name: keep
+    from: {%s}
+    to: {cidrs: ["%s/%d"]}
+    action: Keep
+`, from, destination, destination.BitLen())
+}
+
+// warnings are about the node, whatever the question.
+func (e *Explainer) warnings() []string {
+	all := []string{}
+	for _, h := range e.hosts {
+		for i, n := range h.Notes {
+			if i == 3 {
+				all = append(all, fmt.Sprintf("%d more lines weren't understood", len(h.Notes)-i))
+				break
+			}
+			all = append(all, noteText(n))
+		}
+		all = append(all, variants(h)...)
+	}
+	return all
+}
+
+func noteText(n snapshot.Note) string {
+	place := n.File
+	if n.Line > 0 {
+		place = fmt.Sprintf("%s:%d", n.File, n.Line)
+	}
+	if n.Text == "" {
+		return fmt.Sprintf("%s: %s", place, n.Why)
+	}
+	const most = 80
+	text := strings.TrimSpace(n.Text)
+	if r := []rune(text); len(r) > most {
+		text = string(r[:most]) + "…"
+	}
+	return fmt.Sprintf("%s: %s: %s", place, n.Why, text)
+}
+
+// variants warns where both iptables variants hold NAT rules: which is asked
+// first no dump tells.
+func variants(h *snapshot.Host) []string {
+	has := map[ruleset.Variant]bool{}
+	for _, t := range h.Rules.Tables {
+		for _, c := range t.Chains {
+			if t.Name == "nat" && len(c.Rules) > 0 {
+				has[t.Variant] = true
+			}
+		}
+	}
+	if has[ruleset.Legacy] && has[ruleset.NFT] {
+		return []string{"both iptables-legacy and iptables-nft hold NAT rules; the kernel asks both, in an order that no dump tells"}
+	}
+	return nil
+}
