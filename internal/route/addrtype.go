@@ -2,6 +2,7 @@ package route
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/unmasq/unmasq/internal/cidr"
 	"github.com/unmasq/unmasq/internal/packet"
@@ -116,31 +117,24 @@ func (n *Network) lookupTypes6(a netip.Addr, dev string, askLocal bool) (types u
 		return types, false
 	case !r.Found, r.Type >= Blackhole:
 		return bitOf(Unreachable), known
-	case r.Type == Local:
-		if dev == "" {
-			types |= bitOf(Local)
-		}
-		return types, true
-	case r.Type == Anycast:
-		return types | bitOf(Anycast), true
-	case n.isRouterAnycast(a):
-		return types, false
+	case r.Type == Local && dev == "":
+		types |= bitOf(Local)
 	}
-	return types, known
+	if r.Type == Anycast || isSubnetAnycast(r.Route, a) {
+		types |= bitOf(Anycast)
+	}
+	return types, known || r.Type == Local || r.Type == Anycast
 }
 
-// isRouterAnycast: the first address of a subnet is an anycast address of every
-// router, which nothing but table local tells.
-func (n *Network) isRouterAnycast(a netip.Addr) bool {
-	if n.localGiven(packet.IPv6Family) {
+// isSubnetAnycast is ipv6_anycast_destination: the first address of a connected
+// prefix counts as anycast.
+func isSubnetAnycast(rt *Route, a netip.Addr) bool {
+	if rt == nil || rt.Destination.Addr() != a || rt.Destination.Bits() >= 127 || rt.Type != Unicast && rt.Type != Local {
 		return false
 	}
-	for i := range n.Addresses {
-		if p := n.Addresses[i].connected(); p.Addr() == a && p.Bits() < 127 {
-			return true
-		}
-	}
-	return false
+	return !slices.ContainsFunc(rt.Nexthops, func(h Nexthop) bool {
+		return h.Via.IsValid() || h.Interface == "lo" && rt.Type != Local
+	})
 }
 
 // holds says whether the interface has the address.
@@ -173,6 +167,10 @@ func (n *Network) typeOf6(a netip.Addr, dev string) (t Type, known bool) {
 // it takes. mark is 0 without --validmark.
 func (n *Network) ReversePath(source, destination netip.Addr, in string, mark uint32) (back string, kind Type, found, known bool) {
 	q := Query{Source: destination, Destination: source, Mark: mark, SourcePort: -1, DestinationPort: -1}
+	group := destination == limitedBroadcast || destination.Is4() && isLocalMulticast(destination)
+	if source.IsUnspecified() && (source.Is6() || group) {
+		return in, Unicast, true, true // not looked up
+	}
 	if source.Is6() {
 		q.OutInterface = in
 	}

@@ -289,5 +289,23 @@ func (ix *index) deriveLocal6() []*Route {
 		}
 	}
 	ix.localSources(&d)
+	for _, dev := range ix.devices {
+		for _, a := range dev.v6 {
+			if link := ix.links[dev.name]; link == nil || link.Up {
+				d.anycast(dev.name, a)
+			}
+		}
+	}
 	return d.routes
+}
+
+// anycast: the first address of a subnet belongs to every router. Whether the
+// node is one, sysctl forwarding of the interface says.
+func (d *derived) anycast(dev string, a *Address) {
+	first := netip.PrefixFrom(a.Prefix.Addr(), a.lengthOf()).Masked().Addr()
+	if a.lengthOf() >= 127 || first.IsUnspecified() || d.has[single(first)] {
+		return
+	}
+	d.add(Anycast, single(first), dev, netip.Addr{})
+	d.routes[len(d.routes)-1].Unknown = "whether it belongs to the node depends on sysctl forwarding"
 }

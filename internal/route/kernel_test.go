@@ -223,6 +223,8 @@ func disagreement(q route.Query, r route.Result, k answer) string {
 			return ""
 		}
 		return "not found"
+	case r.Type == route.Unreachable && r.Route != nil && r.Route.Type == route.Unicast && k.device == "lo" && k.errno == 0:
+		return "" // packets are refused all the same
 	case r.Type >= route.Blackhole:
 		want := map[route.Type]unix.Errno{route.Blackhole: unix.EINVAL, route.Prohibit: unix.EACCES, route.Unreachable: unix.EHOSTUNREACH}[r.Type]
 		if r.Route == nil && r.Type == route.Unreachable {

@@ -321,7 +321,13 @@ func (s *search) result(v verdict) Result {
 	if len(r.Nexthops) == 1 || v.kind != Unicast && len(r.Nexthops) > 0 {
 		r.Interface = r.Nexthops[0].Interface
 	}
-	s.groupType(&r)
+	if !s.reverse {
+		s.groupType(&r)
+	}
+	if r.Type == Unicast && s.fi.family == packet.IPv6Family && r.Interface == "lo" {
+		r.Type = Unreachable // "promoted to reject routes": ip6_route_info_create
+		return r
+	}
 	if !s.forwarded() && !hasSource(s.q.Source) {
 		r.Source = s.source(&v)
 	}

@@ -47,7 +47,7 @@ func start6(t *tree, destination, source netip.Addr) cursor {
 			return c
 		}
 	}
-	if root >= 0 && t.nodes[root].prefix.Bits() == 0 { // the root is always taken in the end
+	if root >= 0 && t.nodes[root].prefix.Bits() == 0 && len(t.nodes[root].entries) > 0 { // the root is always taken in the end
 		c.at = root
 	}
 	return c

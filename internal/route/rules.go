@@ -120,89 +120,81 @@ const (
 	maybe
 )
 
-func (m match) and(condition bool) match {
-	if !condition {
-		return no
-	}
-	return m
-}
-
-// andUnknown: what isn't known leaves it open, unless another condition fails.
-func (m match) andUnknown() match {
-	if m == no {
-		return no
-	}
-	return maybe
-}
-
 // matches is the kernel's fib_rule_match with fib4_rule_match or fib6_rule_match.
-// why says what is open where the answer is maybe.
-func (r *ruleIndex) matches(s *search) (m match, why string) {
+// open says what isn't known where the answer is maybe.
+func (r *ruleIndex) matches(s *search) (m match, open string) {
+	fits, open := r.fits(s)
+	switch {
+	case fits && open != "":
+		return maybe, open
+	case fits != r.Not:
+		return yes, ""
+	}
+	return no, ""
+}
+
+// fits asks all that is known; open is the first thing asked for that isn't.
+func (r *ruleIndex) fits(s *search) (fits bool, open string) {
 	q := s.q
-	m = yes
-	m = m.and(matchesPrefix(r.From, q.Source)).and(matchesPrefix(r.To, q.Destination))
-	m = m.and((r.Mark^q.Mark)&r.Mask == 0)
-	m = m.and(r.Out == "" || r.Out == q.OutInterface)
-	m = m.and(r.TOS == 0 || r.TOS == q.TOS&^3)
-	open := func(what string) {
-		if m = m.andUnknown(); m == maybe && why == "" {
-			why = what
+	if !matchesPrefix(r.From, q.Source) || !matchesPrefix(r.To, q.Destination) || (r.Mark^q.Mark)&r.Mask != 0 ||
+		r.Out != "" && r.Out != q.OutInterface || r.TOS != 0 && r.TOS != q.TOS&^3 {
+		return false, ""
+	}
+	for _, ask := range [...]func(*search) (bool, string){r.fitsIn, r.fitsPorts, r.fitsUser, r.fitsVRF} {
+		ok, what := ask(s)
+		if !ok && what == "" {
+			return false, ""
 		}
-	}
-	switch {
-	case r.In == "":
-	case q.InUnknown:
-		open("the interface that the packet comes in by")
-	default:
-		m = m.and(r.In == s.in)
-	}
-	switch {
-	case r.Protocol == 0:
-	case q.Protocol == 0:
-		open("the protocol")
-	default:
-		m = m.and(r.Protocol == q.Protocol)
-	}
-	m = r.ports(m, q, open)
-	if r.UIDs != nil {
-		if s.forwarded() { // what is forwarded counts as root's (sock_net_uid)
-			m = m.and(r.UIDs[0] == 0)
-		} else {
-			open("the user who sends it")
-		}
-	}
-	if r.L3MDev {
-		m = m.and(s.vrf() != "")
-		if q.InUnknown || !s.ix.n.KnownLinks && s.in != "lo" {
-			m = yes
-			open("whether the interface belongs to a VRF")
-		}
+		open = cmp.Or(open, what)
 	}
 	if r.Unknown != "" {
-		open("what isn't understood in it")
+		open = cmp.Or(open, "what isn't understood in it")
 	}
-	if r.Not && m != maybe {
-		m = yes - m
-	}
-	return m, why
+	return true, open
 }
 
-// ports of the rule; open is called where the query's aren't known.
-func (r *ruleIndex) ports(m match, q *Query, open func(string)) match {
-	for _, side := range [2]struct {
-		ports *[2]uint16
-		port  int
-		what  string
-	}{{r.SourcePorts, q.SourcePort, "the source port"}, {r.DestinationPorts, q.DestinationPort, "the destination port"}} {
-		switch {
-		case side.ports == nil:
-		case side.port < 0:
-			open(side.what)
-		default:
-			m = m.and(side.port >= int(side.ports[0]) && side.port <= int(side.ports[1]))
-		}
+func (r *ruleIndex) fitsIn(s *search) (fits bool, open string) {
+	if r.In != "" && s.q.InUnknown {
+		return false, "the interface that the packet comes in by"
 	}
-	return m
+	return r.In == "" || r.In == s.in, ""
+}
+
+func (r *ruleIndex) fitsPorts(s *search) (fits bool, open string) {
+	q := s.q
+	if r.Protocol != 0 && q.Protocol != 0 && r.Protocol != q.Protocol || !fitsRange(r.SourcePorts, q.SourcePort) ||
+		!fitsRange(r.DestinationPorts, q.DestinationPort) {
+		return false, ""
+	}
+	switch {
+	case r.Protocol != 0 && q.Protocol == 0:
+		return false, "the protocol"
+	case r.SourcePorts != nil && q.SourcePort < 0:
+		return false, "the source port"
+	case r.DestinationPorts != nil && q.DestinationPort < 0:
+		return false, "the destination port"
+	}
+	return true, ""
+}
+
+// fitsRange: a port that isn't known may fit.
+func fitsRange(ports *[2]uint16, port int) bool {
+	return ports == nil || port < 0 || port >= int(ports[0]) && port <= int(ports[1])
+}
+
+// fitsUser: what is forwarded counts as root's (sock_net_uid).
+func (r *ruleIndex) fitsUser(s *search) (fits bool, open string) {
+	if r.UIDs != nil && !s.forwarded() && !s.reverse {
+		return false, "the user who sends it"
+	}
+	return r.UIDs == nil || r.UIDs[0] == 0, ""
+}
+
+func (r *ruleIndex) fitsVRF(s *search) (fits bool, open string) {
+	if r.L3MDev && (s.q.InUnknown || !s.ix.n.KnownLinks && s.in != "lo") {
+		return false, "whether the interface belongs to a VRF"
+	}
+	return !r.L3MDev || s.vrf() != "", ""
 }
 
 // matchesPrefix: no prefix asks for nothing; an address that isn't given is all zeros.
