@@ -17,7 +17,7 @@ type maker struct {
 	family packet.Family
 }
 
-// setTypes with what each dimension holds.
+// setTypes are all that ipset knows.
 var setTypes = []string{
 	"hash:ip", "hash:mac", "hash:ip,mac", "hash:ip,mark", "hash:ip,port", "hash:ip,port,ip", "hash:ip,port,net",
 	"hash:net", "hash:net,net", "hash:net,port", "hash:net,port,net", "hash:net,iface",
