@@ -76,7 +76,7 @@ func (s *Set) anyMember(all Sets, p *Packet, source []bool) (Answer, string) {
 		a, missing := Unknown, "its member "+name+" wasn't given"
 		switch {
 		case member == nil:
-		case len(member.kind.parts) > 0 && member.kind.parts[0] == set:
+		case member.perhapsList(): // the kernel allows none
 			missing = "its member " + name + " is a list itself"
 		default:
 			a, missing = member.Contains(all, *p, source)
@@ -89,6 +89,16 @@ func (s *Set) anyMember(all Sets, p *Packet, source []bool) (Answer, string) {
 		}
 	}
 	return answer, why
+}
+
+// perhapsList says whether the name was given to a list:set, also before.
+func (s *Set) perhapsList() bool {
+	for ; s != nil; s = s.other {
+		if len(s.kind.parts) > 0 && s.kind.parts[0] == set {
+			return true
+		}
+	}
+	return false
 }
 
 // possible are the answers that a packet can get, of which not all is known.

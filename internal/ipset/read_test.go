@@ -188,6 +188,17 @@ func TestMembers(t *testing.T) {
 	}
 }
 
+// A list within a list, which no kernel allows, is no reason to ask for ever.
+func TestListOfItself(t *testing.T) {
+	sets, _ := ipset.Read("create l list:set\nadd l l\ncreate m list:set\nadd m m\ncreate m hash:ip\nadd m 10.0.0.1\nadd l m\n", 1)
+	p := ipset.Packet{Source: netip.MustParseAddr("10.0.0.1"), Destination: netip.MustParseAddr("10.0.0.2")}
+	for name, s := range sets {
+		if a, why := s.Contains(sets, p, []bool{true}); a != ipset.Unknown {
+			t.Errorf("%s: %d %s", name, a, why)
+		}
+	}
+}
+
 func TestAddresses(t *testing.T) {
 	sets, problems := ipset.Read(`create n hash:net
 add n 10.0.0.0/8
