@@ -383,8 +383,9 @@ func (b *builder) other(f *file) {
 			b.note(f.name, 0, "", "the node has IPsec policies, which aren't followed")
 		}
 	case FileBPF:
-		if strings.Contains(text, "bpf") && strings.Contains(text, "\"kind\"") {
-			b.note(f.name, 0, "", "BPF programs at interfaces may drop or translate packets past all tables; they aren't followed")
+		// tc has a kind for each filter, bpftool an id for each program.
+		if strings.Contains(text, `"kind"`) || strings.Contains(text, `"id"`) || strings.Contains(text, `"prog_id"`) {
+			b.note(f.name, 0, "", "programs and filters at interfaces (tc, XDP) may drop or translate packets past all tables; they aren't followed")
 		}
 	}
 }

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -271,8 +272,8 @@ func (t *tables) notSaved(m *Meta) {
 	if m == nil {
 		return
 	}
-	for name, k := range known {
-		why := m.Missing[name]
+	for _, name := range slices.Sorted(maps.Keys(m.Missing)) {
+		k, why := known[name], m.Missing[name]
 		if k.kind == formatSave && why != "" && !strings.HasSuffix(why, NotInstalled) {
 			t.whole(k.family, why)
 			v := k.variant
