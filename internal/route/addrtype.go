@@ -9,10 +9,13 @@ import (
 )
 
 // localEntry is the route by which an address is the node's own.
-func (ix *index) localEntry(a netip.Addr) (e *entry, ok bool) {
+func (ix *index) localEntry(a netip.Addr) (e *entry, state state) {
 	s := search{ix: ix, fi: ix.of(packet.Of(a)), q: &Query{Destination: a}, reverse: true}
 	v := s.table(s.fi.local)
-	return v.entry, v.state == found && v.kind == Local && len(v.entry.hops) > 0
+	if v.state == found && (v.kind != Local || len(v.entry.hops) == 0) {
+		return nil, pass
+	}
+	return v.entry, v.state
 }
 
 // IsLocal says whether the address is one of the node's own. Where neither the
@@ -24,8 +27,11 @@ func (n *Network) IsLocal(a netip.Addr) (local, known bool) {
 	if a.IsLoopback() {
 		return true, true
 	}
-	if _, ok := n.indexed().localEntry(a); ok {
+	switch _, state := n.indexed().localEntry(a); state {
+	case found:
 		return true, true
+	case unknown:
+		return false, false
 	}
 	return false, n.localGiven(packet.Of(a)) || n.KnownAddresses
 }
@@ -67,7 +73,18 @@ func (n *Network) TypeOf(a netip.Addr, dev string) (t Type, known bool) {
 			return t, false
 		}
 	}
+	if dev != "" && v.state == found && !n.localGiven(packet.IPv4Family) && ix.holders(a) > 1 {
+		return t, false // which interface's route is the first
+	}
 	return t, ok && (t != Unicast || v.state == found || n.localGiven(packet.IPv4Family) || n.KnownAddresses)
+}
+
+// holders counts the interfaces that have an address.
+func (ix *index) holders(a netip.Addr) (n int) {
+	for _, d := range ix.devices {
+		n += count(slices.ContainsFunc(d.v4, func(own *Address) bool { return own.Prefix.Addr() == a || own.Broadcast == a }))
+	}
+	return n
 }
 
 // addressType is the type of what was found; a table's error isn't a type.

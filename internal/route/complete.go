@@ -168,7 +168,7 @@ func (ix *index) deriveLocal(f packet.Family) []*Route {
 	if f == packet.IPv6Family {
 		return ix.deriveLocal6()
 	}
-	d := derived{family: f, has: map[netip.Prefix]bool{}}
+	d := newDerived(f)
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	d.add(Local, netip.PrefixFrom(loopback, 8).Masked(), "lo", loopback)
 	d.add(Local, netip.PrefixFrom(loopback, 32), "lo", loopback)
@@ -176,7 +176,7 @@ func (ix *index) deriveLocal(f packet.Family) []*Route {
 	for _, dev := range ix.devices {
 		for _, a := range dev.v4 {
 			d.add(Local, single(a.Prefix.Addr()), dev.name, primaryOf(dev, a))
-			if dev.name == "lo" && !a.Secondary {
+			if dev.name == "lo" && !a.Secondary && !a.NoPrefixRoute {
 				d.add(Local, a.connected(), dev.name, a.Prefix.Addr())
 			}
 		}
@@ -193,15 +193,29 @@ func (ix *index) deriveLocal(f packet.Family) []*Route {
 // derived collects routes that no dump has.
 type derived struct {
 	family packet.Family
-	has    map[netip.Prefix]bool
+	has    map[derivedKey]bool
+	// first route to each prefix.
+	first  map[netip.Prefix]*Route
 	routes []*Route
 }
 
+type derivedKey struct {
+	prefix netip.Prefix
+	dev    string
+}
+
+func newDerived(f packet.Family) derived {
+	return derived{family: f, has: map[derivedKey]bool{}, first: map[netip.Prefix]*Route{}}
+}
+
 func (d *derived) add(t Type, p netip.Prefix, dev string, source netip.Addr) {
-	if d.has[p] && t != Multicast {
+	if d.has[derivedKey{p, dev}] {
 		return
 	}
-	d.has[p] = true
+	d.has[derivedKey{p, dev}] = true
+	if first := d.first[p]; first != nil && (t == Broadcast || t != first.Type) {
+		first.Unknown = "several interfaces have it; which was the first isn't known"
+	}
 	scope := ScopeHost
 	if t == Broadcast {
 		scope = ScopeLink
@@ -209,11 +223,15 @@ func (d *derived) add(t Type, p netip.Prefix, dev string, source netip.Addr) {
 	if d.family == packet.IPv6Family {
 		scope = ScopeUniverse
 	}
-	d.routes = append(d.routes, &Route{
+	rt := &Route{
 		Family: d.family, Type: t, Table: TableLocal, Destination: p, Scope: scope, Protocol: "kernel", Source: source,
 		Nexthops: []Nexthop{{Interface: dev, Weight: 1}},
 		Text:     t.String() + " " + wordOf(p) + " dev " + dev + " table local",
-	})
+	}
+	d.routes = append(d.routes, rt)
+	if d.first[p] == nil {
+		d.first[p] = rt
+	}
 }
 
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
@@ -274,7 +292,7 @@ func (ix *index) localSources(d *derived) {
 }
 
 func (ix *index) deriveLocal6() []*Route {
-	d := derived{family: packet.IPv6Family, has: map[netip.Prefix]bool{}}
+	d := newDerived(packet.IPv6Family)
 	d.add(Local, single(netip.IPv6Loopback()), "lo", netip.Addr{})
 	for _, dev := range ix.devices {
 		link := ix.links[dev.name]
@@ -303,7 +321,7 @@ func (ix *index) deriveLocal6() []*Route {
 // node is one, sysctl forwarding of the interface says.
 func (d *derived) anycast(dev string, a *Address) {
 	first := netip.PrefixFrom(a.Prefix.Addr(), a.lengthOf()).Masked().Addr()
-	if a.lengthOf() >= 127 || first.IsUnspecified() || d.has[single(first)] {
+	if a.lengthOf() >= 127 || first.IsUnspecified() || d.has[derivedKey{single(first), dev}] {
 		return
 	}
 	d.add(Anycast, single(first), dev, netip.Addr{})

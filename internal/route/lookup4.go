@@ -206,7 +206,7 @@ func (s *search) bySource() Result {
 			}
 		}
 	}
-	if e, isLocal := s.ix.localEntry(s.q.Source); isLocal && holders == 0 {
+	if e, state := s.ix.localEntry(s.q.Source); state == found && holders == 0 {
 		holders, holder = 1, e.hops[0].Interface
 	}
 	switch {

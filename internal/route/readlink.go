@@ -253,6 +253,8 @@ func (a *Address) flag(name string) {
 		a.Failed = true
 	case "optimistic":
 		a.Optimistic = true
+	case "noprefixroute":
+		a.NoPrefixRoute = true
 	}
 }
 

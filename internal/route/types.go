@@ -102,6 +102,8 @@ type Address struct {
 	Secondary, Deprecated, Tentative, Temporary, Failed bool
 	// Optimistic addresses are used although still tentative.
 	Optimistic bool
+	// NoPrefixRoute: the kernel made no route to its subnet.
+	NoPrefixRoute bool
 }
 
 // Numbers of the tables that every node has.
