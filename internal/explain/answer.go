@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/unmasq/unmasq/internal/owner"
@@ -174,10 +175,36 @@ func (e *Explainer) decider(o *sim.Outcome, q sim.Question) *Decider {
 		out.Index, out.Line = at.Rule.Index, at.Rule.Line
 		out.Why = conditions(at.Rule, q, o)
 	}
+	e.addMark(out, o)
 	if changed := o.SourceKind == sim.Masqueraded || o.SourceKind == sim.SNATed; changed && !forService(owned.Name) {
 		out.Policy = keepPolicy(at.Rule, q, o.Destination)
 	}
 	return out
+}
+
+// addMark says which rule marked a packet that kube-proxy translates for its
+// mark: that rule's reason, and what changes it, are the ones that help.
+func (e *Explainer) addMark(d *Decider, o *sim.Outcome) {
+	if d.Owner != owner.KubeProxy {
+		return
+	}
+	for _, s := range slices.Backward(o.Steps) {
+		if s.Effect != "jump KUBE-MARK-MASQ" || s.At.Rule == nil {
+			continue
+		}
+		marking := e.owner(s.At)
+		d.MarkedBy = ruleText(s.At)
+		if marking.Because != "" {
+			d.Because = marking.Because
+		}
+		if marking.Setting != "" {
+			d.Setting = marking.Setting
+		}
+		if len(marking.Change) > 0 {
+			d.Change = marking.Change
+		}
+		return
+	}
 }
 
 // conditions pairs what a rule asks for with what the packet has.

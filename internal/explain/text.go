@@ -219,6 +219,9 @@ func (t writer) decider(d *Decider) {
 	for i, why := range d.Why {
 		fmt.Fprintf(tab, "  %s\t%s\n", first(i, "why"), why)
 	}
+	if d.MarkedBy != "" {
+		fmt.Fprintf(tab, "  marked by\t%s\n", d.MarkedBy)
+	}
 	if d.Because != "" {
 		fmt.Fprintf(tab, "  because\t%s\n", d.Because)
 	}

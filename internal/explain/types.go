@@ -83,6 +83,8 @@ type Decider struct {
 	Owner string `json:"owner,omitempty"`
 	// OwnerVersion says what the form of the rule tells of the owner's version or mode.
 	OwnerVersion string `json:"ownerVersion,omitempty"`
+	// MarkedBy is the rule that marked the packet for the one that decided.
+	MarkedBy string `json:"markedBy,omitempty"`
 	// Because: why the owner's rule takes the packet; Why: each condition of the
 	// rule with what the packet has.
 	Because string   `json:"because,omitempty"`
