@@ -14,7 +14,11 @@ const linksKind = route.Links
 
 // network gathers what the files say of links and routing. It is read into the
 // host at the end, when it is known which of several accounts count.
-type network struct{ outputs []output }
+type network struct {
+	outputs []output
+	// other files: from a line on, what they hold is another node's.
+	other map[string]int
+}
 
 // output of ip or bridge.
 type output struct {
@@ -27,7 +31,7 @@ type output struct {
 	// whole: the layout of a snapshot says that these are the routes of all tables.
 	whole bool
 	// entries as key and value, to compare with other outputs.
-	entries map[string]string
+	entries map[entry]string
 }
 
 // read adds the output to a network.
@@ -57,15 +61,7 @@ func (n *network) add(b *builder, f *file, text string, line int, s *section, ki
 		if other.kind != o.kind {
 			continue
 		}
-		common, differs := 0, ""
-		for key, value := range o.entries {
-			if theirs, ok := other.entries[key]; ok {
-				common++
-				if theirs != value && (differs == "" || key < differs) {
-					differs = key
-				}
-			}
-		}
+		common, differs := o.compare(other)
 		switch {
 		case differs != "":
 			n.conflict(b, other, &o, differs)
@@ -75,9 +71,61 @@ func (n *network) add(b *builder, f *file, text string, line int, s *section, ki
 		case common > 0 && common == len(other.entries):
 			*other = o
 			return
+		case s.command.ip.Partial:
+		case o.sharesGroup(other):
+			n.conflict(b, other, &o, o.lacking(other))
+			return
 		}
 	}
+	if from, ok := n.other[f.name]; ok {
+		b.note(f.name, o.line, "", fmt.Sprintf("left out: what is printed from line %d on seems to be another node's, or of another time", from))
+		return
+	}
 	n.outputs = append(n.outputs, o)
+}
+
+// entry of an output is about something that has one value on a node. Two whole
+// outputs about one group have all its entries both.
+type entry struct{ group, name string }
+
+// compare counts the entries that two outputs have both, and names the first on
+// which they differ.
+func (o *output) compare(other *output) (common int, differs string) {
+	for key, value := range o.entries {
+		theirs, ok := other.entries[key]
+		if !ok {
+			continue
+		}
+		common++
+		if theirs != value && (differs == "" || key.name < differs) {
+			differs = key.name
+		}
+	}
+	return common, differs
+}
+
+func (o *output) sharesGroup(other *output) bool {
+	groups := map[string]bool{}
+	for key := range o.entries {
+		groups[key.group] = true
+	}
+	for key := range other.entries {
+		if groups[key.group] {
+			return true
+		}
+	}
+	return false
+}
+
+// lacking names an entry that the other output doesn't have.
+func (o *output) lacking(other *output) string {
+	first := ""
+	for key := range o.entries {
+		if _, ok := other.entries[key]; !ok && (first == "" || key.name < first) {
+			first = key.name
+		}
+	}
+	return first
 }
 
 func (n *network) conflict(b *builder, first, second *output, about string) {
@@ -86,46 +134,52 @@ func (n *network) conflict(b *builder, first, second *output, about string) {
 			first.file, first.line, second.file, second.line, about))
 		return
 	}
+	if n.other == nil {
+		n.other = map[string]int{}
+	}
+	if _, known := n.other[second.file]; !known {
+		n.other[second.file] = second.line
+	}
 	b.note(second.file, second.line, "", fmt.Sprintf("%s is in line %d and what follows too, differently (another node's, or of another time?): what was printed first counts", about, first.line))
 }
 
 // entries of a network that two outputs of a kind must agree on.
-func entries(n *route.Network, kind route.Kind) map[string]string {
-	all := map[string]string{}
+func entries(n *route.Network, kind route.Kind) map[entry]string {
+	values := map[entry][]string{}
+	add := func(group, name string, value ...any) {
+		key := entry{group, name}
+		values[key] = append(values[key], fmt.Sprint(value...))
+	}
 	switch kind {
 	case route.Links:
 		for i := range n.Links {
 			l := &n.Links[i]
-			all["link "+l.Name] = fmt.Sprint(l.Index, l.MAC, l.Master)
+			add("", "link "+l.Name, l.Index, l.MAC, l.Master)
 		}
 	case route.Addresses:
-		held := map[string][]string{}
-		for _, l := range n.Links {
-			held[l.Name] = nil
-		}
 		for _, a := range n.Addresses {
-			held[a.Interface] = append(held[a.Interface], a.Prefix.String())
-		}
-		for name, prefixes := range held {
-			slices.Sort(prefixes)
-			all["link "+name] = strings.Join(prefixes, " ")
+			f := packet.Of(a.Prefix.Addr()).String()
+			add(f, f+" of "+a.Interface, a.Prefix)
 		}
 	case route.Routes:
 		for i := range n.Routes {
 			r := &n.Routes[i]
-			key := fmt.Sprintf("route %s table %d metric %d", r.Destination, r.Table, r.Metric)
+			name := fmt.Sprintf("route %s table %d metric %d", r.Destination, r.Table, r.Metric)
 			if r.From.IsValid() || r.TOS != 0 {
-				key += fmt.Sprintf(" from %s tos %d", r.From, r.TOS)
+				name += fmt.Sprintf(" from %s tos %d", r.From, r.TOS)
 			}
-			if _, twice := all[key]; !twice { // IPv6 has one for each interface
-				all[key] = fmt.Sprint(r.Type, hops(r.Nexthops))
-			}
+			add(fmt.Sprint(r.Family, r.Table), name, r.Type, hops(r.Nexthops))
 		}
 	case route.Rules:
 		for i := range n.Rules {
 			r := &n.Rules[i]
-			all[fmt.Sprintf("rule %s %d %s", r.Family, r.Priority, strings.Join(strings.Fields(r.Text), " "))] = ""
+			add(r.Family.String(), fmt.Sprintf("%s rule %d table %d of %s %s%d %d", r.Family, r.Priority, r.Table, r.From, r.In, r.Mark, r.Action))
 		}
+	}
+	all := map[entry]string{}
+	for key, v := range values {
+		slices.Sort(v)
+		all[key] = strings.Join(v, " ")
 	}
 	return all
 }
