@@ -349,10 +349,10 @@ func (r *run) inSet(m ruleset.Set) (ipset.Answer, string) {
 		p.SourcePort, p.DestinationPort = 128<<8, 128<<8
 	}
 	if r.in.known {
-		p.InInterface = r.in.name
+		p.InInterface, p.NoIn = r.in.name, r.in.name == ""
 	}
 	if r.out.known {
-		p.OutInterface = r.out.name
+		p.OutInterface, p.NoOut = r.out.name, r.out.name == ""
 	}
 	directions := make([]bool, len(m.Directions))
 	for i, d := range m.Directions {
