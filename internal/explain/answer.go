@@ -45,13 +45,17 @@ func New(nodes ...Node) *Explainer {
 func (e *Explainer) Explain(q sim.Question, o sim.Options) Answer {
 	a := Answer{Version: 1, Flow: flow(q), Warnings: e.warnings()}
 	var outcomes []sim.Outcome
-	if len(e.nodes) == 1 {
-		outcomes = e.nodes[0].Run(q, o)
-	} else {
-		a.Node, outcomes = sim.Follow(e.nodes, q, o)
-	}
+	a.Node, outcomes = e.run(q, o)
 	a.Outcomes = e.outcomes(outcomes, q)
 	return a
+}
+
+// run names the node that the packet starts on, where there are several.
+func (e *Explainer) run(q sim.Question, o sim.Options) (start string, outcomes []sim.Outcome) {
+	if len(e.nodes) == 1 {
+		return "", e.nodes[0].Run(q, o)
+	}
+	return sim.Follow(e.nodes, q, o)
 }
 
 func flow(q sim.Question) Flow {
@@ -268,53 +272,4 @@ spec:
     to: {cidrs: ["%s/%d"]}
     action: Keep
 `, from, destination, destination.BitLen())
-}
-
-// warnings are about the node, whatever the question.
-func (e *Explainer) warnings() []string {
-	all := []string{}
-	for _, h := range e.hosts {
-		for i, n := range h.Notes {
-			if i == 3 {
-				all = append(all, fmt.Sprintf("%d more lines weren't understood", len(h.Notes)-i))
-				break
-			}
-			all = append(all, noteText(n))
-		}
-		all = append(all, variants(h)...)
-	}
-	return all
-}
-
-func noteText(n snapshot.Note) string {
-	place := n.File
-	if n.Line > 0 {
-		place = fmt.Sprintf("%s:%d", n.File, n.Line)
-	}
-	if n.Text == "" {
-		return fmt.Sprintf("%s: %s", place, n.Why)
-	}
-	const most = 80
-	text := strings.TrimSpace(n.Text)
-	if r := []rune(text); len(r) > most {
-		text = string(r[:most]) + "…"
-	}
-	return fmt.Sprintf("%s: %s: %s", place, n.Why, text)
-}
-
-// variants warns where both iptables variants hold NAT rules: which is asked
-// first no dump tells.
-func variants(h *snapshot.Host) []string {
-	has := map[ruleset.Variant]bool{}
-	for _, t := range h.Rules.Tables {
-		for _, c := range t.Chains {
-			if t.Name == "nat" && len(c.Rules) > 0 {
-				has[t.Variant] = true
-			}
-		}
-	}
-	if has[ruleset.Legacy] && has[ruleset.NFT] {
-		return []string{"both iptables-legacy and iptables-nft hold NAT rules; the kernel asks both, in an order that no dump tells"}
-	}
-	return nil
 }

@@ -46,7 +46,7 @@ type Range struct {
 func (e *Explainer) Inverse(q sim.Question, network netip.Prefix, rule string) (Ranges, error) {
 	network = network.Masked()
 	q.Destination = network.Addr()
-	out := Ranges{Version: 1, Flow: flow(q), Network: network.String(), Rule: rule, Warnings: e.warnings(), Ranges: []Range{}}
+	out := Ranges{Version: 1, Flow: flow(q), Network: network.String(), Rule: rule, Warnings: append(e.warnings(), e.moving()...), Ranges: []Range{}}
 	matches, err := e.findRule(rule)
 	if err != nil {
 		return out, err
@@ -63,15 +63,16 @@ func (e *Explainer) Inverse(q sim.Question, network netip.Prefix, rule string) (
 			last = starts[i+1].Prev()
 		}
 		q.Destination = start
-		outcomes := e.nodes[0].Run(q, sim.Options{})
+		_, outcomes := e.run(q, sim.Options{})
 		if rule != "" && !slices.ContainsFunc(outcomes, matches) {
 			previous = ""
 			continue
 		}
 		if key := kindOf(outcomes, start); key == previous && len(out.Ranges) > 0 {
-			out.Ranges[len(out.Ranges)-1].To = last
+			out.Ranges[len(out.Ranges)-1].extend(last, outcomes)
 		} else {
-			out.Ranges = append(out.Ranges, Range{From: start, To: last, Outcomes: e.outcomes(outcomes, q)})
+			out.Ranges = append(out.Ranges, Range{From: start, To: start, Outcomes: e.outcomes(outcomes, q)})
+			out.Ranges[len(out.Ranges)-1].extend(last, outcomes)
 			previous = key
 		}
 	}
@@ -84,6 +85,68 @@ func (e *Explainer) Inverse(q sim.Question, network netip.Prefix, rule string) (
 	return out, nil
 }
 
+// extend takes the addresses up to last. Where a pool gives each destination one
+// of its addresses, several destinations have no single source any more.
+func (r *Range) extend(last netip.Addr, outcomes []sim.Outcome) {
+	r.To = last
+	if r.From == r.To {
+		return
+	}
+	for i := range outcomes {
+		if p, ok := poolOf(&outcomes[i]); ok {
+			o := &r.Outcomes[i]
+			o.Source, o.SourceRange = nil, []netip.Addr{p.First, p.Last}
+		}
+	}
+}
+
+// poolOf is the range that a rule took the source from, where the kernel picks
+// one by a hash of the destination too.
+func poolOf(o *sim.Outcome) (ruleset.NATRange, bool) {
+	if o.SourceKind != sim.SNATed || o.DecidedBy == nil || o.DecidedBy.Rule == nil || o.DecidedBy.Rule.Rule == nil {
+		return ruleset.NATRange{}, false
+	}
+	t, ok := o.DecidedBy.Rule.Rule.Target.(ruleset.SNAT)
+	return t.NATRange, ok && t.First != t.Last && !t.Persistent
+}
+
+// moving warns of rules that send each destination to another address: a range
+// can show where the first goes only.
+func (e *Explainer) moving() []string {
+	all := []string{}
+	e.eachRule(func(t *ruleset.Table, c *ruleset.Chain, r *ruleset.Rule) {
+		several := false
+		switch target := r.Target.(type) {
+		case ruleset.DNAT:
+			several = target.First != target.Last
+		case ruleset.NetMap:
+			several = true
+		}
+		if several {
+			all = append(all, fmt.Sprintf("%s:%d sends each destination to an address of its own; a range shows what becomes of its first: %s", c.Name, r.Index, strings.TrimSpace(r.Text)))
+		}
+	})
+	return all
+}
+
+// eachRule of all nodes.
+func (e *Explainer) eachRule(visit func(*ruleset.Table, *ruleset.Chain, *ruleset.Rule)) {
+	for _, h := range e.hosts {
+		for _, t := range h.Rules.Tables {
+			for _, c := range t.Chains {
+				for i := range c.Rules {
+					visit(t, c, &c.Rules[i])
+				}
+			}
+		}
+	}
+}
+
+// Unknown says whether part of the answer is unknown.
+func (r *Ranges) Unknown() bool {
+	return slices.ContainsFunc(r.Ranges, func(part Range) bool { return anyUnknown(part.Outcomes) })
+}
+
 // kindOf is equal for outcomes that differ in the destination alone.
 func kindOf(outcomes []sim.Outcome, destination netip.Addr) string {
 	var b strings.Builder
@@ -93,12 +156,22 @@ func kindOf(outcomes []sim.Outcome, destination netip.Addr) string {
 		if o.Destination == destination {
 			to = "itself"
 		}
-		fmt.Fprintf(&b, "%g %s %s %s %v %s %d %s %t %v", o.Probability, o.Verdict, o.Source, o.SourceKind, o.SourcePort, to, o.DestinationPort, o.OutInterface, o.ToNode, o.NextHop)
+		source := o.Source.String()
+		if _, ok := poolOf(o); ok {
+			source = "pool"
+		}
+		fmt.Fprintf(&b, "%g %s %d %s %s %v %s %d %s %t %v", o.Probability, o.Verdict, o.Protocol, source, o.SourceKind, o.SourcePort, to, o.DestinationPort, o.OutInterface, o.ToNode, o.NextHop)
 		if d := o.DecidedBy; d != nil {
 			fmt.Fprintf(&b, " %p %p %s", d.Route, d.Connection, d.Text)
 			if d.Rule != nil {
 				fmt.Fprintf(&b, " %p %p", d.Rule.Chain, d.Rule.Rule)
 			}
+		}
+		if c := o.Encapsulated; c != nil {
+			fmt.Fprintf(&b, " in %s %s (%s)", c.Interface, c.Question.Destination, kindOf(c.Outcomes, c.Question.Destination))
+		}
+		if n := o.Next; n != nil {
+			fmt.Fprintf(&b, " to %s %s (%s)", n.Node, n.Question.InInterface, kindOf(n.Outcomes, destination))
 		}
 		b.WriteByte('\n')
 	}
@@ -114,24 +187,22 @@ func (e *Explainer) findRule(text string) (func(sim.Outcome) bool, error) {
 	chain, number, _ := strings.Cut(text, ":")
 	index, err := strconv.Atoi(number)
 	byIndex := err == nil
-	for _, h := range e.hosts {
-		for _, t := range h.Rules.Tables {
-			for _, c := range t.Chains {
-				for i := range c.Rules {
-					r := &c.Rules[i]
-					if byIndex && c.Name == chain && r.Index == index || strings.Contains(r.Text, text) {
-						wanted = append(wanted, r)
-					}
-				}
-			}
+	e.eachRule(func(_ *ruleset.Table, c *ruleset.Chain, r *ruleset.Rule) {
+		if byIndex && c.Name == chain && r.Index == index || strings.Contains(r.Text, text) {
+			wanted = append(wanted, r)
 		}
-	}
+	})
 	if len(wanted) == 0 {
 		return nil, fmt.Errorf("--rule %q: no such rule; expected CHAIN:INDEX as `iptables --line-numbers` counts, or a part of its text", text)
 	}
-	return func(o sim.Outcome) bool {
-		return slices.ContainsFunc(o.Steps, func(s sim.Step) bool { return s.Matched && slices.Contains(wanted, s.At.Rule) })
-	}, nil
+	return func(o sim.Outcome) bool { return passes(&o, wanted) }, nil
+}
+
+// passes says whether one of the rules is on the way, on whichever node.
+func passes(o *sim.Outcome, wanted []*ruleset.Rule) bool {
+	onWay := func(s sim.Step) bool { return s.Matched && s.At.Rule != nil && slices.Contains(wanted, s.At.Rule) }
+	return slices.ContainsFunc(o.Steps, onWay) ||
+		o.Next != nil && slices.ContainsFunc(o.Next.Outcomes, func(next sim.Outcome) bool { return passes(&next, wanted) })
 }
 
 // starts are the first addresses of the segments of a network within which no

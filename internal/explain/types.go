@@ -39,6 +39,9 @@ type Outcome struct {
 	Protocol string `json:"protocol,omitempty"`
 	// Source is null where masqueraded but no address is known.
 	Source *netip.Addr `json:"source"`
+	// SourceRange is the first and last of the addresses that Source is one of,
+	// where destinations of a network get different ones.
+	SourceRange []netip.Addr `json:"sourceRange,omitempty"`
 	// SourcePort is a number, [min, max], or null.
 	SourcePort any `json:"sourcePort"`
 	// SourceKind: kept, pinned, masqueraded, snat, unknown.

@@ -1,0 +1,93 @@
+package explain
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/ruleset"
+	"github.com/unmasq/unmasq/internal/snapshot"
+)
+
+// warnings are about the node, whatever the question.
+func (e *Explainer) warnings() []string {
+	all := []string{}
+	for _, h := range e.hosts {
+		for i, n := range h.Notes {
+			if i == 3 {
+				all = append(all, fmt.Sprintf("%d more lines weren't understood", len(h.Notes)-i))
+				break
+			}
+			all = append(all, noteText(n))
+		}
+		all = append(all, variants(h)...)
+		all = append(all, orphans(h)...)
+	}
+	return all
+}
+
+func noteText(n snapshot.Note) string {
+	place := n.File
+	if n.Line > 0 {
+		place = fmt.Sprintf("%s:%d", n.File, n.Line)
+	}
+	if n.Text == "" {
+		return fmt.Sprintf("%s: %s", place, n.Why)
+	}
+	const most = 80
+	text := strings.TrimSpace(n.Text)
+	if r := []rune(text); len(r) > most {
+		text = string(r[:most]) + "…"
+	}
+	return fmt.Sprintf("%s: %s: %s", place, n.Why, text)
+}
+
+// variants warns where both iptables variants hold NAT rules: which is asked
+// first no dump tells.
+func variants(h *snapshot.Host) []string {
+	has := map[ruleset.Variant]bool{}
+	for _, t := range h.Rules.Tables {
+		for _, c := range t.Chains {
+			if t.Name == "nat" && len(c.Rules) > 0 {
+				has[t.Variant] = true
+			}
+		}
+	}
+	if has[ruleset.Legacy] && has[ruleset.NFT] {
+		return []string{"both iptables-legacy and iptables-nft hold NAT rules; the kernel asks both, in an order that no dump tells"}
+	}
+	return nil
+}
+
+// orphans warns of chains whose rules no packet comes to, in an excerpt: the
+// built-in chain that jumps to them is missing, so that the answer is as if they
+// weren't there.
+func orphans(h *snapshot.Host) []string {
+	var all []string
+	for _, t := range h.Rules.Tables {
+		builtIn, reached := 0, map[string]bool{}
+		for _, c := range t.Chains {
+			if isBuiltIn(c.Name) {
+				builtIn++
+			}
+			for i := range c.Rules {
+				if jump, ok := c.Rules[i].Target.(ruleset.Jump); ok {
+					reached[jump.Chain] = true
+				}
+			}
+		}
+		for _, c := range t.Chains {
+			if builtIn < 2 && !isBuiltIn(c.Name) && !reached[c.Name] && len(c.Rules) > 0 {
+				all = append(all, fmt.Sprintf("no rule given jumps to chain %s of table %s, so its rules are not asked: give the whole table (iptables-save -t %[2]s)", c.Name, t.Name))
+			}
+		}
+	}
+	return all
+}
+
+func isBuiltIn(chain string) bool {
+	switch chain {
+	case "PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING":
+		return true
+	}
+	return false
+}
