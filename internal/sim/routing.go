@@ -10,10 +10,11 @@ import (
 	"github.com/unmasq/unmasq/internal/ruleset"
 )
 
-// sysctl returns a setting; given is false where no sysctls were.
+// sysctl returns a setting, empty where the node has none; given is false where
+// that isn't known.
 func (r *run) sysctl(name string) (value string, given bool) {
 	value, ok := r.node.host.Sysctls[name]
-	return value, ok || r.node.host.Sysctls != nil
+	return value, ok || r.node.host.AllSysctls
 }
 
 // isLocal asks whether an address is the node's. Where addresses weren't given
@@ -195,15 +196,12 @@ func (r *run) forwards() bool {
 	if r.family == packet.IPv6Family {
 		family, all = "net.ipv6.conf.", "net.ipv6.conf.all.forwarding"
 	}
-	if v, given := r.sysctl(family + r.in.name + ".forwarding"); v != "" || !given {
-		if !given {
-			r.lacks("sysctls", "none were given; forwarding is taken as on, rp_filter as off")
-		}
-		return v != "0"
-	}
-	v, _ := r.sysctl(all)
+	v, given := r.sysctl(family + r.in.name + ".forwarding")
 	if v == "" {
-		r.lacks("sysctls", all+" isn't among them; forwarding is taken as on")
+		v, given = r.sysctl(all)
+	}
+	if v == "" && !given {
+		r.lacks("sysctls", all+" wasn't given; forwarding is taken as on, rp_filter as off")
 	}
 	return v != "0"
 }
