@@ -57,7 +57,10 @@ func (a *Answer) way(o *Outcome) (boxes []box, label string) {
 	}
 	switch {
 	case o.Verdict != "accepted":
-		end.title, end.lines = o.Verdict, []string{strings.TrimSpace(o.RejectWith)}
+		end.title = o.Verdict
+		if o.RejectWith != "" {
+			end.lines = []string{"with " + o.RejectWith}
+		}
 	case o.Source == nil:
 		end.lines = []string{"sees an address that isn't known"}
 	default:
@@ -66,11 +69,7 @@ func (a *Answer) way(o *Outcome) (boxes []box, label string) {
 	if o.Verdict == "accepted" {
 		end.lines = append(end.lines, o.SourceKind)
 	}
-	label = "depends"
-	if o.Probability != nil {
-		label = fmt.Sprintf("%.3g %%", 100**o.Probability)
-	}
-	return append(boxes, end), label
+	return append(boxes, end), o.share()
 }
 
 // DOT is the answer as a graph in Graphviz's language, one path an outcome.

@@ -29,16 +29,41 @@ func (a *Answer) Text(w io.Writer, o TextOptions) {
 	t := writer{w, o}
 	t.headline(a)
 	seen := map[string]bool{}
-	for i := range a.Outcomes {
-		t.details(a, &a.Outcomes[i], i, seen)
+	for i := range a.Outcomes[:shown(a.Outcomes)] {
+		t.details(a, &a.Outcomes[i], i, "", seen)
 	}
 	t.dependencies(a)
-	if len(a.Warnings) > 0 {
-		t.section("warnings")
-		for _, text := range a.Warnings {
-			t.line("  %s", text)
-		}
+	t.warnings(a.Warnings)
+}
+
+// mostOutcomes are listed, mostPaths of them with their way.
+const (
+	mostOutcomes = 20
+	mostPaths    = 4
+)
+
+func shown(outcomes []Outcome) int { return min(len(outcomes), mostOutcomes) }
+
+func (t writer) warnings(all []string) {
+	if len(all) == 0 {
+		return
 	}
+	t.section("warnings")
+	for _, text := range all {
+		t.line("  %s", text)
+	}
+}
+
+// table aligns the columns of its rows.
+func (t writer) table(fill func(row func(cells ...string))) {
+	tab := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
+	fill(func(cells ...string) {
+		for len(cells) > 1 && cells[len(cells)-1] == "" {
+			cells = cells[:len(cells)-1] // no blanks at the end of a line
+		}
+		fmt.Fprintln(tab, strings.Join(cells, "\t"))
+	})
+	tab.Flush()
 }
 
 func (t writer) line(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
@@ -75,53 +100,100 @@ func (t writer) headline(a *Answer) {
 		return
 	}
 	t.line("%s", t.bold(fmt.Sprintf("%s to %s: %d outcomes", t.address(a.Flow.Source, a.Flow.SourcePort), t.address(a.Flow.Destination, a.Flow.DestinationPort), len(a.Outcomes))))
-	tab := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
-	for i := range a.Outcomes {
-		o := &a.Outcomes[i]
-		share := "depends"
-		if o.Probability != nil {
-			share = fmt.Sprintf("%.3g %%", 100**o.Probability)
+	t.table(func(row func(...string)) {
+		for i := range a.Outcomes[:shown(a.Outcomes)] {
+			o := &a.Outcomes[i]
+			row(fmt.Sprint(i+1), o.share(), t.sentence(a, o))
 		}
-		fmt.Fprintf(tab, "%d\t%s\t%s\n", i+1, share, t.sentence(a, o))
+	})
+	if more := len(a.Outcomes) - shown(a.Outcomes); more > 0 {
+		t.line("… and %d more (-o json has all)", more)
 	}
-	tab.Flush()
+}
+
+// share of the packets that fare so.
+func (o *Outcome) share() string {
+	if o.Probability == nil {
+		return "depends"
+	}
+	return fmt.Sprintf("%.3g %%", 100**o.Probability)
+}
+
+// end is the packet on the last node that it is followed to, and the outcome
+// on the way that gave it its source.
+func (o *Outcome) end() (last, changed *Outcome) {
+	for changed = o; ; o = &o.Next.Outcomes[0] {
+		if o.SourceKind != "kept" {
+			changed = o
+		}
+		if o.Next == nil || len(o.Next.Outcomes) != 1 {
+			return o, changed
+		}
+	}
 }
 
 // sentence says what one outcome is.
 func (t writer) sentence(a *Answer, o *Outcome) string {
-	for o.Next != nil && len(o.Next.Outcomes) == 1 {
-		o = &o.Next.Outcomes[0] // what the last node does
-	}
-	by := ""
-	if d := o.DecidedBy; d != nil && d.Owner != "" && d.Owner != "unknown" {
-		by = ", by " + d.Owner
-	}
-	protocol := ""
+	last, changed := o.end()
+	text := t.seen(a, last, changed)
 	if o.Protocol != "" && o.Protocol != a.Flow.Protocol {
-		protocol = o.Protocol + ": "
+		text = o.Protocol + ": " + text
 	}
-	peer := t.address(o.Destination, o.DestinationPort)
+	if n := last.Next; n != nil {
+		text += fmt.Sprintf("; %d outcomes on node %s", len(n.Outcomes), n.Node)
+	}
+	return text
+}
+
+// seen says whom the peer sees; o is the packet at its end, changed where it got
+// its source.
+func (t writer) seen(a *Answer, o, changed *Outcome) string {
+	source, peer := t.address(a.Flow.Source, nil), t.address(o.Destination, o.DestinationPort)
 	if o.ToNode {
 		peer += " on the node itself"
 	}
-	switch o.Verdict {
-	case "dropped":
-		return protocol + "dropped" + by + t.dropped(o)
-	case "rejected":
-		return protocol + "rejected" + with(o.RejectWith) + by + t.dropped(o)
-	case "unknown":
-		return protocol + "it can't be said whether the packet gets to " + peer
-	}
-	source := t.address(a.Flow.Source, nil)
+	how := changed.SourceKind + by(changed) + portWords(o)
 	switch {
+	case o.Verdict == "dropped":
+		return peer + " sees nothing of " + source + ": dropped" + stopper(o)
+	case o.Verdict == "rejected":
+		return peer + " sees nothing of " + source + ": rejected" + with(o.RejectWith) + stopper(o)
+	case o.Verdict == "unknown":
+		return "it can't be said whether the packet gets to " + peer
 	case o.SourceKind == "unknown":
-		return protocol + "it can't be said as whom " + peer + " sees " + source
+		return "it can't be said as whom " + peer + " sees " + source
 	case o.Source == nil:
-		return protocol + peer + " sees an address of the node, not " + source + " (" + o.SourceKind + by + "); which one, the dump doesn't tell"
+		return peer + " sees an address of the node, not " + source + " (" + how + "); which one, the dump doesn't tell"
 	case *o.Source == a.Flow.Source:
-		return protocol + peer + " sees " + source + " itself (" + o.SourceKind + ")"
+		return peer + " sees " + source + " itself (" + changed.SourceKind + ")"
 	}
-	return protocol + peer + " sees " + t.address(*o.Source, nil) + ", not " + source + " (" + o.SourceKind + by + portWords(o) + ")"
+	return peer + " sees " + t.address(*o.Source, nil) + ", not " + source + " (" + how + ")"
+}
+
+// by names the owner of what decided, where it is known.
+func by(o *Outcome) string {
+	if d := o.DecidedBy; d != nil && d.Owner != "" && d.Owner != "unknown" {
+		return ", by " + d.Owner
+	}
+	return ""
+}
+
+// stopper is what ended the packet.
+func stopper(o *Outcome) string {
+	d := o.DecidedBy
+	switch {
+	case d == nil:
+		return ""
+	case d.Kind != "rule":
+		return " (" + d.Rule + ")"
+	case d.Index == 0:
+		return " by the policy of chain " + d.Chain
+	}
+	text := fmt.Sprintf(" by rule %d of chain %s", d.Index, d.Chain)
+	if d.Owner != "" && d.Owner != "unknown" {
+		text += ", of " + d.Owner
+	}
+	return text
 }
 
 func with(reject string) string {
@@ -129,13 +201,6 @@ func with(reject string) string {
 		return ""
 	}
 	return " with " + reject
-}
-
-func (t writer) dropped(o *Outcome) string {
-	if d := o.DecidedBy; d != nil && d.Kind == "route" {
-		return ": " + d.Rule
-	}
-	return ""
 }
 
 func portWords(o *Outcome) string {
@@ -149,55 +214,74 @@ func portWords(o *Outcome) string {
 }
 
 // details of one outcome: its way and what decided. What an earlier outcome has
-// said isn't repeated.
-func (t writer) details(a *Answer, o *Outcome, i int, seen map[string]bool) {
+// said isn't repeated. where is " on node NAME", or empty for the first node.
+func (t writer) details(a *Answer, o *Outcome, i int, where string, seen map[string]bool) {
 	title := "path"
 	if len(a.Outcomes) > 1 {
 		title = fmt.Sprintf("path of outcome %d", i+1)
 	}
-	if len(o.Steps) > 0 && (i == 0 || t.Verbose || len(a.Outcomes) <= 4) {
-		t.section(title)
+	if len(o.Steps) > 0 && (i == 0 || t.Verbose || len(a.Outcomes) <= mostPaths) {
+		t.section(title + where)
 		t.steps(o.Steps)
 	}
-	if d := o.DecidedBy; d != nil && !seen[d.Chain+d.Rule] {
-		seen[d.Chain+d.Rule] = true
+	if d := o.DecidedBy; d != nil && !seen[d.Chain+d.Rule+d.File+where] {
+		seen[d.Chain+d.Rule+d.File+where] = true
 		t.decider(d)
 	}
 	if e := o.Encapsulated; e != nil {
-		inner := Answer{Flow: e.Flow, Outcomes: e.Outcomes}
-		t.section("in tunnel " + e.Interface)
-		for j := range e.Outcomes {
-			t.line("  outer packet: %s", t.sentence(&inner, &e.Outcomes[j]))
-		}
+		t.encapsulated(e, where, seen)
 	}
 	if n := o.Next; n != nil {
-		t.section("on node " + n.Node)
-		next := Answer{Flow: n.Flow, Outcomes: n.Outcomes}
-		for j := range n.Outcomes {
-			t.line("  %s", t.sentence(&next, &n.Outcomes[j]))
-			t.details(&next, &n.Outcomes[j], j, seen)
+		next, where := Answer{Flow: n.Flow, Outcomes: n.Outcomes}, " on node "+n.Node
+		if len(n.Outcomes) > 1 {
+			t.section(strings.TrimSpace(where))
+			t.headline(&next)
+		}
+		for j := range n.Outcomes[:shown(n.Outcomes)] {
+			t.details(&next, &n.Outcomes[j], j, where, seen)
 		}
 	}
 }
 
-func (t writer) steps(steps []Step) {
-	tab := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
-	for _, s := range steps {
-		place := s.Chain
-		if s.Table != "" {
-			place = s.Table + " " + s.Chain
-		}
-		effect := s.Effect
-		if s.Because != "" {
-			effect += ": " + s.Because
-		}
-		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", s.Hook, place, s.Owner, effect)
-		if t.Verbose && s.Rule != "" {
-			tab.Flush()
-			fmt.Fprintf(t, "      %s\n", s.Rule)
+// encapsulated says as whom the outer packet is seen, once for each tunnel.
+func (t writer) encapsulated(e *Encapsulated, where string, seen map[string]bool) {
+	outer := Answer{Flow: e.Flow, Outcomes: e.Outcomes}
+	key := fmt.Sprint("tunnel ", e.Interface, e.Flow.Destination, where)
+	if seen[key] {
+		return
+	}
+	seen[key] = true
+	t.section("in tunnel " + e.Interface + where)
+	for j := range e.Outcomes[:shown(e.Outcomes)] {
+		t.line("  outer packet: %s", t.sentence(&outer, &e.Outcomes[j]))
+	}
+	for j := range e.Outcomes[:shown(e.Outcomes)] {
+		if e.Outcomes[j].DecidedBy != nil {
+			t.details(&outer, &e.Outcomes[j], j, " of the outer packet"+where, seen)
 		}
 	}
-	tab.Flush()
+}
+
+// steps are one a line; the rules beneath them where all are asked for.
+func (t writer) steps(steps []Step) {
+	var b strings.Builder
+	writer{&b, t.TextOptions}.table(func(row func(...string)) {
+		for _, s := range steps {
+			effect := s.Effect
+			if s.Because != "" {
+				effect += ": " + s.Because
+			}
+			row("  "+s.Hook, strings.TrimSpace(s.Table+" "+s.Chain), s.Owner, effect)
+		}
+	})
+	i := 0
+	for line := range strings.Lines(b.String()) {
+		fmt.Fprint(t, line)
+		if t.Verbose && steps[i].Rule != "" {
+			t.line("      %s", steps[i].Rule)
+		}
+		i++
+	}
 }
 
 func (t writer) decider(d *Decider) {
@@ -236,7 +320,7 @@ func (t writer) decider(d *Decider) {
 	}
 	tab.Flush()
 	if d.Policy != "" {
-		t.section("or keep the source with unmasq, whatever " + d.Owner + " writes: unmasq apply -f - <<EOF")
+		t.section("or keep the source with unmasq, whatever rules there are: unmasq apply -f - <<EOF")
 		fmt.Fprint(t, d.Policy)
 		t.line("EOF")
 	}
@@ -260,100 +344,73 @@ func ownerWords(d *Decider) string {
 	return name
 }
 
-// dependencies lists what the answer depends on, once each, with the outcomes.
+// dependencies lists what the answer depends on, once each, with the outcomes
+// that do.
 func (t writer) dependencies(a *Answer) {
 	var all []Dependency
-	of := map[Dependency][]string{}
-	for i := range a.Outcomes {
-		for _, d := range a.Outcomes[i].DependsOn {
+	of := map[Dependency][]int{}
+	for i := range a.Outcomes[:shown(a.Outcomes)] {
+		for _, d := range a.Outcomes[i].dependencies("") {
 			if !slices.Contains(all, d) {
 				all = append(all, d)
 			}
-			of[d] = append(of[d], fmt.Sprint(i+1))
+			if !slices.Contains(of[d], i+1) {
+				of[d] = append(of[d], i+1)
+			}
 		}
 	}
 	if len(all) == 0 {
 		return
 	}
 	t.section("depends on")
-	tab := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
-	for _, d := range all {
-		which := ""
-		if len(a.Outcomes) > 1 && len(of[d]) < len(a.Outcomes) {
-			which = " (outcome " + strings.Join(of[d], ", ") + ")"
+	t.table(func(row func(...string)) {
+		for _, d := range all {
+			why := d.Why
+			if len(of[d]) < shown(a.Outcomes) {
+				why += " (" + outcomeNumbers(of[d]) + ")"
+			}
+			row("  "+d.What, why)
 		}
-		fmt.Fprintf(tab, "  %s\t%s%s\n", d.What, d.Why, which)
-	}
-	tab.Flush()
+	})
 }
 
-// Text writes the ranges for people.
-func (r *Ranges) Text(w io.Writer, o TextOptions) {
-	t := writer{w, o}
-	what := "packets from " + t.address(r.Flow.Source, nil) + " to " + r.Network
-	if r.Rule != "" {
-		what += " that meet rule " + r.Rule
+// dependencies of an outcome, of its outer packet, and of what becomes of it on
+// other nodes.
+func (o *Outcome) dependencies(where string) []Dependency {
+	var all []Dependency
+	for _, d := range o.DependsOn {
+		all = append(all, Dependency{d.What, d.Why + where})
 	}
-	if len(r.Ranges) == 0 {
-		t.line("%s", t.bold("no "+what))
-		return
-	}
-	t.line("%s", t.bold(what))
-	tab := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tab, "DESTINATIONS\tSEES\tHOW\tBY")
-	for i := range r.Ranges {
-		span := r.Ranges[i].From.String()
-		if r.Ranges[i].To != r.Ranges[i].From {
-			span += "-" + r.Ranges[i].To.String()
-		}
-		if c := r.Ranges[i].CIDRs; len(c) == 1 {
-			span = strings.TrimSuffix(strings.TrimSuffix(c[0], "/32"), "/128")
-		}
-		for j := range r.Ranges[i].Outcomes {
-			o := &r.Ranges[i].Outcomes[j]
-			fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", span, t.sees(o), o.how(), o.by())
-			span = ""
+	if c := o.Encapsulated; c != nil {
+		for i := range c.Outcomes {
+			all = append(all, c.Outcomes[i].dependencies(where+", for the outer packet")...)
 		}
 	}
-	tab.Flush()
+	if n := o.Next; n != nil {
+		for i := range n.Outcomes {
+			all = append(all, n.Outcomes[i].dependencies(", on node "+n.Node)...)
+		}
+	}
+	return all
 }
 
-func (t writer) sees(o *Outcome) string {
-	switch {
-	case o.Verdict != "accepted":
-		return "-"
-	case o.Source == nil:
-		return "?"
+// outcomeNumbers writes 1, 2, 3 and 5 as "outcomes 1-3, 5".
+func outcomeNumbers(numbers []int) string {
+	if len(numbers) == 1 {
+		return fmt.Sprintf("outcome %d", numbers[0])
 	}
-	return t.address(*o.Source, nil)
-}
-
-func (o *Outcome) how() string {
-	how := o.Verdict
-	if o.Verdict == "accepted" {
-		how = o.SourceKind
-		if o.ToNode {
-			how += ", on the node itself"
+	var parts []string
+	for i := 0; i < len(numbers); {
+		j := i
+		for j+1 < len(numbers) && numbers[j+1] == numbers[j]+1 {
+			j++
 		}
+		part := fmt.Sprint(numbers[i])
+		if j > i {
+			part = fmt.Sprintf("%d-%d", numbers[i], numbers[j])
+		}
+		parts = append(parts, part)
+		i = j + 1
 	}
-	if o.Probability == nil {
-		return how + ", depends"
-	}
-	if *o.Probability < 1 {
-		return fmt.Sprintf("%s, %.3g %%", how, 100**o.Probability)
-	}
-	return how
-}
-
-func (o *Outcome) by() string {
-	d := o.DecidedBy
-	switch {
-	case d == nil:
-		return ""
-	case d.Kind != "rule":
-		return d.Rule
-	case d.Index == 0:
-		return d.Chain + " policy"
-	}
-	return fmt.Sprintf("%s:%d (%s)", d.Chain, d.Index, d.Owner)
+	return "outcomes " + strings.Join(parts, ", ")
 }
