@@ -261,11 +261,20 @@ func (g *generator) protocols() string {
 	}
 	g.protocol = g.of("tcp", "udp", "tcp", "udp", "sctp")
 	text := "-p " + g.protocol + " -m " + g.protocol
+	not := ""
 	if g.chance(1.3) {
-		text += " " + g.not(4) + "--dport " + g.of(ports...)
+		not = g.not(4)
+		text += " " + not + "--dport " + g.of(ports...)
 	}
 	if g.chance(5) {
-		text += " " + g.not(4) + "--sport " + g.of("1024:65535", "2000:2050", "0:1023", "5353")
+		// Not two of them: iptables-nft 1.8.9 takes ! --dport A ! --sport B for
+		// "not both", and lists it as it was written.
+		if not == "" {
+			not = g.not(4)
+		} else {
+			not = ""
+		}
+		text += " " + not + "--sport " + g.of("1024:65535", "2000:2050", "0:1023", "5353")
 	}
 	return text
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -101,11 +102,29 @@ func newNode(t *testing.T, s situation) *node {
 	n.save(t, snapshot.FileLinks, "ip", "-j", "-d", "link", "show")
 	n.save(t, snapshot.FileAddresses, "ip", "-j", "addr", "show")
 	n.save(t, snapshot.FileRoutes, "ip", "-j", "-d", "-4", "route", "show", "table", "all")
+	n.settle(t)
 	n.save(t, snapshot.FileRoutes6, "ip", "-j", "-d", "-6", "route", "show", "table", "all")
 	n.save(t, snapshot.FileRules, "ip", "-j", "-d", "-4", "rule", "show")
 	n.save(t, snapshot.FileRules6, "ip", "-j", "-d", "-6", "rule", "show")
 	n.save(t, snapshot.FileSysctl, "sysctl", "-a", "--pattern", `forward|rp_filter|route_localnet|accept_local|nf_conntrack|bridge-nf-call`)
 	return n
+}
+
+// settle waits for the routes that come of IPv6 addresses: the kernel adds them
+// from a work queue, a little later.
+func (n *node) settle(t *testing.T) {
+	const patience, pause = 5 * time.Second, 20 * time.Millisecond
+	before := ""
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		routes := n.run(t, "", "ip", "-6", "route", "show", "table", "all")
+		missing := slices.ContainsFunc(n.addresses, func(a netip.Addr) bool { return a.Is6() && !strings.Contains(routes, "local "+a.String()+" ") })
+		if !missing && routes == before {
+			return
+		}
+		if before = routes; time.Now().After(deadline) {
+			t.Fatalf("the routes of %v aren't there after %v:\n%s", n.addresses, patience, routes)
+		}
+	}
 }
 
 // addNeighbours says once and for all where a bridge's neighbours are.

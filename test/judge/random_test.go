@@ -2,6 +2,7 @@ package judge_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -230,10 +231,7 @@ func chancy(outcomes []sim.Outcome) bool {
 // never repeats a packet with other source ports. It names an outcome that it
 // should have had and never did, or says how a repeated packet disagreed.
 func never(n *node, f packet.Flow, predict predictor) (missing, disagrees string, err error) {
-	want, seen := map[string]float64{}, map[string]bool{}
-	for _, o := range predict(f) {
-		want[key(o)] += o.Probability
-	}
+	want, seen, same := probabilities(predict(f)), map[string]bool{}, true
 	flows := make([]packet.Flow, repeats)
 	for i := range flows {
 		flows[i] = f
@@ -250,21 +248,28 @@ func never(n *node, f packet.Flow, predict predictor) (missing, disagrees string
 		if compare(again, fates[i], outcomes, mayBeLost) == wrong {
 			return "", fmt.Sprintf("%s: %s", flowText(again), fateText(fates[i])), nil
 		}
+		same = same && maps.Equal(want, probabilities(outcomes)) // unless a rule asks for the source port
 		for _, o := range outcomes {
-			if _, known := want[key(o)]; !known {
-				return "", "", nil // a rule asks for the source port: other packets
-			}
 			if agrees(again, fates[i], o, mayBeLost) {
 				seen[key(o)] = true
 			}
 		}
 	}
 	for k, p := range want {
-		if p >= least && !seen[k] {
+		if p >= least && same && !seen[k] {
 			return fmt.Sprintf("p=%.2f %s", p, k), "", nil
 		}
 	}
 	return "", "", nil
+}
+
+// probabilities of outcomes that differ in more than the source port.
+func probabilities(outcomes []sim.Outcome) map[string]float64 {
+	all := map[string]float64{}
+	for _, o := range outcomes {
+		all[key(o)] += o.Probability
+	}
+	return all
 }
 
 // fail looks for the smallest ruleset that still disagrees, and shows it.
