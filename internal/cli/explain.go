@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,7 +71,7 @@ func newExplain() *cobra.Command {
 type partlyUnknown struct{ error }
 
 func (o *explainOptions) run(ctx context.Context, args []string, stdin io.Reader, out io.Writer) error {
-	if len(args) != 2 {
+	if len(args) != 2 && !(len(args) == 1 && o.rule != "") {
 		return inputError{fmt.Errorf("%d arguments; expected a source and a destination, such as 10.244.1.7 192.168.200.253:443", len(args))}
 	}
 	switch o.output {
@@ -89,14 +87,14 @@ func (o *explainOptions) run(ctx context.Context, args []string, stdin io.Reader
 	if err != nil {
 		return err
 	}
-	if o.rule != "" || isNetwork(args[1]) {
-		return o.inverse(nodes, names, args, out)
-	}
-	q, err := o.question(nodes[0].Host, names, args)
+	q, err := o.question(nodes, names, args)
 	if err != nil {
 		return inputError{err}
 	}
-	answer := explain.New(nodes...).Explain(q, sim.Options{Trace: o.verbose})
+	if o.rule != "" || q.Sources.IsValid() || q.Destinations.IsValid() {
+		return o.ranges(explain.New(nodes...), q, names, out)
+	}
+	answer := explain.New(nodes...).Explain(q.Question, sim.Options{Trace: o.verbose})
 	if err := o.print(&answer, names, out); err != nil {
 		return err
 	}
@@ -117,8 +115,12 @@ func (o *explainOptions) print(a *explain.Answer, names explain.Names, out io.Wr
 		_, err := io.WriteString(out, a.SVG())
 		return err
 	}
-	a.Text(out, explain.TextOptions{Verbose: o.verbose, Names: names, Bold: isTerminal(out) && os.Getenv("NO_COLOR") == ""})
+	a.Text(out, o.textOptions(names, out))
 	return nil
+}
+
+func (o *explainOptions) textOptions(names explain.Names, out io.Writer) explain.TextOptions {
+	return explain.TextOptions{Verbose: o.verbose, Names: names, Bold: isTerminal(out) && os.Getenv("NO_COLOR") == ""}
 }
 
 func writeJSON(out io.Writer, value any) error {
@@ -177,98 +179,49 @@ func (o *explainOptions) nodes(ctx context.Context, stdin io.Reader) ([]explain.
 	return nodes, nil
 }
 
-// question reads the arguments and flags.
-func (o *explainOptions) question(host *snapshot.Host, names explain.Names, args []string) (q sim.Question, err error) {
-	q = sim.Question{InInterface: o.in, OutInterface: o.out, Local: o.local, SourcePort: sim.UnknownPort}
-	if q.Destination, q.DestinationPort, q.Protocol, err = explain.ParseDestination(args[1], names); err != nil {
-		return q, err
+// question reads the arguments and flags. Without a destination, --rule asks
+// about all there are.
+func (o *explainOptions) question(nodes []explain.Node, names explain.Names, args []string) (explain.Asked, error) {
+	request := explain.Request{
+		Source: args[0], InInterface: o.in, OutInterface: o.out, SourcePort: o.sourcePort, Mark: o.mark, Via: o.via,
+		Local: o.local, Names: names,
 	}
-	if q.Source, err = names.Address(args[0]); err != nil {
-		a, ok := addressOf(host, args[0], packet.Of(q.Destination))
-		if !ok {
-			return q, fmt.Errorf("source: %w", err)
-		}
-		q.Source, q.Local = a, true
+	hosts := make([]*snapshot.Host, len(nodes))
+	for i, n := range nodes {
+		hosts[i] = n.Host
 	}
-	if o.sourcePort != "" {
-		n, err := strconv.ParseUint(o.sourcePort, 10, 16)
-		if err != nil || n == 0 {
-			return q, fmt.Errorf("--source-port %q; expected a number from 1 to 65535", o.sourcePort)
-		}
-		q.SourcePort = int(n)
+	if len(args) == 2 {
+		request.Destination = args[1]
+		return request.Parse(hosts...)
 	}
-	if o.mark != "" {
-		n, err := strconv.ParseUint(o.mark, 0, 32)
-		if err != nil {
-			return q, fmt.Errorf("--mark %q; expected a number of 32 bits, such as 0x4000", o.mark)
-		}
-		q.Mark = uint32(n)
+	request.Destination = packet.IPv4Family.Everywhere().String()
+	q, err := request.Parse(hosts...)
+	if err == nil {
+		return q, nil
 	}
-	if o.via != "" {
-		if q.Via, err = netip.ParseAddr(o.via); err != nil {
-			return q, fmt.Errorf("--via %q; expected an address", o.via)
-		}
+	request.Destination = packet.IPv6Family.Everywhere().String()
+	if q, err6 := request.Parse(hosts...); err6 == nil {
+		return q, nil
 	}
-	return q, explain.Check(q)
+	return q, err
 }
 
-// addressOf is the node's address on an interface of that name.
-func addressOf(host *snapshot.Host, name string, f packet.Family) (netip.Addr, bool) {
-	for _, a := range host.Network.Addresses {
-		if ip := a.Prefix.Addr(); a.Interface == name && packet.Of(ip) == f && !ip.IsLinkLocalUnicast() {
-			return ip, true
-		}
-	}
-	return netip.Addr{}, false
-}
-
-// cutNetwork parts CIDR[:PORT][/PROTOCOL] into the network and the rest.
-func cutNetwork(text string) (network netip.Prefix, rest string, ok bool) {
-	address, after, found := strings.Cut(text, "/")
-	if !found {
-		return netip.Prefix{}, "", false
-	}
-	end := len(after) - len(strings.TrimLeft(after, "0123456789"))
-	if end == 0 {
-		return netip.Prefix{}, "", false
-	}
-	network, err := netip.ParsePrefix(address + "/" + after[:end])
-	return network, after[end:], err == nil
-}
-
-func isNetwork(text string) bool {
-	_, _, ok := cutNetwork(text)
-	return ok
-}
-
-// inverse answers for every destination of a network.
-func (o *explainOptions) inverse(nodes []explain.Node, names explain.Names, args []string, out io.Writer) error {
-	network, rest, ok := cutNetwork(args[1])
-	if !ok {
-		a, _, _, err := explain.ParseDestination(args[1], names)
-		if err != nil {
-			return inputError{err}
-		}
-		network, rest = netip.PrefixFrom(a, a.BitLen()), ""
-	}
-	first := network.Addr().String()
-	if network.Addr().Is6() {
-		first = "[" + first + "]"
-	}
-	q, err := o.question(nodes[0].Host, names, []string{args[0], first + rest})
-	if err != nil {
-		return inputError{err}
-	}
+// ranges answers for every address of a network.
+func (o *explainOptions) ranges(e *explain.Explainer, q explain.Asked, names explain.Names, out io.Writer) error {
 	if o.output == "dot" || o.output == "svg" {
-		return inputError{fmt.Errorf("-o %s draws one packet's way; expected one destination, not a network", o.output)}
+		return inputError{fmt.Errorf("-o %s draws one packet's way; expected one source and one destination, no network and no --rule", o.output)}
 	}
-	ranges, err := explain.New(nodes...).Inverse(q, network, o.rule)
+	ranges, err := e.Ranges(q, o.rule)
 	if err != nil {
 		return inputError{err}
 	}
 	if o.output == "json" {
-		return writeJSON(out, ranges)
+		err = writeJSON(out, ranges)
+	} else {
+		ranges.Text(out, o.textOptions(names, out))
 	}
-	ranges.Text(out, explain.TextOptions{Names: names, Bold: isTerminal(out) && os.Getenv("NO_COLOR") == ""})
-	return nil
+	if err == nil && ranges.Unknown() {
+		err = partlyUnknown{errors.New("part of the answer is unknown: see what it depends on")}
+	}
+	return err
 }

@@ -167,6 +167,19 @@ func (e *Explainer) decider(o *sim.Outcome, q sim.Question) *Decider {
 		return &Decider{Kind: "route", Rule: d.Text}
 	}
 	at := *d.Rule
+	out := e.ruleDecider(at)
+	if at.Rule != nil {
+		out.Why = conditions(at.Rule, q, o)
+	}
+	e.addMark(out, o)
+	if changed := o.SourceKind == sim.Masqueraded || o.SourceKind == sim.SNATed; changed && !forService(out.Owner) {
+		out.Policy = keepPolicy(at.Rule, q, o.Destination)
+	}
+	return out
+}
+
+// ruleDecider is a rule, or a chain's policy, with its owner.
+func (e *Explainer) ruleDecider(at sim.RuleRef) *Decider {
 	owned := e.owner(at)
 	out := &Decider{
 		Kind: "rule", Family: family(at.Table.Family), Table: at.Table.Name, Chain: at.Chain.Name, Rule: ruleText(at),
@@ -177,11 +190,6 @@ func (e *Explainer) decider(o *sim.Outcome, q sim.Question) *Decider {
 	}
 	if at.Rule != nil {
 		out.Index, out.Line = at.Rule.Index, at.Rule.Line
-		out.Why = conditions(at.Rule, q, o)
-	}
-	e.addMark(out, o)
-	if changed := o.SourceKind == sim.Masqueraded || o.SourceKind == sim.SNATed; changed && !forService(owned.Name) {
-		out.Policy = keepPolicy(at.Rule, q, o.Destination)
 	}
 	return out
 }

@@ -4,14 +4,21 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 )
 
 // Text writes the ranges for people.
 func (r *Ranges) Text(w io.Writer, o TextOptions) {
 	t := writer{w, o}
-	what := "packets from " + t.address(r.Flow.Source, nil) + " to " + r.Network
-	if r.Rule != "" {
-		what += " that meet rule " + r.Rule
+	source, destination := t.address(r.Flow.Source, nil), t.address(r.Flow.Destination, nil)
+	if r.Side == "source" {
+		source = r.Network
+	} else {
+		destination = r.Network
+	}
+	what := "packets from " + source + " to " + destination
+	if r.Rule != nil {
+		what += " that meet rule " + r.Rule.Rule
 	}
 	if len(r.Ranges) == 0 {
 		t.line("%s", t.bold("no "+what))
@@ -19,7 +26,7 @@ func (r *Ranges) Text(w io.Writer, o TextOptions) {
 	}
 	t.line("%s", t.bold(what))
 	t.table(func(row func(...string)) {
-		row("DESTINATIONS", "SEES", "HOW", "BY")
+		row(strings.ToUpper(r.Side)+"S", "SEES", "HOW", "BY")
 		for i := range r.Ranges {
 			span := r.Ranges[i].span()
 			for j := range r.Ranges[i].Outcomes {
