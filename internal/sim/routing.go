@@ -335,16 +335,8 @@ func (r *run) decideOut() bool {
 	return r.takeRoute(result)
 }
 
-// reroute notes, after table mangle at OUTPUT, that a changed mark asks for a
-// new route (ip_route_me_harder).
-func (r *run) reroute() {
-	if r.mark != r.routeMark {
-		r.needRoute, r.routeMark = true, r.mark
-	}
-}
-
-// settleOut takes the route that OUTPUT's changes of mark or destination ask
-// for. Rules at OUTPUT still saw the interface from before.
+// settleOut takes the route that OUTPUT's changes of destination, and of the mark
+// in table mangle alone, ask for (ip_route_me_harder). Rules at OUTPUT still saw the interface from before.
 func (r *run) settleOut() bool {
 	if !r.needRoute {
 		return true
