@@ -206,6 +206,9 @@ func with(reject string) string {
 func portWords(o *Outcome) string {
 	switch p := o.SourcePort.(type) {
 	case [2]uint16:
+		if p == [2]uint16{1024, 65535} {
+			return "" // any that is free
+		}
 		return fmt.Sprintf(", port %d-%d", p[0], p[1])
 	case uint16:
 		return fmt.Sprintf(", port %d", p)
