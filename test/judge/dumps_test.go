@@ -83,7 +83,8 @@ func openDump(t *testing.T, a *txtar.Archive, f packet.Family) *realDump {
 	}
 	d.must(t, d.ns.Do(func() error { return addAccounting(file(a, name[f])) }))
 	d.must(t, d.restore(variant, f, file(a, name[f])))
-	host, err := d.read(packet.Families[:]...)
+	d.capture(t)
+	host, err := snapshot.Read([]string{d.dir}, strings.NewReader(""))
 	d.must(t, err)
 	d.host = host
 	return d

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/unmasq/unmasq/internal/kernel/capture"
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
 	"github.com/unmasq/unmasq/internal/packet"
@@ -99,14 +100,7 @@ func newNode(t *testing.T, s situation) *node {
 	n.run(t, strings.Join(s.ip, "\n")+"\n", "ip", "-batch", "-")
 	n.addNeighbours(t, far)
 	n.wires = rig.Open(t, n.ns, wires...)
-	n.save(t, snapshot.FileLinks, "ip", "-j", "-d", "link", "show")
-	n.save(t, snapshot.FileAddresses, "ip", "-j", "addr", "show")
-	n.save(t, snapshot.FileRoutes, "ip", "-j", "-d", "-4", "route", "show", "table", "all")
-	n.settle(t)
-	n.save(t, snapshot.FileRoutes6, "ip", "-j", "-d", "-6", "route", "show", "table", "all")
-	n.save(t, snapshot.FileRules, "ip", "-j", "-d", "-4", "rule", "show")
-	n.save(t, snapshot.FileRules6, "ip", "-j", "-d", "-6", "rule", "show")
-	n.save(t, snapshot.FileSysctl, "sysctl", "-a", "--pattern", `forward|rp_filter|route_localnet|accept_local|nf_conntrack|bridge-nf-call`)
+	n.capture(t)
 	return n
 }
 
@@ -169,10 +163,14 @@ func (n *node) run(t *testing.T, stdin, program string, args ...string) string {
 	return out
 }
 
-// save writes what a program prints to a file of the host's.
-func (n *node) save(t *testing.T, file, program string, args ...string) {
+// capture reads all of the node as unmasq does on a live one.
+func (n *node) capture(t *testing.T) {
 	t.Helper()
-	n.must(t, os.WriteFile(filepath.Join(n.dir, file), []byte(n.run(t, "", program, args...)), 0o600))
+	files, err := capture.Take(t.Context(), capture.Options{Namespace: n.ns})
+	n.must(t, err)
+	for name, text := range files {
+		n.must(t, os.WriteFile(filepath.Join(n.dir, name), text, 0o600))
+	}
 }
 
 // forget deletes all connections, so that the next packet of any is the first.
