@@ -33,7 +33,7 @@ func (n *Network) IsLocal(a netip.Addr) (local, known bool) {
 	case unknown:
 		return false, false
 	}
-	return false, n.localGiven(packet.Of(a)) || n.KnownAddresses
+	return false, n.localGiven(packet.Of(a)) || n.addressesGiven(packet.Of(a))
 }
 
 // Bits of address types as -m addrtype has them: 1 << RTN_….
@@ -76,7 +76,7 @@ func (n *Network) TypeOf(a netip.Addr, dev string) (t Type, known bool) {
 	if dev != "" && v.state == found && !n.localGiven(packet.IPv4Family) && ix.holders(a) > 1 {
 		return t, false // which interface's route is the first
 	}
-	return t, ok && (t != Unicast || v.state == found || n.localGiven(packet.IPv4Family) || n.KnownAddresses)
+	return t, ok && (t != Unicast || v.state == found || n.localGiven(packet.IPv4Family) || n.addressesGiven(packet.IPv4Family))
 }
 
 // holders counts the interfaces that have an address.
@@ -127,7 +127,7 @@ func (n *Network) lookupTypes6(a netip.Addr, dev string, askLocal bool) (types u
 	if dev != "" && askLocal && n.holds(dev, a) {
 		types = bitOf(Local)
 	}
-	known = n.localGiven(packet.IPv6Family) || n.KnownAddresses
+	known = n.localGiven(packet.IPv6Family) || n.addressesGiven(packet.IPv6Family)
 	r := n.Lookup(Query{Destination: a, OutInterface: dev, SourcePort: 0, DestinationPort: 0})
 	switch {
 	case !r.Known:

@@ -28,6 +28,7 @@ type Command struct {
 //	root@node:~# ip -6 route show table all
 //	## ip netns exec cni-1 ip a
 //	$ bridge fdb show dev vxlan0
+//	$ route -n
 func ParseCommand(line string) (Command, bool) {
 	words := strings.Fields(line)
 	if i := slices.IndexFunc(words, isProgram); i >= 0 && i <= 4 && isPrompt(words[:i]) {
@@ -38,7 +39,7 @@ func ParseCommand(line string) (Command, bool) {
 
 func isProgram(word string) bool {
 	base := path.Base(strings.TrimLeft(word, "#$>`"))
-	return base == "ip" || base == "bridge"
+	return base == "ip" || base == "bridge" || base == "route" || base == "netstat"
 }
 
 // isPrompt says whether the words before a command can be a prompt: the last one
@@ -56,7 +57,10 @@ func isPrompt(words []string) bool {
 
 // parseCommand takes the words from the program on.
 func parseCommand(words []string) (Command, bool) {
-	bridge := strings.HasSuffix(strings.Trim(words[0], "`"), "bridge")
+	program := path.Base(strings.Trim(words[0], "#$>`"))
+	if program == "route" || program == "netstat" {
+		return Command{Kind: Routes, Family: packet.IPv4Family}, len(words) == 2 && slices.Contains([]string{"-n", "-rn", "-nr"}, words[1])
+	}
 	var c Command
 	words = words[1:]
 	for len(words) > 0 && strings.HasPrefix(words[0], "-") {
@@ -83,7 +87,7 @@ func parseCommand(words []string) (Command, bool) {
 	}
 	object := strings.Trim(words[0], "`:")
 	words = words[1:]
-	if bridge {
+	if program == "bridge" {
 		return bridgeCommand(c, object, words)
 	}
 	return ipCommand(c, object, words)

@@ -71,7 +71,7 @@ func (r *reader) jsonList(dec *json.Decoder, lines *lineCounter) error {
 	for dec.More() {
 		v, err := decode(dec, 0)
 		if err != nil {
-			return err
+			return cutOff(err)
 		}
 		r.line = lines.at(dec.InputOffset())
 		if len(v.fields) > 0 { // ip prints {} for what its filters leave out
@@ -79,6 +79,11 @@ func (r *reader) jsonList(dec *json.Decoder, lines *lineCounter) error {
 		}
 	}
 	_, err = dec.Token()
+	return cutOff(err)
+}
+
+// cutOff: within a list, the end of the text is an error.
+func cutOff(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
@@ -103,9 +108,6 @@ type field struct {
 func decode(dec *json.Decoder, depth int) (value, error) {
 	const deepest = 20
 	t, err := dec.Token()
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
 	if err != nil {
 		return value{}, err
 	}
@@ -148,9 +150,6 @@ func decodeInside(dec *json.Decoder, open json.Delim, depth int) (value, error) 
 		}
 	}
 	_, err := dec.Token()
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
 	return v, err
 }
 

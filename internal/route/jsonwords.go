@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/unmasq/unmasq/internal/packet"
 )
 
 // routeWords is a route as the plain output has it, from
@@ -218,21 +220,21 @@ func (r *reader) addressObject(link string, v value) {
 	own, err := netip.ParseAddr(v.get("local").text)
 	bits, lengthErr := strconv.Atoi(v.get("prefixlen").text)
 	if err != nil || lengthErr != nil || bits < 0 || bits > own.BitLen() || own.Zone() != "" {
-		r.problem(text, "expected an address of %s with its length", link)
+		r.loseAddress(familyNamed(v.get("family").text), text, "expected an address of "+link+" with its length")
 		return
 	}
 	a.Prefix = netip.PrefixFrom(own, bits)
 	if v.has("address") {
 		peer, err := netip.ParseAddr(v.get("address").text)
 		if err != nil || peer.BitLen() != own.BitLen() {
-			r.problem(text, "expected a peer's address on %s", link)
+			r.loseAddress(packet.Of(own), text, "expected a peer's address on "+link)
 			return
 		}
 		a.Prefix, a.Peer = netip.PrefixFrom(own, own.BitLen()), netip.PrefixFrom(peer, bits)
 	}
 	scope, ok := scopeNamed(v.get("scope").text)
 	if !ok {
-		r.problem(text, "unknown scope %q", v.get("scope").text)
+		r.loseAddress(packet.Of(own), text, "unknown scope "+strconv.Quote(v.get("scope").text))
 		return
 	}
 	a.Scope = scope

@@ -100,9 +100,9 @@ type search struct {
 	reverse bool
 }
 
-func newSearch(ix *index, q *Query) *search {
+func newSearch(ix *index, q *Query) search {
 	const openRules = 12
-	s := &search{ix: ix, fi: ix.of(packet.Of(q.Destination)), q: q, in: q.InInterface, out: q.OutInterface, budget: openRules}
+	s := search{ix: ix, fi: ix.of(packet.Of(q.Destination)), q: q, in: q.InInterface, out: q.OutInterface, budget: openRules}
 	if s.in == "" && !q.InUnknown {
 		s.in = "lo"
 	}
@@ -199,6 +199,9 @@ func (s *search) decide(i int) verdict {
 // either follows a rule of which isn't known whether it matches, and does not.
 func (s *search) either(i int, why string) verdict {
 	rule := s.fi.rules[i].Rule
+	if rule.Unknown != "" {
+		return verdict{state: unknown, rule: rule, why: "rule " + rule.Text + ": " + rule.Unknown}
+	}
 	if s.budget--; s.budget < 0 {
 		return verdict{state: unknown, why: "too many routing rules ask for what isn't known"}
 	}

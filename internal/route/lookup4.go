@@ -214,7 +214,7 @@ func (s *search) bySource() Result {
 		return s.onLink(holder)
 	case holders > 1:
 		return Result{Why: "several interfaces have " + s.q.Source.String() + "; which one the kernel takes isn't known"}
-	case !s.ix.n.localGiven(s.fi.family) && !s.ix.n.KnownAddresses:
+	case !s.ix.n.localGiven(s.fi.family) && !s.ix.n.addressesGiven(s.fi.family):
 		return Result{Why: "which interface has " + s.q.Source.String() + " isn't known"}
 	}
 	return Result{Known: true}

@@ -6,12 +6,7 @@ import "net/netip"
 // the longest prefix of sources, then shorter ones.
 func (s *search) table6(t *table) verdict {
 	for c := start6(&t.tree, s.q.Destination, s.source6OrAny()); c.at >= 0; c.back(&t.tree) {
-		entries := c.entries(&t.tree)
-		choose := s.choose6
-		if s.byDevice {
-			choose = s.chooseByDevice
-		}
-		if v, used := choose(entries); used {
+		if v, used := s.choose6(c.entries(&t.tree)); used {
 			return v
 		}
 	}
@@ -91,6 +86,9 @@ func (c *cursor) entries(t *tree) []*entry {
 // choose6 is rt6_select: the best of the lowest metric; where none of that can
 // be taken, the best of all others.
 func (s *search) choose6(entries []*entry) (v verdict, used bool) {
+	if s.byDevice {
+		return s.chooseByDevice(entries)
+	}
 	same := len(entries)
 	for i, e := range entries {
 		if e.route.Metric != entries[0].route.Metric {

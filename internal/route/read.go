@@ -83,6 +83,8 @@ type reader struct {
 	rules  []ruleLine
 	// stated: a command line began the block; seen: there was anything in it.
 	stated, seen bool
+	// metrics: route -n has them, netstat -rn not.
+	metrics bool
 	// places of links and addresses in the network.
 	links     map[string]int
 	addresses map[addressKey]int
@@ -176,10 +178,15 @@ func (n *Network) Missing(f packet.Family) []string {
 	if !n.Of(f).Rules {
 		missing = append(missing, "routing rules")
 	}
-	if !n.localGiven(f) && !n.KnownAddresses {
+	if !n.localGiven(f) && !n.KnownAddresses { // lost ones follow
 		missing = append(missing, "addresses")
 	}
 	return append(missing, n.unread[f]...)
+}
+
+// addressesGiven says whether all of a family's addresses are known.
+func (n *Network) addressesGiven(f packet.Family) bool {
+	return n.KnownAddresses && !n.addressLost[f]
 }
 
 // localGiven says whether the table of the node's own addresses was given.

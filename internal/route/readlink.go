@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/unmasq/unmasq/internal/packet"
 )
 
 // linkLine reads a line of ip link, ip addr or bridge link, -d and -o included:
@@ -59,6 +61,11 @@ func isLinkKind(word string) bool {
 func (r *reader) linkHeader(index string, words []string, line string) {
 	name, isHeader := strings.CutSuffix(words[0], ":")
 	name, peer, _ := strings.Cut(name, "@")
+	if name == "" || len(words) < 2 || isHeader && !strings.HasPrefix(words[1], "<") {
+		r.problem(line, "expected NUMBER: NAME: <FLAGS>")
+		r.finishLink()
+		return
+	}
 	if r.link < 0 || r.n.Links[r.link].Name != name {
 		r.finishLink()
 		r.link = r.linkNamed(name)
@@ -66,16 +73,10 @@ func (r *reader) linkHeader(index string, words []string, line string) {
 	link := &r.n.Links[r.link]
 	link.Index, _ = strconv.Atoi(index)
 	if !isHeader { // "3: v0    inet …"
-		if len(words) > 1 {
-			r.linkLine(words[1:], line)
-		}
+		r.linkLine(words[1:], line)
 		return
 	}
 	r.peer = peer
-	if len(words) < 2 || !strings.HasPrefix(words[1], "<") {
-		r.problem(line, "expected <FLAGS> after the link's name")
-		return
-	}
 	link.flags(strings.Split(strings.Trim(words[1], "<>"), ","))
 	for i := 2; i+1 < len(words); i++ {
 		switch words[i] {
@@ -189,7 +190,7 @@ func (l *Link) number(value string) {
 func (r *reader) addressLine(link string, words []string, line string) {
 	a := Address{Interface: link}
 	if len(words) < 2 || !a.own(words[1]) {
-		r.problem(line, "expected an address with its length after %s", words[0])
+		r.loseAddress(familyNamed(words[0]), line, "expected an address with its length after "+words[0])
 		return
 	}
 	for i := 2; i < len(words); i++ {
@@ -201,7 +202,7 @@ func (r *reader) addressLine(link string, words []string, line string) {
 		case "peer":
 			peer, err := netip.ParsePrefix(value)
 			if err != nil {
-				r.problem(line, "expected the peer's prefix, not %q", value)
+				r.loseAddress(packet.Of(a.Prefix.Addr()), line, "expected the peer's prefix, not "+strconv.Quote(value))
 				return
 			}
 			a.Peer = peer
@@ -212,7 +213,7 @@ func (r *reader) addressLine(link string, words []string, line string) {
 		case "scope":
 			scope, ok := scopeNamed(value)
 			if !ok {
-				r.problem(line, "unknown scope %q", value)
+				r.loseAddress(packet.Of(a.Prefix.Addr()), line, "unknown scope "+strconv.Quote(value))
 				return
 			}
 			a.Scope = scope
@@ -224,6 +225,16 @@ func (r *reader) addressLine(link string, words []string, line string) {
 		}
 	}
 	r.addAddress(a)
+}
+
+// loseAddress notes an address that could not be read.
+func (r *reader) loseAddress(f packet.Family, line, why string) {
+	r.problem(line, "%s", why)
+	r.n.lose(f, "address", r.line)
+	if r.n.addressLost == nil {
+		r.n.addressLost = map[packet.Family]bool{}
+	}
+	r.n.addressLost[f] = true
 }
 
 // own sets the address; without a length it is a point-to-point link's.

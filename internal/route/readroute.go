@@ -1,6 +1,7 @@
 package route
 
 import (
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -42,20 +43,75 @@ func (r *reader) routeLine(words []string) {
 		r.complain(last)
 		return
 	}
+	if legacy, ok := r.legacyRoute(words); ok {
+		if len(legacy) == 0 {
+			return
+		}
+		words, text = legacy, joined(legacy)
+	}
 	l := routeLine{line: r.line}
 	l.Text = text
 	rest, why := l.destination(words)
-	if why == "" && slices.Contains(rest, "uid") || words[0] == "cache" {
+	answered := slices.Contains(rest, "uid") || words[0] == "cache"
+	if answered {
 		why = "an answer of ip route get, not a route"
 	}
 	if why != "" {
 		r.problem(text, "%s", why)
-		r.routes = append(r.routes, routeLine{line: r.line, Route: Route{Unknown: why}}) // finishRoutes notes the loss
+		if !answered && (slices.Contains(words, "dev") || slices.Contains(words, "via") || typeNames[words[0]] != 0) { // more than a word in passing
+			r.routes = append(r.routes, routeLine{line: r.line}) // finishRoutes notes the loss
+		}
 		return
 	}
 	l.words(rest)
 	r.routes = append(r.routes, l)
 	r.complain(&r.routes[len(r.routes)-1])
+}
+
+// legacyRoute turns a line of route -n or netstat -rn into the words of ip route;
+// none for its headings:
+//
+//	Destination     Gateway         Genmask         Flags Metric Ref    Use Iface
+//	0.0.0.0         192.168.5.1     0.0.0.0         UG    100    0        0 eth0
+//	10.0.0.0        0.0.0.0         255.255.255.0   U     0      0        0 eth0
+func (r *reader) legacyRoute(words []string) (route []string, ok bool) {
+	if joined(words) == "Kernel IP routing table" {
+		return nil, true
+	}
+	if len(words) != 8 {
+		return nil, false
+	}
+	if words[2] == "Genmask" {
+		r.metrics = words[4] == "Metric"
+		return nil, true
+	}
+	destination, err := netip.ParseAddr(words[0])
+	mask, maskErr := netip.ParseAddr(words[2])
+	_, gatewayErr := netip.ParseAddr(words[1])
+	isGateway := gatewayErr == nil || words[1] == "-" || words[1] == "*"
+	if err != nil || maskErr != nil || !destination.Is4() || !mask.Is4() || !isGateway {
+		return nil, false
+	}
+	length := 0
+	for _, b := range mask.As4() {
+		length += bits.OnesCount8(b)
+	}
+	route = []string{netip.PrefixFrom(destination, length).String()}
+	if strings.Contains(words[3], "!") {
+		route = append([]string{"unreachable"}, route...)
+	} else {
+		if strings.Contains(words[3], "G") {
+			route = append(route, "via", words[1])
+		}
+		route = append(route, "dev", words[7])
+		if !strings.Contains(words[3], "G") {
+			route = append(route, "scope", "link")
+		}
+	}
+	if r.metrics && words[4] != "0" {
+		route = append(route, "metric", words[4])
+	}
+	return route, true
 }
 
 // complain tells once of what wasn't understood in a route.

@@ -3,6 +3,7 @@ package route
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/unmasq/unmasq/internal/packet"
@@ -41,6 +42,7 @@ func (n *Network) tableNumber(name string) uint32 {
 func (r *reader) finishRoutes() {
 	if r.command.Partial {
 		if len(r.routes) > 0 {
+			r.line = r.routes[0].line
 			r.problem(r.routes[0].Text, "a part of a table: not used, since the rest isn't known")
 		}
 		return
@@ -62,12 +64,17 @@ func (r *reader) finishRoutes() {
 			continue
 		}
 		readable++
-		l.settle(r.n, r.command.Table, local)
+		if l.settle(r.n, r.command.Table, local); l.Unknown == noHop {
+			r.line = l.line
+			r.complain(l)
+		}
 		tables[l.Family] = tables[l.Family] || l.table != ""
 	}
 	r.giveTables(family, local, tables, readable)
 	r.n.addRoutes(r.routes)
 }
+
+const noHop = "no next hop is given"
 
 // settle fills in what the line leaves open.
 func (l *routeLine) settle(n *Network, table string, local bool) {
@@ -88,7 +95,7 @@ func (l *routeLine) settle(n *Network, table string, local bool) {
 		l.Nexthops[i].Weight = max(l.Nexthops[i].Weight, 1)
 	}
 	if len(l.Nexthops) == 0 && l.Type <= Multicast && l.Unknown == "" {
-		l.Unknown = "no next hop is given"
+		l.Unknown = noHop
 	}
 }
 
@@ -151,16 +158,28 @@ func (r *reader) giveTables(family packet.Family, local bool, tables map[packet.
 	}
 }
 
-// addRoutes adds those that an earlier dump hasn't told.
+// addRoutes adds those that an earlier dump hasn't told. Of two dumps that tell
+// one, ip route says more than route -n.
 func (n *Network) addRoutes(lines []routeLine) {
-	known := make(map[string]bool, len(n.Routes))
+	known := make(map[string]int, len(n.Routes))
 	for i := range n.Routes {
-		known[n.Routes[i].key()] = true
+		known[n.Routes[i].key()] = i
 	}
+	earlier := len(known) > 0
 	for i := range lines {
-		if l := &lines[i]; l.Text != "" && !known[l.key()] {
-			n.Routes = append(n.Routes, l.Route)
+		l := &lines[i]
+		if l.Text == "" {
+			continue
 		}
+		if earlier {
+			if at, told := known[l.key()]; told {
+				if len(l.Text) > len(n.Routes[at].Text) {
+					n.Routes[at] = l.Route
+				}
+				continue
+			}
+		}
+		n.Routes = append(n.Routes, l.Route)
 	}
 }
 
@@ -168,9 +187,9 @@ func (n *Network) addRoutes(lines []routeLine) {
 func (rt *Route) key() string {
 	hops := ""
 	for _, h := range rt.Nexthops {
-		hops += fmt.Sprint(h)
+		hops += fmt.Sprint(h.Interface, h.Via, h.Weight, h.Encap)
 	}
-	return fmt.Sprint(rt.Family, rt.Table, rt.Type, rt.Destination, rt.From, rt.Metric, rt.TOS, rt.Scope, rt.Protocol, rt.Source, hops, rt.Unknown)
+	return fmt.Sprint(rt.Family, rt.Table, rt.Type, rt.Destination, rt.From, rt.Metric, rt.TOS, hops, rt.Unknown)
 }
 
 // ruleLine is a rule whose family the line itself may leave open.
@@ -183,6 +202,7 @@ type ruleLine struct {
 func (r *reader) finishRules() {
 	if r.command.Partial {
 		if len(r.rules) > 0 {
+			r.line = r.rules[0].line
 			r.problem(r.rules[0].Text, "a part of the rules: not used, since the rest isn't known")
 		}
 		return
@@ -244,7 +264,9 @@ func (r *reader) ruleLine(words []string) {
 	priority, isRule := cutColon(words[0])
 	if !isRule {
 		r.problem(joined(words), "expected PRIORITY: first")
-		r.rules = append(r.rules, ruleLine{line: r.line})
+		if slices.Contains(words, "lookup") || slices.Contains(words, "from") { // more than a word in passing
+			r.rules = append(r.rules, ruleLine{line: r.line})
+		}
 		return
 	}
 	l.Priority = priority

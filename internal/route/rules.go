@@ -140,13 +140,22 @@ func (r *ruleIndex) fits(s *search) (fits bool, open string) {
 		r.Out != "" && r.Out != q.OutInterface || r.TOS != 0 && r.TOS != q.TOS&^3 {
 		return false, ""
 	}
-	for _, ask := range [...]func(*search) (bool, string){r.fitsIn, r.fitsPorts, r.fitsUser, r.fitsVRF} {
-		ok, what := ask(s)
-		if !ok && what == "" {
-			return false, ""
-		}
-		open = cmp.Or(open, what)
+	var what string
+	if fits, open = r.fitsIn(s); !fits && open == "" {
+		return false, ""
 	}
+	if fits, what = r.fitsPorts(s); !fits && what == "" {
+		return false, ""
+	}
+	open = cmp.Or(open, what)
+	if fits, what = r.fitsUser(s); !fits && what == "" {
+		return false, ""
+	}
+	open = cmp.Or(open, what)
+	if fits, what = r.fitsVRF(s); !fits && what == "" {
+		return false, ""
+	}
+	open = cmp.Or(open, what)
 	if r.Unknown != "" {
 		open = cmp.Or(open, "what isn't understood in it")
 	}

@@ -1,6 +1,10 @@
 package route
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/unmasq/unmasq/internal/packet"
+)
 
 // MasqueradeAddress is the source that masquerade takes for a packet to
 // destination through that next hop (the destination itself on connected
@@ -11,7 +15,7 @@ import "net/netip"
 func (n *Network) MasqueradeAddress(out string, nexthop, destination netip.Addr) (a netip.Addr, ok, known bool) {
 	ix := n.indexed()
 	if destination.Is6() {
-		if !n.KnownAddresses {
+		if !n.addressesGiven(packet.IPv6Family) {
 			return netip.Addr{}, false, false
 		}
 		a, certain := ix.select6(out, destination)
@@ -20,7 +24,7 @@ func (n *Network) MasqueradeAddress(out string, nexthop, destination netip.Addr)
 	if !nexthop.Is4() { // a gateway of the other family doesn't count (rt_nexthop)
 		nexthop = destination
 	}
-	if !n.KnownAddresses {
+	if !n.addressesGiven(packet.IPv4Family) {
 		a = ix.guess(out, nexthop)
 		return a, a.IsValid(), false
 	}

@@ -33,6 +33,8 @@ type Network struct {
 	given map[tableKey]bool
 	// unread says what of a family's routing a reader could not make out.
 	unread map[packet.Family][]string
+	// addressLost: an address of the family could not be read.
+	addressLost map[packet.Family]bool
 	// index is what Complete makes.
 	index *index
 }
