@@ -1,7 +1,9 @@
 package judge_test
 
 import (
+	"maps"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -53,8 +55,9 @@ type realDump struct {
 	*node
 	family packet.Family
 	rules  *ruleset
-	host   *snapshot.Host
-	sum    *tally
+	// host is the node as it stands in the namespace, given as the dump has it.
+	host, given *snapshot.Host
+	sum         *tally
 }
 
 func file(a *txtar.Archive, name string) string {
@@ -86,8 +89,30 @@ func openDump(t *testing.T, a *txtar.Archive, f packet.Family) *realDump {
 	d.capture(t)
 	host, err := snapshot.Read([]string{d.dir}, strings.NewReader(""))
 	d.must(t, err)
-	d.host = host
+	d.host, d.given = host, readArchive(t, a)
 	return d
+}
+
+// readArchive reads the dump's own files.
+func readArchive(t *testing.T, a *txtar.Archive) *snapshot.Host {
+	t.Helper()
+	dir := t.TempDir()
+	for _, f := range a.Files {
+		if f.Name == "situation" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	host, err := snapshot.Read([]string{dir}, strings.NewReader(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range host.Notes {
+		t.Errorf("%s:%d: %s: %s", n.File, n.Line, n.Why, n.Text)
+	}
+	return host
 }
 
 // parseSituation reads what hack/dumps wrote: veth NAME, bridge NAME PORT,
@@ -203,10 +228,13 @@ func (d *realDump) judge(t *testing.T) {
 		return err
 	})
 	d.must(t, err)
-	n, shown := sim.New(d.host), 0
+	n, given, shown := sim.New(d.host), sim.New(d.given), 0
 	for i, f := range flows {
 		d.sum.packets++
 		outcomes := n.Run(question(f), sim.Options{})
+		if here, there := probabilities(outcomes), probabilities(given.Run(question(f), sim.Options{})); !maps.Equal(here, there) {
+			t.Errorf("%s: in the namespace %v, by the dump's own files %v", flowText(f), here, there)
+		}
 		switch compare(f, fates[i], outcomes, always) {
 		case wrong:
 			if shown++; shown <= 3 {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/sim"
+	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
 const (
@@ -94,6 +96,7 @@ func worlds(t *testing.T) (all []*world) {
 			s := randomSituation()
 			s.addresses = slices.DeleteFunc(s.addresses, func(a netip.Addr) bool { return packet.Of(a) != f })
 			n := newNode(t, s)
+			n.must(t, os.Remove(filepath.Join(n.dir, snapshot.FileNFT))) // it isn't listed for each ruleset
 			all = append(all, &world{node: n, family: f, variants: variants, kinds: addRareKinds(n)})
 		}
 	}
