@@ -2,7 +2,6 @@ package explain
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -169,11 +168,11 @@ func (e *Explainer) decider(o *sim.Outcome, q sim.Question) *Decider {
 	at := *d.Rule
 	out := e.ruleDecider(at)
 	if at.Rule != nil {
-		out.Why = conditions(at.Rule, q, o)
+		out.Why = conditions(at.Rule, seenBy(at, q, o))
 	}
 	e.addMark(out, o)
 	if changed := o.SourceKind == sim.Masqueraded || o.SourceKind == sim.SNATed; changed && !forService(out.Owner) {
-		out.Policy = keepPolicy(at.Rule, q, o.Destination)
+		out.Policy = keepPolicy(at.Rule, q, o)
 	}
 	return out
 }
@@ -219,65 +218,6 @@ func (e *Explainer) addMark(d *Decider, o *sim.Outcome) {
 	}
 }
 
-// conditions pairs what a rule asks for with what the packet has.
-func conditions(rule *ruleset.Rule, q sim.Question, o *sim.Outcome) []string {
-	var all []string
-	if p := rule.Source.Prefix; p.IsValid() {
-		all = append(all, fmt.Sprintf("%s-s %s: the source is %s", not(rule.Source.Not), p, q.Source))
-	}
-	if p := rule.Destination.Prefix; p.IsValid() {
-		all = append(all, fmt.Sprintf("%s-d %s: the destination is %s", not(rule.Destination.Not), p, o.Destination))
-	}
-	if i := rule.In; i.Name != "" && q.InInterface != "" {
-		all = append(all, fmt.Sprintf("%s-i %s: it came in by %s", not(i.Not), interfaceText(i), q.InInterface))
-	}
-	if i := rule.Out; i.Name != "" && o.OutInterface != "" {
-		all = append(all, fmt.Sprintf("%s-o %s: it leaves by %s", not(i.Not), interfaceText(i), o.OutInterface))
-	}
-	for _, m := range rule.Matches {
-		if mark, ok := m.(ruleset.Mark); ok && !mark.Connection {
-			all = append(all, fmt.Sprintf("%s--mark %#x/%#x: a rule before has marked it so", not(mark.Not), mark.Value, mark.Mask))
-		}
-	}
-	return all
-}
-
-func not(n bool) string {
-	if n {
-		return "! "
-	}
-	return ""
-}
-
-func interfaceText(i ruleset.Interface) string {
-	if i.Wildcard {
-		return i.Name + "+"
-	}
-	return i.Name
-}
-
 // forService: the owner translates so that a service's replies come back, which
 // a policy leaves alone.
 func forService(name string) bool { return name == owner.KubeProxy || name == owner.CNIPortmap }
-
-// keepPolicy is a SourcePolicy with which the flow keeps its source: for the
-// network that the rule names where it holds the source, else for it alone.
-func keepPolicy(rule *ruleset.Rule, q sim.Question, destination netip.Addr) string {
-	from := fmt.Sprintf("cidrs: [\"%s/%d\"]", q.Source, q.Source.BitLen())
-	switch {
-	case q.Local:
-		from = "node: {}"
-	case rule != nil && rule.Source.Prefix.IsValid() && !rule.Source.Not && rule.Source.Prefix.Contains(q.Source):
-		from = fmt.Sprintf("cidrs: [%q]", rule.Source.Prefix.Masked().String())
-	}
-	return fmt.Sprintf(`apiVersion: unmasq.io/v1alpha1
-kind: SourcePolicy
-metadata: {name: keep}
-spec:
-  rules:
-  - name: keep
-    from: {%s}
-    to: {cidrs: ["%s/%d"]}
-    action: Keep
-`, from, destination, destination.BitLen())
-}

@@ -69,7 +69,7 @@ func (r Request) source(to end, hosts []*snapshot.Host) (end, error) {
 		if foundErr != nil || ok {
 			return found, foundErr
 		}
-		return end{}, err
+		return end{}, fmt.Errorf("%w; nor is it an interface of the node", err)
 	}
 	switch {
 	case e.port != sim.UnknownPort:
@@ -212,8 +212,12 @@ func leadingBits(rest string) (bits, more string) {
 func isNetwork(address, bits, more string) bool {
 	a, err := netip.ParseAddr(address)
 	n, errBits := strconv.Atoi(bits)
-	if err != nil || errBits != nil || n > a.BitLen() {
+	if err != nil || errBits != nil {
 		return false
+	}
+	if n > a.BitLen() {
+		bytes := a.AsSlice()
+		return bytes[len(bytes)-1] == 0 // 10.0.0.0/33: no host is meant
 	}
 	if p, err := a.Prefix(n); more != "" || err == nil && p.Addr() == a {
 		return true

@@ -1,0 +1,235 @@
+package explain
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/ruleset"
+	"github.com/unmasq/unmasq/internal/sim"
+)
+
+// seen is what a packet has where a rule sees it. Ports are sim.UnknownPort and
+// interfaces empty where not known.
+type seen struct {
+	source, destination netip.Addr
+	protocol            uint8
+	sport, dport        int
+	in, out             string
+	local               bool
+}
+
+// seenBy is the packet at the rule that decided: behind DNAT, where it was
+// before that.
+func seenBy(at sim.RuleRef, q sim.Question, o *sim.Outcome) seen {
+	s := seen{
+		source: q.Source, destination: q.Destination, protocol: q.Protocol, sport: q.SourcePort, dport: q.DestinationPort,
+		in: q.InInterface, local: q.Local,
+	}
+	if o.Protocol != 0 {
+		s.protocol = o.Protocol
+	}
+	for _, step := range o.Steps {
+		if step.At == at && step.Matched {
+			break
+		}
+		if changesDestination(step) {
+			s.destination, s.dport = o.Destination, o.DestinationPort
+		}
+	}
+	if !slices.ContainsFunc(o.Steps, changesDestination) {
+		s.dport = o.DestinationPort
+	}
+	if at.Chain.Name != "PREROUTING" && at.Chain.Name != "INPUT" {
+		s.out = o.OutInterface
+	}
+	return s
+}
+
+func changesDestination(s sim.Step) bool {
+	if !s.Matched || s.Hook == "postrouting" || s.Hook == "input" && s.At.Rule != nil {
+		return false
+	}
+	if s.At.Rule == nil {
+		return strings.HasPrefix(s.Effect, "IPVS ")
+	}
+	switch s.At.Rule.Target.(type) {
+	case ruleset.DNAT, ruleset.Redirect, ruleset.NetMap:
+		return true
+	}
+	return false
+}
+
+// conditions pairs what a rule asks for with what the packet has.
+func conditions(rule *ruleset.Rule, p seen) []string {
+	var all []string
+	add := func(negated bool, condition, has string) {
+		if negated {
+			condition = "! " + condition
+		}
+		if has != "" {
+			condition += ": " + has
+		}
+		all = append(all, condition)
+	}
+	if x := rule.Source; x.Prefix.IsValid() {
+		add(x.Not, "-s "+x.Prefix.String(), "the source is "+p.source.String())
+	}
+	if x := rule.Destination; x.Prefix.IsValid() {
+		add(x.Not, "-d "+x.Prefix.String(), "the destination is "+p.destination.String())
+	}
+	if x := rule.In; x != (ruleset.Interface{}) {
+		add(x.Not, "-i "+interfaceText(x), cameBy(p))
+	}
+	if x := rule.Out; x != (ruleset.Interface{}) {
+		has := "the interface isn't known"
+		if p.out != "" {
+			has = "it leaves by " + p.out
+		}
+		add(x.Not, "-o "+interfaceText(x), has)
+	}
+	if x := rule.Protocol; x.Is {
+		has := "any was asked for"
+		if p.protocol != 0 {
+			has = "it is " + protocolName(p.protocol)
+		}
+		add(x.Not, "-p "+protocolName(x.Number), has)
+	}
+	for _, m := range rule.Matches {
+		if negated, condition, has := matchText(m, p); condition != "" {
+			add(negated, condition, has)
+		}
+	}
+	return all
+}
+
+func cameBy(p seen) string {
+	switch {
+	case p.local:
+		return "the node itself sends it"
+	case p.in == "":
+		return "by the route to its source"
+	}
+	return "it came in by " + p.in
+}
+
+func interfaceText(i ruleset.Interface) string {
+	if i.Wildcard {
+		return i.Name + "+"
+	}
+	return i.Name
+}
+
+// matchText is what an extension asks for, and what the packet has there; has is
+// empty where that can't be put in words.
+func matchText(match ruleset.Match, p seen) (negated bool, condition, has string) {
+	switch m := match.(type) {
+	case ruleset.Ports:
+		return m.Not, portsText(m), p.portOf(m.Side)
+	case ruleset.TCPFlags:
+		return m.Not, "--tcp-flags", "it is a connection's first packet: SYN alone"
+	case ruleset.ICMPType:
+		return m.Not, fmt.Sprintf("--icmp-type %d", m.Type), "it is taken as an echo request"
+	case ruleset.MaskedAddress:
+		return m.Not, fmt.Sprintf("%s %s/%s", sideFlag(m.Side), m.Address, m.Mask), p.endOf(m.Side)
+	case ruleset.Mark:
+		if m.Connection {
+			return m.Not, fmt.Sprintf("connmark %#x/%#x", m.Value, m.Mask), ""
+		}
+		return m.Not, fmt.Sprintf("mark %#x/%#x", m.Value, m.Mask), "rules before, or the question, have marked it so"
+	case ruleset.AddressType:
+		return false, "-m addrtype", addressTypes(m, p)
+	case ruleset.Conntrack:
+		return false, "-m conntrack", "it is the first packet of a connection"
+	case ruleset.Statistic:
+		if m.Every > 0 {
+			return m.Not, "-m statistic", fmt.Sprintf("one packet in %d", m.Every)
+		}
+		return m.Not, "-m statistic", fmt.Sprintf("a chance of %.3g", m.Probability)
+	case ruleset.Set:
+		return m.Not, "--match-set " + m.Name, p.endsOf(m.Directions)
+	case ruleset.IPRange:
+		return m.Not, fmt.Sprintf("-m iprange %s-%s", m.First, m.Last), p.endOf(m.Side)
+	case ruleset.PhysDev:
+		return false, "-m physdev", "bridge ports"
+	case ruleset.Owner:
+		return false, "-m owner", "the socket that sends it"
+	case ruleset.RPFilter:
+		return m.Invert, "-m rpfilter", "the route back to " + p.source.String()
+	case ruleset.PacketType:
+		return m.Not, "-m pkttype " + m.Type, ""
+	case ruleset.Stateful:
+		return false, strings.TrimSpace(m.Text), "taken as holding; it depends on what was before"
+	case ruleset.Always:
+		return false, "", ""
+	case ruleset.Unknown:
+		return false, strings.TrimSpace(m.Text), "taken as holding; it isn't understood"
+	}
+	panic(fmt.Sprintf("no words for match %T", match))
+}
+
+func portsText(m ruleset.Ports) string {
+	var all []string
+	for _, r := range m.Ranges {
+		if r.First == r.Last {
+			all = append(all, fmt.Sprint(r.First))
+		} else {
+			all = append(all, fmt.Sprintf("%d:%d", r.First, r.Last))
+		}
+	}
+	flag := map[ruleset.Side]string{ruleset.Source: "--sport ", ruleset.Destination: "--dport ", ruleset.Either: "--ports "}[m.Side]
+	return flag + strings.Join(all, ",")
+}
+
+func (p seen) portOf(s ruleset.Side) string {
+	text := func(what string, n int) string {
+		if n == sim.UnknownPort {
+			return "the " + what + " port was left open"
+		}
+		return fmt.Sprintf("the %s port is %d", what, n)
+	}
+	switch s {
+	case ruleset.Source:
+		return text("source", p.sport)
+	case ruleset.Destination:
+		return text("destination", p.dport)
+	}
+	return text("source", p.sport) + ", " + text("destination", p.dport)
+}
+
+func sideFlag(s ruleset.Side) string {
+	if s == ruleset.Source {
+		return "-s"
+	}
+	return "-d"
+}
+
+func (p seen) endOf(s ruleset.Side) string {
+	if s == ruleset.Source {
+		return "the source is " + p.source.String()
+	}
+	return "the destination is " + p.destination.String()
+}
+
+// endsOf says what a set is asked about; a set's last dimensions may be ports.
+func (p seen) endsOf(directions []ruleset.Side) string {
+	var all []string
+	for _, d := range directions {
+		if text := p.endOf(d); !slices.Contains(all, text) {
+			all = append(all, text)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+func addressTypes(m ruleset.AddressType, p seen) string {
+	var all []string
+	if m.Source != 0 {
+		all = append(all, p.endOf(ruleset.Source))
+	}
+	if m.Destination != 0 {
+		all = append(all, p.endOf(ruleset.Destination))
+	}
+	return strings.Join(all, ", ")
+}
