@@ -72,7 +72,7 @@ type partlyUnknown struct{ error }
 
 func (o *explainOptions) run(ctx context.Context, args []string, stdin io.Reader, out io.Writer) error {
 	if len(args) != 2 && !(len(args) == 1 && o.rule != "") {
-		return inputError{fmt.Errorf("%d arguments; expected a source and a destination, such as 10.244.1.7 192.168.200.253:443", len(args))}
+		return inputError{fmt.Errorf("expected a source and a destination, such as 10.244.1.7 192.168.200.253:443; found %q", args)}
 	}
 	switch o.output {
 	case "", "text", "json", "dot", "svg":
@@ -136,7 +136,7 @@ func (o *explainOptions) readNames() (explain.Names, error) {
 	}
 	text, err := os.ReadFile(o.names)
 	if err != nil {
-		return explain.Names{}, err
+		return explain.Names{}, fmt.Errorf("--names: %w", err)
 	}
 	return explain.ReadNames(o.names, string(text))
 }
@@ -159,6 +159,9 @@ func (o *explainOptions) nodes(ctx context.Context, stdin io.Reader) ([]explain.
 		name, path, named := strings.Cut(s, "=")
 		if _, err := os.Stat(s); !named || err == nil {
 			name, path = "", s
+		}
+		if path == "" || named && name == "" && path != s {
+			return nil, inputError{fmt.Errorf("--snapshot %q; expected PATH, or NAME=PATH", s)}
 		}
 		if _, known := paths[name]; !known {
 			order = append(order, name)

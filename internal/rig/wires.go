@@ -49,8 +49,10 @@ func (w Wire) bridged(f packet.Flow) bool {
 //
 // Nothing is waited for by the clock: see barrier.
 type Wires struct {
-	wires     []*wire
-	local     *rawSender
+	node  *netns.NS
+	wires []*wire
+	// local sockets of the node, each bound to a source: routing rules see it.
+	local     map[netip.Addr]*rawSender
 	delivered []*delivery
 	sentinel  *sentinel
 	nextID    uint64
@@ -82,12 +84,9 @@ type Fate struct {
 // namespace must not limit its ICMP errors; Open sees to that.
 func Open(t testing.TB, node *netns.NS, wires ...Wire) *Wires {
 	t.Helper()
-	w := &Wires{buf: make([]byte, 4096)}
+	w := &Wires{node: node, local: map[netip.Addr]*rawSender{}, buf: make([]byte, 4096)}
 	t.Cleanup(w.close)
 	err := errors.Join(w.openWires(node, wires), unlimitedErrors(node))
-	if err == nil {
-		w.local, err = newRawSender(node)
-	}
 	if err == nil {
 		w.delivered, err = openDeliveries(node)
 	}
@@ -138,8 +137,8 @@ func (w *Wires) close() {
 	for _, d := range w.delivered {
 		unix.Close(d.fd)
 	}
-	if w.local != nil {
-		w.local.close()
+	for _, s := range w.local {
+		s.close()
 	}
 	if w.sentinel != nil {
 		w.sentinel.close()
@@ -172,8 +171,11 @@ func (w *Wires) Send(flows []packet.Flow) ([]Fate, error) {
 
 func (w *Wires) sendOne(f packet.Flow, id uint64, fate *Fate) error {
 	if f.Local {
-		fate.Refused = w.local.send(f, id)
-		return nil
+		s, err := w.from(f.Source)
+		if err == nil {
+			fate.Refused = s.send(f, id)
+		}
+		return err
 	}
 	for _, x := range w.wires {
 		switch {
@@ -186,6 +188,27 @@ func (w *Wires) sendOne(f packet.Flow, id uint64, fate *Fate) error {
 		}
 	}
 	return fmt.Errorf("no wire leads to %q", f.InInterface)
+}
+
+// from returns the node's socket that sends from one of its addresses.
+func (w *Wires) from(a netip.Addr) (*rawSender, error) {
+	if s := w.local[a]; s != nil {
+		return s, nil
+	}
+	s, err := newRawSender(w.node)
+	if err != nil {
+		return nil, err
+	}
+	w.local[a] = s
+	if a.Is4() {
+		err = unix.Bind(s.fd4, &unix.SockaddrInet4{Addr: a.As4()})
+	} else {
+		err = unix.Bind(s.fd6, &unix.SockaddrInet6{Addr: a.As16()})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("send from %s: %w", a, err)
+	}
+	return s, nil
 }
 
 // collect reads all that waits in the sockets.
