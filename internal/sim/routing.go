@@ -2,7 +2,6 @@ package sim
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/unmasq/unmasq/internal/ipset"
 	"github.com/unmasq/unmasq/internal/packet"
@@ -52,7 +51,9 @@ func (r *run) isLocalAsAssumed(a netip.Addr) bool {
 // routesKnown says whether a lookup can be done.
 func (r *run) routesKnown() bool { return r.node.host.Network.Of(r.family).Main }
 
-func (r *run) lookup(mark uint32) route.Result {
+func (r *run) lookup(mark uint32) route.Result { return r.node.host.Network.Lookup(r.query(mark)) }
+
+func (r *run) query(mark uint32) route.Query {
 	q := route.Query{
 		Source: r.src, Destination: r.dst, Mark: mark, InInterface: r.in.name,
 		Protocol: r.protocol, SourcePort: r.sport.number(), DestinationPort: r.dport.number(),
@@ -60,7 +61,7 @@ func (r *run) lookup(mark uint32) route.Result {
 	if r.local {
 		q.InInterface = ""
 	}
-	return r.node.host.Network.Lookup(q)
+	return q
 }
 
 // takeRoute puts the packet on the route found; false where it ends there.
@@ -147,14 +148,18 @@ func (r *run) routeIn() bool {
 	if !result.Found && !r.forwards() {
 		return r.endRoute(Dropped, &Decider{Text: "forwarding is off, and no route to " + r.dst.String()}, "no route")
 	}
-	if !r.sourceIsValid(result) {
+	if !r.sourceIsPossible() || !r.takeRoute(result) {
 		return false
 	}
-	if !r.takeRoute(result) || r.toNode {
-		return r.verdict == Accepted
-	}
-	if !r.forwards() {
+	if !r.toNode && !r.forwards() {
 		return r.endRoute(Dropped, &Decider{Text: "forwarding is off"}, "forwarding is off")
+	}
+	if !r.sourceIsValid(result.Type == route.Broadcast) {
+		r.toNode, r.out, r.nextHop = false, openInterface{}, netip.Addr{}
+		return false
+	}
+	if r.toNode {
+		return true
 	}
 	if r.certainPacketType(ruleset.PacketType{Type: "broadcast"}) == ipset.Yes { // ip_forward
 		return r.endRoute(Dropped, &Decider{Text: "it came as a broadcast on " + r.in.name + ", which isn't forwarded"}, "not forwarded")
@@ -204,106 +209,6 @@ func (r *run) forwards() bool {
 		r.lacks("sysctls", all+" wasn't given; forwarding is taken as on, rp_filter as off")
 	}
 	return v != "0"
-}
-
-// sourceIsValid is what the kernel asks of a source: ip_route_input_slow with
-// fib_validate_source (martians, rp_filter), ip6_rcv_core.
-func (r *run) sourceIsValid(result route.Result) bool {
-	if !r.in.known || r.in.name == "lo" {
-		return true
-	}
-	if r.family == packet.IPv6Family {
-		if r.question.Source.IsLoopback() || r.question.Destination.IsLoopback() {
-			return r.martian("::1 on " + r.in.name)
-		}
-		return true
-	}
-	if r.src.IsMulticast() || r.src.IsUnspecified() || r.src == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
-		return r.martian(r.src.String() + " can't be a source")
-	}
-	if (r.src.IsLoopback() || r.dst.IsLoopback()) && !r.routesLocalnet() {
-		return r.martian("127.0.0.0/8 on " + r.in.name + ", and route_localnet is off")
-	}
-	if !result.Found || result.Type >= route.Blackhole {
-		return true // an error before the source's route is looked at
-	}
-	switch t, known := r.node.host.Network.TypeOf(r.src, ""); {
-	case known && t == route.Local && !r.acceptsLocal():
-		return r.martian(r.src.String() + " is the node's own address")
-	case known && t == route.Broadcast && (r.rpFilter() != 0 || r.checksSource(result)):
-		return r.martian(r.src.String() + " is a broadcast address")
-	}
-	return r.passesRPFilter()
-}
-
-func (r *run) martian(why string) bool {
-	return r.endRoute(Dropped, &Decider{Text: "martian: " + why}, "martian")
-}
-
-func (r *run) acceptsLocal() bool {
-	all, _ := r.sysctl("net.ipv4.conf.all.accept_local")
-	own, _ := r.sysctl("net.ipv4.conf." + r.in.name + ".accept_local")
-	return all == "1" || own == "1"
-}
-
-func (r *run) passesRPFilter() bool {
-	filter := r.rpFilter()
-	if filter == 0 {
-		return true
-	}
-	back, _, found, known := r.node.host.Network.ReversePath(r.src, r.dst, r.in.name, r.reverseMark())
-	if !known || found && (filter == 2 || back == r.in.name) {
-		return true
-	}
-	why := "no route back to " + r.src.String()
-	if found {
-		why = "the route back to " + r.src.String() + " leaves by " + back
-	}
-	return r.endRoute(Dropped, &Decider{Text: "rp_filter on " + r.in.name + ": " + why}, "rp_filter")
-}
-
-// checksSource says whether the kernel looks up a source's route although
-// rp_filter is off (fib_validate_source): where there are rules of one's own,
-// and where the packet leaves as it came and a redirect might be due.
-func (r *run) checksSource(result route.Result) bool {
-	rules := r.node.host.Network.Rules
-	custom := slices.ContainsFunc(rules, func(x route.Rule) bool {
-		return x.Family == packet.IPv4Family && x.Priority != 0 && x.Priority < 32766
-	})
-	return custom || result.Found && result.Type == route.Unicast && result.Interface == r.in.name
-}
-
-// reverseMark: the packet's mark counts for the way back only with src_valid_mark.
-func (r *run) reverseMark() uint32 {
-	all, _ := r.sysctl("net.ipv4.conf.all.src_valid_mark")
-	own, _ := r.sysctl("net.ipv4.conf." + r.in.name + ".src_valid_mark")
-	if all == "1" || own == "1" {
-		return r.mark
-	}
-	return 0
-}
-
-// rpFilter is the larger of the setting for all and for the interface.
-func (r *run) rpFilter() int {
-	filter := 0
-	for _, of := range []string{"all", r.in.name} {
-		switch v, _ := r.sysctl("net.ipv4.conf." + of + ".rp_filter"); v {
-		case "1":
-			filter = max(filter, 1)
-		case "2":
-			filter = max(filter, 2)
-		}
-	}
-	return filter
-}
-
-func (r *run) routesLocalnet() bool {
-	for _, of := range []string{"all", r.in.name} {
-		if v, given := r.sysctl("net.ipv4.conf." + of + ".route_localnet"); v == "1" || !given {
-			return true
-		}
-	}
-	return false
 }
 
 // routeOut is the first routing decision of what the node sends.

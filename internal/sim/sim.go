@@ -17,6 +17,8 @@ type Node struct {
 	hooks       map[packet.Family]*[hookCount][]slot
 	// missing of the routing, per family.
 	missing map[packet.Family][]Dependency
+	// customRouting: somebody added IPv4 routing rules or local routes.
+	customRouting bool
 	// jumps are the words for a jump to a chain: *ruleset.Chain → string.
 	jumps sync.Map
 	// indexes of long chains, made when first used: *ruleset.Chain → *index.
@@ -75,7 +77,7 @@ var builtin = [hookCount]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POS
 
 // New prepares a host, which must not change afterwards.
 func New(h *snapshot.Host) *Node {
-	n := &Node{host: h, hooks: map[packet.Family]*[hookCount][]slot{}, missing: map[packet.Family][]Dependency{}}
+	n := &Node{host: h, hooks: map[packet.Family]*[hookCount][]slot{}, missing: map[packet.Family][]Dependency{}, customRouting: customRouting(&h.Network)}
 	n.connections = conntrack.NewTable(h.Connections)
 	n.runs.New = func() any { return &run{node: n} }
 	for _, f := range packet.Families {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -30,6 +29,8 @@ type situation struct {
 	// bridges, each with the veth that is its port.
 	bridges []bridge
 	ip      []string
+	// v6: what ip isn't told the family of is IPv6.
+	v6 bool
 	// addresses of the node, which packets of its own come from.
 	addresses []netip.Addr
 	sysctls   map[string]string
@@ -97,28 +98,15 @@ func newNode(t *testing.T, s situation) *node {
 	for key, value := range s.sysctls {
 		n.must(t, n.ns.Sysctl(key, value))
 	}
-	n.run(t, strings.Join(s.ip, "\n")+"\n", "ip", "-batch", "-")
+	family := "-4"
+	if s.v6 {
+		family = "-6"
+	}
+	n.run(t, strings.Join(s.ip, "\n")+"\n", "ip", family, "-batch", "-")
 	n.addNeighbours(t, far)
 	n.wires = rig.Open(t, n.ns, wires...)
 	n.capture(t)
 	return n
-}
-
-// settle waits for the routes that come of IPv6 addresses: the kernel adds them
-// from a work queue, a little later.
-func (n *node) settle(t *testing.T) {
-	const patience, pause = 5 * time.Second, 20 * time.Millisecond
-	before := ""
-	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
-		routes := n.run(t, "", "ip", "-6", "route", "show", "table", "all")
-		missing := slices.ContainsFunc(n.addresses, func(a netip.Addr) bool { return a.Is6() && !strings.Contains(routes, "local "+a.String()+" ") })
-		if !missing && routes == before {
-			return
-		}
-		if before = routes; time.Now().After(deadline) {
-			t.Fatalf("the routes of %v aren't there after %v:\n%s", n.addresses, patience, routes)
-		}
-	}
 }
 
 // addNeighbours says once and for all where a bridge's neighbours are.
