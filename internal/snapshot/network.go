@@ -30,8 +30,19 @@ type output struct {
 	family packet.Family
 	// whole: the layout of a snapshot says that these are the routes of all tables.
 	whole bool
-	// entries as key and value, to compare with other outputs.
+	// entries as key and value, to compare with other outputs; nil as long as there
+	// is no other of the kind, since they cost more than the text.
 	entries map[entry]string
+}
+
+// index fills in the entries.
+func (o *output) index() {
+	if o.entries != nil {
+		return
+	}
+	var alone route.Network
+	o.read(&alone)
+	o.entries = entries(&alone, o.kind)
 }
 
 // read adds the output to a network.
@@ -53,14 +64,13 @@ func (n *network) add(b *builder, f *file, text string, line int, s *section, ki
 	if kind == route.Addresses && !isJSON && !strings.Contains(text, " inet") && s.command.ip.Kind != route.Addresses {
 		o.kind = route.Links
 	}
-	var alone route.Network
-	o.read(&alone)
-	o.entries = entries(&alone, o.kind)
 	for i := range n.outputs {
 		other := &n.outputs[i]
 		if other.kind != o.kind {
 			continue
 		}
+		o.index()
+		other.index()
 		common, differs := o.compare(other)
 		switch {
 		case differs != "":

@@ -167,7 +167,7 @@ func isTarget(name string) bool {
 func plain(r ruleset.Rule) string {
 	r.Packets, r.Bytes, r.Counted = 0, 0, false
 	if u, ok := r.Target.(ruleset.UnknownTarget); ok && strings.HasPrefix(u.Why, "neither") {
-		r.Target = ruleset.Jump{Chain: u.Name}
+		r.Target = ruleset.Jump{Chain: u.Name, Goto: strings.HasPrefix(u.Text, "-g")}
 	}
 	return showRule(r)
 }

@@ -173,7 +173,11 @@ func settle(t *built) {
 				continue
 			}
 			if jump, ok := rule.Target.(ruleset.Jump); ok && t.Chain(jump.Chain) == nil {
-				rule.Target = ruleset.UnknownTarget{Name: jump.Chain, Text: "-j " + jump.Chain, Why: "neither a chain of the table nor a known target"}
+				option := "-j "
+				if jump.Goto {
+					option = "-g "
+				}
+				rule.Target = ruleset.UnknownTarget{Name: jump.Chain, Text: option + jump.Chain, Why: "neither a chain of the table nor a known target"}
 			}
 		}
 	}
