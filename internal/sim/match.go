@@ -482,6 +482,9 @@ func (r *run) certainPhysDev(m ruleset.PhysDev) ipset.Answer {
 
 // certainOwner: a forwarded packet has no socket, so that only negations hold.
 func (r *run) certainOwner(m ruleset.Owner) ipset.Answer {
+	if r.local && r.hook == postrouting && r.isGroup() {
+		return r.certainLoopedOwner(m)
+	}
 	if r.local {
 		if m.SocketExists == ruleset.AskedNo {
 			return ipset.No
@@ -491,7 +494,26 @@ func (r *run) certainOwner(m ruleset.Owner) ipset.Answer {
 		}
 		return ipset.Unknown
 	}
-	return answer(m.SocketExists != ruleset.AskedYes && (m.UID == nil || m.NotUID) && (m.GID == nil || m.NotGID))
+	return answer(holdsWithoutSocket(m))
+}
+
+func holdsWithoutSocket(m ruleset.Owner) bool {
+	return m.SocketExists != ruleset.AskedYes && (m.UID == nil || m.NotUID) && (m.GID == nil || m.NotGID)
+}
+
+// isGroup says whether the packet goes to many, and maybe to the node itself too.
+func (r *run) isGroup() bool {
+	return r.dst.IsMulticast() || r.route.Type == route.Broadcast
+}
+
+// certainLoopedOwner: the copy of a broadcast that goes to the node itself passes
+// POSTROUTING first, and without a socket (ip_mc_output). Whether a multicast
+// has such a copy depends on who listens.
+func (r *run) certainLoopedOwner(m ruleset.Owner) ipset.Answer {
+	if r.dst.IsMulticast() {
+		return ipset.Unknown
+	}
+	return answer(holdsWithoutSocket(m))
 }
 
 // certainRPFilter is -m rpfilter.

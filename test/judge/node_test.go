@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -78,6 +79,9 @@ func newNode(t *testing.T, s situation) *node {
 	t.Helper()
 	n := &node{situation: s, ns: netnstest.Test(t, "node"), dir: t.TempDir()}
 	far := netnstest.Test(t, "far")
+	for _, of := range []string{"all", "default"} { // addresses are there at once
+		n.must(t, n.ns.Sysctl("net.ipv6.conf."+of+".accept_dad", "0"))
+	}
 	var wires []rig.Wire
 	for _, link := range s.veths {
 		n.must(t, netns.Veth(n.ns, link, far, "to-"+link))
@@ -105,8 +109,27 @@ func newNode(t *testing.T, s situation) *node {
 	n.run(t, strings.Join(s.ip, "\n")+"\n", "ip", family, "-batch", "-")
 	n.addNeighbours(t, far)
 	n.wires = rig.Open(t, n.ns, wires...)
+	n.settle(t)
 	n.capture(t)
 	return n
+}
+
+// settle waits for the routes that come of IPv6 addresses: the kernel adds them
+// from a work queue, a little later.
+func (n *node) settle(t *testing.T) {
+	const patience, pause = 5 * time.Second, 20 * time.Millisecond
+	before := ""
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		routes := n.run(t, "", "ip", "-6", "route", "show", "table", "all")
+		tentative := n.run(t, "", "ip", "-6", "addr", "show", "tentative")
+		missing := slices.ContainsFunc(n.addresses, func(a netip.Addr) bool { return a.Is6() && !strings.Contains(routes, "local "+a.String()+" ") })
+		if !missing && tentative == "" && routes == before {
+			return
+		}
+		if before = routes; time.Now().After(deadline) {
+			t.Fatalf("the routes of %v aren't there after %v:\n%s%s", n.addresses, patience, routes, tentative)
+		}
+	}
 }
 
 // addNeighbours says once and for all where a bridge's neighbours are.
