@@ -3,11 +3,15 @@ package readme_test
 import (
 	"bytes"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -237,38 +241,100 @@ func TestExitStatuses(t *testing.T) {
 }
 
 // TestDependenciesAreDocumented: each word that package sim names a dependency
-// by stands in the table, but for what dice decide, which is none.
+// by stands in the table, but for what dice decide, which is none; and each word
+// of the table occurs in the source.
 func TestDependenciesAreDocumented(t *testing.T) {
 	documented := firstColumn(section(t, reference, "## Depends on"))
-	dice := []string{"dice", "IPVS scheduler", "multipath route"}
-	said := regexp.MustCompile(`(?:lacks\(|Dependency\{|(?:choose|chooseText|assume)\([^,\n]+, |what: +|What: +|name := )"([^"\n]+)"`)
-	files, err := filepath.Glob("../../internal/sim/*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := map[string]bool{}
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
+	words, literals := dependencyWords(t)
+	for _, word := range words {
+		if slices.Contains([]string{"dice", "IPVS scheduler", "multipath route"}, word) {
 			continue
 		}
-		source, err := os.ReadFile(file)
+		if !slices.ContainsFunc(documented, func(d string) bool { return d == word || strings.HasSuffix(word, " ") && strings.HasPrefix(d, word) }) {
+			t.Errorf("%q isn't in the table of %s", word, reference)
+		}
+	}
+	for _, d := range documented {
+		fixed := strings.TrimRight(d, "ABCDEFGHIJKLMNOPQRSTUVWXYZ ") // chain NAME
+		switch {
+		case fixed == "":
+			fixed = d // IPVS
+		case strings.HasPrefix(d, "order of "):
+			fixed = "order of"
+		}
+		if !slices.ContainsFunc(literals, func(l string) bool { return strings.TrimSpace(l) == fixed || strings.HasPrefix(l, fixed+" ") }) {
+			t.Errorf("%s: nothing depends on what it calls %q", reference, d)
+		}
+	}
+	if len(words) < 20 {
+		t.Errorf("only %d words found: %q", len(words), words)
+	}
+}
+
+// dependencyWords are the literals that package sim gives the functions for what
+// is missing, up to the first variable; and all literals of sim and explain.
+func dependencyWords(t *testing.T) (words, literals []string) {
+	t.Helper()
+	place := map[string]int{"lacks": 0, "assume": 1, "choose": 1, "chooseText": 1}
+	for _, dir := range []string{"sim", "explain"} {
+		files, err := filepath.Glob("../../internal/" + dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range said.FindAllStringSubmatch(string(source), -1) {
-			word := m[1]
-			if strings.HasPrefix(word, "net.") || slices.Contains(dice, word) {
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
 				continue
 			}
-			found[word] = true
-			if !slices.ContainsFunc(documented, func(d string) bool {
-				return d == word || strings.HasSuffix(word, " ") && strings.HasPrefix(d, word)
-			}) {
-				t.Errorf("%s: %q isn't in the table of %s", file, word, reference)
+			f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+			if err != nil {
+				t.Fatal(err)
 			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				if literal := leading(n); literal != "" {
+					literals = append(literals, literal)
+				}
+				call, ok := n.(*ast.CallExpr)
+				if !ok {
+					return true
+				}
+				if method, ok := call.Fun.(*ast.SelectorExpr); ok {
+					if i, ok := place[method.Sel.Name]; ok && i < len(call.Args) && leading(call.Args[i]) != "" {
+						words = append(words, leading(call.Args[i]))
+					}
+				}
+				return true
+			})
 		}
 	}
-	if len(found) < 15 {
-		t.Errorf("only %d words found: %v", len(found), found)
+	return words, literals
+}
+
+// leading is the literal that a string expression begins with, empty without.
+func leading(n ast.Node) string {
+	switch x := n.(type) {
+	case *ast.BinaryExpr:
+		return leading(x.X)
+	case *ast.BasicLit:
+		if text, err := strconv.Unquote(x.Value); err == nil && x.Kind == token.STRING {
+			return text
+		}
+	}
+	return ""
+}
+
+// TestFlagsOfREADME: a flag that README names by itself is one of a command's.
+func TestFlagsOfREADME(t *testing.T) {
+	var all strings.Builder
+	for _, command := range []string{"agent", "apply", "status", "validate", "render", "clear", "explain", "snapshot"} {
+		all.WriteString(helpOf(t, []string{command}))
+	}
+	flags := regexp.MustCompile("`(--[a-z][a-z-]+)[^`]*`").FindAllStringSubmatch(read(t, "README.md"), -1)
+	for _, m := range flags {
+		if !regexp.MustCompile(`\s` + m[1] + `\s`).MatchString(all.String()) {
+			t.Errorf("README.md: no command has flag %s", m[1])
+		}
+	}
+	if len(flags) < 5 {
+		t.Errorf("%d flags found", len(flags))
 	}
 }
