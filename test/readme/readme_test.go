@@ -117,3 +117,29 @@ func TestLinksLeadSomewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestLayoutIsWhole: each package below internal has a place in CONTRIBUTING.md.
+func TestLayoutIsWhole(t *testing.T) {
+	_, layout, _ := strings.Cut(read(t, "CONTRIBUTING.md"), "\n## Where things are\n")
+	layout, _, _ = strings.Cut(layout, "\n## ")
+	packages := map[string]bool{}
+	files, err := filepath.Glob("../../internal/*/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	deeper, err := filepath.Glob("../../internal/*/*/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, deeper...) {
+		packages[filepath.Base(filepath.Dir(file))] = true
+	}
+	for name := range packages {
+		if !regexp.MustCompile(`\b` + name + `\b`).MatchString(layout) {
+			t.Errorf("CONTRIBUTING.md doesn't say where %s is", name)
+		}
+	}
+	if len(packages) < 25 {
+		t.Errorf("%d packages found", len(packages))
+	}
+}
