@@ -15,7 +15,8 @@ import (
 func (a *asker) generalise(o *sim.Outcome, address netip.Addr) {
 	o.DependsOn = slices.Clone(o.DependsOn)
 	for i := range o.DependsOn {
-		o.DependsOn[i].Why = replaceAddress(o.DependsOn[i].Why, address, "the "+a.side())
+		d := &o.DependsOn[i]
+		d.Why, d.If = replaceAddress(d.Why, address, "the "+a.side()), replaceAddress(d.If, address, "the "+a.side())
 	}
 	o.Steps = slices.Clone(o.Steps)
 	for i := range o.Steps {
@@ -115,7 +116,7 @@ func keyOf(outcomes []sim.Outcome, q *sim.Question) string {
 			}
 		}
 		for _, d := range o.DependsOn {
-			fmt.Fprintf(&b, " %s: %s\n", d.What, d.Why)
+			fmt.Fprintf(&b, " %s: %s\n", d.What, d.Text())
 		}
 		if t := o.Encapsulated; t != nil {
 			fmt.Fprintf(&b, "in %s %v {%s}\n", t.Interface, t.Question, keyOf(t.Outcomes, &sim.Question{}))

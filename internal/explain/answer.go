@@ -83,7 +83,7 @@ func (e *Explainer) outcomes(outcomes []sim.Outcome, q sim.Question) []Outcome {
 
 func (e *Explainer) outcome(o *sim.Outcome, q sim.Question) Outcome {
 	out := Outcome{
-		Verdict: string(o.Verdict), SourceKind: string(o.SourceKind), Destination: o.Destination, OutInterface: o.OutInterface,
+		Verdict: string(o.Verdict), SourceKind: string(o.SourceKind), Destination: o.Destination, InInterface: o.InInterface, OutInterface: o.OutInterface,
 		ToNode: o.ToNode, RejectWith: o.RejectWith, SourcePort: sourcePort(o.SourcePort), DependsOn: []Dependency{}, Steps: []Step{},
 	}
 	if o.Probability > 0 {
@@ -99,7 +99,7 @@ func (e *Explainer) outcome(o *sim.Outcome, q sim.Question) Outcome {
 		out.DestinationPort = &o.DestinationPort
 	}
 	for _, d := range o.DependsOn {
-		out.DependsOn = append(out.DependsOn, Dependency(d))
+		out.DependsOn = append(out.DependsOn, Dependency{d.What, d.Text(), d.If, d.Why})
 	}
 	for _, s := range o.Steps {
 		out.Steps = append(out.Steps, e.step(s))
@@ -204,16 +204,7 @@ func (e *Explainer) addMark(d *Decider, o *sim.Outcome) {
 			continue
 		}
 		marking := e.owner(s.At)
-		d.MarkedBy = ruleText(s.At)
-		if marking.Because != "" {
-			d.Because = marking.Because
-		}
-		if marking.Setting != "" {
-			d.Setting = marking.Setting
-		}
-		if len(marking.Change) > 0 {
-			d.Change = marking.Change
-		}
+		d.MarkedBy, d.Because, d.Setting, d.Change, d.Trap = ruleText(s.At), marking.Because, marking.Setting, marking.Change, marking.Trap
 		return
 	}
 }

@@ -177,11 +177,17 @@ func (b *boundaries) set(name string, sets ipset.Sets, used map[string]bool) {
 		return
 	}
 	used[name] = true
+	for ; s != nil; s = s.Before() {
+		b.elements(s, sets, used)
+	}
+}
+
+func (b *boundaries) elements(s *ipset.Set, sets ipset.Sets, used map[string]bool) {
 	for _, member := range s.Members {
 		b.set(member, sets, used)
 	}
 	if mask := s.Options.Mask; mask.IsValid() && !isPrefixMask(mask) && b.err == nil {
-		b.err = fmt.Errorf("set %s compares addresses under mask %s: about such a set only single addresses can be asked", name, mask)
+		b.err = fmt.Errorf("set %s compares addresses under mask %s: about such a set only single addresses can be asked", s.Name, mask)
 	}
 	for dimension := range 3 {
 		for _, r := range s.Addresses(dimension) {

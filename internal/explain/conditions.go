@@ -25,7 +25,7 @@ type seen struct {
 func seenBy(at sim.RuleRef, q sim.Question, o *sim.Outcome) seen {
 	s := seen{
 		source: q.Source, destination: q.Destination, protocol: q.Protocol, sport: q.SourcePort, dport: q.DestinationPort,
-		in: q.InInterface, local: q.Local,
+		in: o.InInterface, local: q.Local,
 	}
 	if o.Protocol != 0 {
 		s.protocol = o.Protocol
@@ -109,7 +109,7 @@ func cameBy(p seen) string {
 	case p.local:
 		return "the node itself sends it"
 	case p.in == "":
-		return "by the route to its source"
+		return "the interface isn't known"
 	}
 	return "it came in by " + p.in
 }
@@ -139,9 +139,9 @@ func matchText(match ruleset.Match, p seen) (negated bool, condition, has string
 		}
 		return m.Not, fmt.Sprintf("mark %#x/%#x", m.Value, m.Mask), "rules before, or the question, have marked it so"
 	case ruleset.AddressType:
-		return false, "-m addrtype", addressTypes(m, p)
+		return false, addressTypes(m), addressTypesOf(m, p)
 	case ruleset.Conntrack:
-		return false, "-m conntrack", "it is the first packet of a connection"
+		return m.NotStates, conntrackText(m), "it is the first packet of a connection"
 	case ruleset.Statistic:
 		if m.Every > 0 {
 			return m.Not, "-m statistic", fmt.Sprintf("one packet in %d", m.Every)
@@ -223,7 +223,55 @@ func (p seen) endsOf(directions []ruleset.Side) string {
 	return strings.Join(all, ", ")
 }
 
-func addressTypes(m ruleset.AddressType, p seen) string {
+// typeNames and stateNames are in the order of their bits.
+var (
+	typeNames = [...]string{
+		"UNSPEC", "UNICAST", "LOCAL", "BROADCAST", "ANYCAST", "MULTICAST", "BLACKHOLE", "UNREACHABLE", "PROHIBIT", "THROW", "NAT", "XRESOLVE",
+	}
+	stateNames = [...]string{"NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED", "SNAT", "DNAT"}
+)
+
+func bitNames(set uint, names []string) string {
+	var all []string
+	for i, name := range names {
+		if set&(1<<i) != 0 {
+			all = append(all, name)
+		}
+	}
+	return strings.Join(all, ",")
+}
+
+// conntrackText names the states, which most rules ask for and nothing else.
+func conntrackText(m ruleset.Conntrack) string {
+	if m.States == 0 {
+		return "-m conntrack"
+	}
+	return "--ctstate " + bitNames(uint(m.States), stateNames[:])
+}
+
+func addressTypes(m ruleset.AddressType) string {
+	var all []string
+	add := func(flag string, types ruleset.AddressTypes, not bool) {
+		if types == 0 {
+			return
+		}
+		if not {
+			flag = "! " + flag
+		}
+		all = append(all, flag+" "+bitNames(uint(types), typeNames[:]))
+	}
+	add("--src-type", m.Source, m.NotSource)
+	add("--dst-type", m.Destination, m.NotDestination)
+	if m.LimitIn {
+		all = append(all, "--limit-iface-in")
+	}
+	if m.LimitOut {
+		all = append(all, "--limit-iface-out")
+	}
+	return strings.Join(all, " ")
+}
+
+func addressTypesOf(m ruleset.AddressType, p seen) string {
 	var all []string
 	if m.Source != 0 {
 		all = append(all, p.endOf(ruleset.Source))

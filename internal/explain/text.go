@@ -27,6 +27,7 @@ type writer struct {
 // decided, how to change it, what it depends on.
 func (a *Answer) Text(w io.Writer, o TextOptions) {
 	t := writer{w, o}
+	a = t.joined(a)
 	t.headline(a)
 	seen := map[string]bool{}
 	for i := range a.Outcomes[:shown(a.Outcomes)] {
@@ -97,18 +98,42 @@ func (t writer) address(a netip.Addr, port any) string {
 func (t writer) headline(a *Answer) {
 	if len(a.Outcomes) == 1 {
 		t.line("%s", t.bold(t.sentence(a, &a.Outcomes[0])))
+		if when := a.Outcomes[0].conditions(); when != "" {
+			t.line("if %s", when)
+		}
 		return
 	}
 	t.line("%s", t.bold(fmt.Sprintf("%s to %s: %d outcomes", t.address(a.Flow.Source, a.Flow.SourcePort), t.address(a.Flow.Destination, a.Flow.DestinationPort), len(a.Outcomes))))
 	t.table(func(row func(...string)) {
-		for i := range a.Outcomes[:shown(a.Outcomes)] {
-			o := &a.Outcomes[i]
-			row(fmt.Sprint(i+1), o.share(), t.sentence(a, o))
+		for i, sentence := range t.sentences(a) {
+			row(fmt.Sprint(i+1), a.Outcomes[i].share(), sentence)
+			if when := a.Outcomes[i].conditions(); when != "" {
+				row("", "", "if "+when)
+			}
 		}
 	})
 	if more := len(a.Outcomes) - shown(a.Outcomes); more > 0 {
 		t.line("… and %d more (-o json has all)", more)
 	}
+}
+
+// sentences of the outcomes shown. Where some read the same, they say by which
+// interface.
+func (t writer) sentences(a *Answer) []string {
+	all := make([]string, shown(a.Outcomes))
+	for i := range all {
+		all[i] = t.sentence(a, &a.Outcomes[i])
+	}
+	same := map[string]int{}
+	for _, s := range all {
+		same[s]++
+	}
+	for i := range all {
+		if out := a.Outcomes[i].OutInterface; same[all[i]] > 1 && out != "" {
+			all[i] += ", out by " + out
+		}
+	}
+	return all
 }
 
 // share of the packets that fare so.
@@ -153,6 +178,9 @@ func (t writer) seen(a *Answer, o, changed *Outcome) string {
 		peer += " on the node itself"
 	}
 	how := changed.SourceKind + by(changed) + portWords(o)
+	if changed.unread() {
+		how += ", as far as the rules tell that were read"
+	}
 	switch {
 	case o.Verdict == "dropped":
 		return peer + " sees nothing of " + source + ": dropped" + stopper(o)
@@ -165,7 +193,7 @@ func (t writer) seen(a *Answer, o, changed *Outcome) string {
 	case o.Source == nil:
 		return peer + " sees an address of the node, not " + source + " (" + how + "); which one, the dump doesn't tell"
 	case *o.Source == a.Flow.Source:
-		return peer + " sees " + source + " itself (" + changed.SourceKind + ")"
+		return peer + " sees " + source + " itself (" + how + ")"
 	}
 	return peer + " sees " + t.address(*o.Source, nil) + ", not " + source + " (" + how + ")"
 }
@@ -219,48 +247,89 @@ func portWords(o *Outcome) string {
 // details of one outcome: its way and what decided. What an earlier outcome has
 // said isn't repeated. where is " on node NAME", or empty for the first node.
 func (t writer) details(a *Answer, o *Outcome, i int, where string, seen map[string]bool) {
-	title := "path"
-	if len(a.Outcomes) > 1 {
-		title = fmt.Sprintf("path of outcome %d", i+1)
-	}
-	if len(o.Steps) > 0 && (i == 0 || t.Verbose || len(a.Outcomes) <= mostPaths) {
-		t.section(title + where)
+	if alike := pathsLike(a, o); len(o.Steps) > 0 && (alike[0] == i+1 || t.Verbose) && (i == 0 || t.Verbose || len(a.Outcomes) <= mostPaths) {
+		t.section(pathTitle(a, i, alike) + where + o.interfaces())
 		t.steps(o.Steps)
 	}
-	if d := o.DecidedBy; d != nil && !seen[d.Chain+d.Rule+d.File+where] {
-		seen[d.Chain+d.Rule+d.File+where] = true
+	if d := o.DecidedBy; d != nil && !seen[d.key()+where] {
+		seen[d.key()+where] = true
+		t.section(decidedOutcomes(a, d) + where)
 		t.decider(d)
 	}
 	if e := o.Encapsulated; e != nil {
 		t.encapsulated(e, where, seen)
 	}
 	if n := o.Next; n != nil {
-		next, where := Answer{Flow: n.Flow, Outcomes: n.Outcomes}, " on node "+n.Node
-		if len(n.Outcomes) > 1 {
+		next, where := t.joined(&Answer{Flow: n.Flow, Outcomes: n.Outcomes}), " on node "+n.Node
+		if len(next.Outcomes) > 1 {
 			t.section(strings.TrimSpace(where))
-			t.headline(&next)
+			t.headline(next)
 		}
-		for j := range n.Outcomes[:shown(n.Outcomes)] {
-			t.details(&next, &n.Outcomes[j], j, where, seen)
+		for j := range next.Outcomes[:shown(next.Outcomes)] {
+			t.details(next, &next.Outcomes[j], j, where, seen)
 		}
 	}
 }
 
+// pathsLike are the numbers of the outcomes shown whose way differs from this
+// one's in nothing but the backend.
+func pathsLike(a *Answer, o *Outcome) []int {
+	var numbers []int
+	for i := range a.Outcomes[:shown(a.Outcomes)] {
+		if p := &a.Outcomes[i]; p == o || p.DecidedBy.key() == o.DecidedBy.key() && slices.EqualFunc(p.Steps, o.Steps, sameStep) {
+			numbers = append(numbers, i+1)
+		}
+	}
+	return numbers
+}
+
+// sameStep but for the names of chains: each backend has one of its own.
+func sameStep(p, q Step) bool {
+	verb := func(s Step) string { word, _, _ := strings.Cut(s.Effect, " "); return word }
+	return p.Hook == q.Hook && p.Table == q.Table && p.Owner == q.Owner && verb(p) == verb(q) && p.Because == q.Because
+}
+
+// interfaces that the packet passes, as far as they are known.
+func (o *Outcome) interfaces() string {
+	var all []string
+	if o.InInterface != "" {
+		all = append(all, "in by "+o.InInterface)
+	}
+	if o.OutInterface != "" {
+		all = append(all, "out by "+o.OutInterface)
+	}
+	if all == nil {
+		return ""
+	}
+	return ": " + strings.Join(all, ", ")
+}
+
+func pathTitle(a *Answer, i int, alike []int) string {
+	title := "path"
+	if len(a.Outcomes) > 1 {
+		title = fmt.Sprintf("path of outcome %d", i+1)
+	}
+	if len(alike) > 1 && alike[0] == i+1 {
+		title += ", like that of " + outcomeNumbers(alike[1:])
+	}
+	return title
+}
+
 // encapsulated says as whom the outer packet is seen, once for each tunnel.
 func (t writer) encapsulated(e *Encapsulated, where string, seen map[string]bool) {
-	outer := Answer{Flow: e.Flow, Outcomes: e.Outcomes}
+	outer := t.joined(&Answer{Flow: e.Flow, Outcomes: e.Outcomes})
 	key := fmt.Sprint("tunnel ", e.Interface, e.Flow.Destination, where)
 	if seen[key] {
 		return
 	}
 	seen[key] = true
 	t.section("in tunnel " + e.Interface + where)
-	for j := range e.Outcomes[:shown(e.Outcomes)] {
-		t.line("  outer packet: %s", t.sentence(&outer, &e.Outcomes[j]))
+	for _, sentence := range t.sentences(outer) {
+		t.line("  outer packet: %s", sentence)
 	}
-	for j := range e.Outcomes[:shown(e.Outcomes)] {
-		if e.Outcomes[j].DecidedBy != nil {
-			t.details(&outer, &e.Outcomes[j], j, " of the outer packet"+where, seen)
+	for j := range outer.Outcomes[:shown(outer.Outcomes)] {
+		if outer.Outcomes[j].DecidedBy != nil {
+			t.details(outer, &outer.Outcomes[j], j, " of the outer packet"+where, seen)
 		}
 	}
 }
@@ -287,8 +356,21 @@ func (t writer) steps(steps []Step) {
 	}
 }
 
+// decidedOutcomes is the heading above what decided some of the outcomes.
+func decidedOutcomes(a *Answer, d *Decider) string {
+	if len(a.Outcomes) == 1 {
+		return "decided by"
+	}
+	var numbers []int
+	for i := range a.Outcomes {
+		if by := a.Outcomes[i].DecidedBy; by != nil && by.key() == d.key() {
+			numbers = append(numbers, i+1)
+		}
+	}
+	return outcomeNumbers(numbers) + " decided by"
+}
+
 func (t writer) decider(d *Decider) {
-	t.section("decided by")
 	t.line("  %s", d.Rule)
 	if d.Kind != "rule" {
 		return
@@ -323,7 +405,7 @@ func (t writer) decider(d *Decider) {
 	}
 	tab.Flush()
 	if d.Policy != "" {
-		t.section("or keep the source with unmasq, whatever rules there are: unmasq apply -f - <<EOF")
+		t.section("or keep the source with unmasq, whatever rules there are (replies must then find their way to it): unmasq apply -f - <<EOF")
 		fmt.Fprint(t, d.Policy)
 		t.line("EOF")
 	}
@@ -345,75 +427,4 @@ func ownerWords(d *Decider) string {
 		name += " (" + d.OwnerVersion + ")"
 	}
 	return name
-}
-
-// dependencies lists what the answer depends on, once each, with the outcomes
-// that do.
-func (t writer) dependencies(a *Answer) {
-	var all []Dependency
-	of := map[Dependency][]int{}
-	for i := range a.Outcomes[:shown(a.Outcomes)] {
-		for _, d := range a.Outcomes[i].dependencies("") {
-			if !slices.Contains(all, d) {
-				all = append(all, d)
-			}
-			if !slices.Contains(of[d], i+1) {
-				of[d] = append(of[d], i+1)
-			}
-		}
-	}
-	if len(all) == 0 {
-		return
-	}
-	t.section("depends on")
-	t.table(func(row func(...string)) {
-		for _, d := range all {
-			why := d.Why
-			if len(of[d]) < shown(a.Outcomes) {
-				why += " (" + outcomeNumbers(of[d]) + ")"
-			}
-			row("  "+d.What, why)
-		}
-	})
-}
-
-// dependencies of an outcome, of its outer packet, and of what becomes of it on
-// other nodes.
-func (o *Outcome) dependencies(where string) []Dependency {
-	var all []Dependency
-	for _, d := range o.DependsOn {
-		all = append(all, Dependency{d.What, d.Why + where})
-	}
-	if c := o.Encapsulated; c != nil {
-		for i := range c.Outcomes {
-			all = append(all, c.Outcomes[i].dependencies(where+", for the outer packet")...)
-		}
-	}
-	if n := o.Next; n != nil {
-		for i := range n.Outcomes {
-			all = append(all, n.Outcomes[i].dependencies(", on node "+n.Node)...)
-		}
-	}
-	return all
-}
-
-// outcomeNumbers writes 1, 2, 3 and 5 as "outcomes 1-3, 5".
-func outcomeNumbers(numbers []int) string {
-	if len(numbers) == 1 {
-		return fmt.Sprintf("outcome %d", numbers[0])
-	}
-	var parts []string
-	for i := 0; i < len(numbers); {
-		j := i
-		for j+1 < len(numbers) && numbers[j+1] == numbers[j]+1 {
-			j++
-		}
-		part := fmt.Sprint(numbers[i])
-		if j > i {
-			part = fmt.Sprintf("%d-%d", numbers[i], numbers[j])
-		}
-		parts = append(parts, part)
-		i = j + 1
-	}
-	return "outcomes " + strings.Join(parts, ", ")
 }

@@ -48,7 +48,9 @@ type Outcome struct {
 	SourceKind      string     `json:"sourceKind"`
 	Destination     netip.Addr `json:"destination"`
 	DestinationPort *int       `json:"destinationPort,omitempty"`
-	OutInterface    string     `json:"outInterface,omitempty"`
+	// InInterface that it came in by; not for what the node sends.
+	InInterface  string `json:"inInterface,omitempty"`
+	OutInterface string `json:"outInterface,omitempty"`
 	// ToNode: it is delivered to the node itself.
 	ToNode       bool          `json:"toNode,omitempty"`
 	RejectWith   string        `json:"rejectWith,omitempty"`
@@ -104,7 +106,12 @@ type Decider struct {
 // Dependency is something that wasn't given.
 type Dependency struct {
 	What string `json:"what"`
-	Why  string `json:"why"`
+	// Why it is open, with the condition.
+	Why string `json:"why"`
+	// If is the condition alone under which the outcome comes about.
+	If string `json:"if,omitempty"`
+	// reason is Why without the condition.
+	reason string
 }
 
 // Step on the way.

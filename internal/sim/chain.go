@@ -103,8 +103,8 @@ func (r *run) letThrough(at RuleRef) bool {
 		return false
 	}
 	return r.choose("", "rules",
-		alternative{why: "only an excerpt was given; if a rule that it doesn't show accepts the packet before " + at.Rule.Text},
-		alternative{why: "only an excerpt was given; if no rule that it doesn't show accepts the packet before " + at.Rule.Text}) == 0
+		alternative{why: "only an excerpt was given", when: "a rule that it doesn't show accepts the packet before " + at.Rule.Text},
+		alternative{why: "only an excerpt was given", when: "no rule that it doesn't show accepts the packet before " + at.Rule.Text}) == 0
 }
 
 // jump runs another chain, or what is left of it in the dump: nothing.
@@ -143,7 +143,7 @@ func (r *run) unknownTarget(at RuleRef, t ruleset.UnknownTarget) (v verdict, don
 	if why == "" {
 		why = "what it does isn't known"
 	}
-	if r.choose("", "target "+t.Name, alternative{why: why + "; if it lets the packet go on"}, alternative{why: why + "; if it decides"}) == 0 {
+	if r.choose("", "target "+t.Name, alternative{why: why, when: "it lets the packet go on"}, alternative{why: why, when: "it decides"}) == 0 {
 		r.step(at, t.Name+" (not understood)")
 		return fallThrough, false
 	}

@@ -14,8 +14,8 @@ const mostRuns = 4096
 type alternative struct {
 	// weight is its probability, 0 where there is none to tell.
 	weight float64
-	// why says what holds if it turns out this way.
-	why string
+	// why it is open, and when: what holds if it turns out this way.
+	why, when string
 }
 
 // choice is a point of a run where the packet's way isn't determined.
@@ -150,11 +150,11 @@ func mergeOpen(at *choice, groups [][]*Outcome) []*Outcome {
 			continue // also where the sum over groups differs: the probability is 0 then
 		}
 		merged[j].Probability = 0
-		var why []string
+		var when []string
 		for _, i := range in[j] {
-			why = append(why, at.alternatives[i].why)
+			when = append(when, at.alternatives[i].when)
 		}
-		merged[j].DependsOn = appendDependency(merged[j].DependsOn, Dependency{at.what, strings.Join(why, "; ")})
+		merged[j].DependsOn = appendDependency(merged[j].DependsOn, Dependency{at.what, at.alternatives[0].why, strings.Join(when, " or ")})
 		if at.key == protocolKey && len(in[j]) == 1 {
 			merged[j].Protocol = anyProtocols[in[j][0]]
 		}
@@ -191,7 +191,7 @@ func (o *Outcome) sameWay(p *Outcome) bool {
 	if (o.Encapsulated == nil) != (p.Encapsulated == nil) {
 		return false
 	}
-	return o.OutInterface == p.OutInterface
+	return o.OutInterface == p.OutInterface || o.outAssumed && p.outAssumed
 }
 
 func sameDecider(a, b *Decider) bool {
@@ -204,11 +204,34 @@ func sameDecider(a, b *Decider) bool {
 	return a.Rule == b.Rule && a.Connection == b.Connection && a.Route == b.Route && a.Text == b.Text
 }
 
-// join takes over what p depends on.
+// join adds a second way to the same end. A condition stays where both ways
+// have it; the shorter way is shown.
 func (o *Outcome) join(p *Outcome) {
-	for _, d := range p.DependsOn {
-		o.DependsOn = appendDependency(o.DependsOn, d)
+	depends, probability := joinDependencies(o.DependsOn, p.DependsOn), o.Probability
+	out := o.OutInterface
+	if out != p.OutInterface {
+		out = ""
 	}
+	if len(p.Steps) < len(o.Steps) {
+		*o = *p
+	}
+	o.DependsOn, o.Probability, o.OutInterface = depends, probability, out
+}
+
+func joinDependencies(a, b []Dependency) []Dependency {
+	if slices.Equal(a, b) {
+		return a
+	}
+	var all []Dependency
+	for _, list := range [2][]Dependency{a, b} {
+		for _, d := range list {
+			if !slices.Contains(a, d) || !slices.Contains(b, d) {
+				d.If = ""
+			}
+			all = appendDependency(all, d)
+		}
+	}
+	return all
 }
 
 func appendDependency(list []Dependency, d Dependency) []Dependency {

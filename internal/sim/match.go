@@ -68,9 +68,10 @@ func (r *run) chooseHidden(rule *ruleset.Rule) bool {
 	case nil, ruleset.Inert:
 		return true
 	}
+	const why = "the listing doesn't show them (iptables -v does)"
 	return r.choose("", "interfaces",
-		alternative{why: "the listing doesn't show them (iptables -v does); if the rule has none, or these: " + rule.Text},
-		alternative{why: "the listing doesn't show them (iptables -v does); if the rule has others: " + rule.Text}) == 0
+		alternative{why: why, when: "the rule has none, or these: " + rule.Text},
+		alternative{why: why, when: "the rule has others: " + rule.Text}) == 0
 }
 
 // chooseMatches asks what isn't certain, in the rule's order.
@@ -192,16 +193,16 @@ func (r *run) chooseMatch(match ruleset.Match) bool {
 // assume chooses whether something open holds, once a run for each key; first
 // is what is followed first.
 func (r *run) assume(key, what, why string, first bool) bool {
-	return r.chooseText(key, what, why+"; if it matches", why+"; if it doesn't match", first)
+	return r.chooseText(key, what, why, "it matches", "it doesn't match", first)
 }
 
-func (r *run) chooseText(key, what, yes, no string, first bool) bool {
+func (r *run) chooseText(key, what, why, yes, no string, first bool) bool {
 	if key != "" {
 		if taken, ok := r.recall(key); ok {
 			return (taken == 0) == first
 		}
 	}
-	holds, doesnt := alternative{why: yes}, alternative{why: no}
+	holds, doesnt := alternative{why: why, when: yes}, alternative{why: why, when: no}
 	if !first {
 		holds, doesnt = doesnt, holds
 	}
@@ -216,7 +217,7 @@ func (r *run) chooseSet(m ruleset.Set) bool {
 	}
 	asked := strings.Join(ends, ",")
 	key := "set " + m.Name + " " + asked + fmt.Sprint(m.Directions) + m.Options
-	return r.chooseText(key, "set "+m.Name, why+"; if "+asked+" is in it", why+"; if "+asked+" isn't in it", !m.Not) != m.Not
+	return r.chooseText(key, "set "+m.Name, why, asked+" is in it", asked+" isn't in it", !m.Not) != m.Not
 }
 
 // chooseMark asks whether something in a chain that the excerpt lacks has
@@ -225,7 +226,7 @@ func (r *run) chooseMark(m ruleset.Mark) bool {
 	as := r.mark&m.Mask == m.Value
 	key := fmt.Sprintf("mark %#x/%#x", m.Value, m.Mask)
 	why := "the chain that could mark it isn't in the dump"
-	is := r.chooseText(key, "mark", why+fmt.Sprintf("; if it is %#x/%#x", m.Value, m.Mask), why+fmt.Sprintf("; if it isn't %#x/%#x", m.Value, m.Mask), as)
+	is := r.chooseText(key, "mark", why, fmt.Sprintf("it is %#x/%#x", m.Value, m.Mask), fmt.Sprintf("it isn't %#x/%#x", m.Value, m.Mask), as)
 	if is {
 		r.mark = r.mark&^m.Mask | m.Value
 	}

@@ -46,11 +46,12 @@ func (r *run) within(p *openPort, side ruleset.Side, ranges []ruleset.PortRange)
 	if len(outside) == 0 {
 		return true
 	}
+	const why = "the question leaves it open"
 	name := "destination port"
 	if side == ruleset.Source {
 		name = "source port"
 	}
-	if r.choose("", name, alternative{why: "it is " + portsText(inside)}, alternative{why: "it isn't " + portsText(inside)}) == 0 {
+	if r.choose("", name, alternative{why: why, when: "it is " + portsText(inside)}, alternative{why: why, when: "it isn't " + portsText(inside)}) == 0 {
 		p.left = inside
 		return true
 	}
@@ -108,7 +109,7 @@ type openInterface struct {
 	name  string
 	// is and isNot are the patterns that it was taken to match, and not to.
 	is, isNot []ruleset.Interface
-	// what it is called, and why it isn't known.
+	// what it is called, and why it isn't known. Empty where it was known all along.
 	what, why string
 }
 
@@ -164,7 +165,7 @@ func (r *run) interfaceIs(i *openInterface, pattern ruleset.Interface, preferred
 		text += "+"
 	}
 	pattern.Not = false
-	answers := [2]alternative{{why: i.why + "; if it is " + text}, {why: i.why + "; if it isn't " + text}}
+	answers := [2]alternative{{why: i.why, when: "it is " + text}, {why: i.why, when: "it isn't " + text}}
 	first := 0
 	if !preferred {
 		first = 1

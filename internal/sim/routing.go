@@ -26,26 +26,36 @@ func (r *run) isLocal(a netip.Addr) bool {
 	if a.IsLoopback() || r.local && a == r.question.Source {
 		return true
 	}
-	key := "local " + a.String()
+	if a == r.question.Source {
+		r.lacks("addresses", "none were given; "+a.String()+" is taken as not being the node's (else --local)")
+		return false // what comes in isn't from the node
+	}
+	key := localKey(a)
 	if taken, ok := r.recall(key); ok {
 		return taken == 1
 	}
 	return r.choose(key, "addresses",
-		alternative{why: "none were given; " + a.String() + " is taken as not being the node's"},
-		alternative{why: "none were given; if " + a.String() + " is one of the node's"}) == 1
+		alternative{why: "none were given", when: a.String() + " isn't one of the node's"},
+		alternative{why: "none were given", when: a.String() + " is one of the node's"}) == 1
 }
 
+func localKey(a netip.Addr) string { return "local " + a.String() }
+
 // isLocalAsAssumed is isLocal for the routing decision: it doesn't choose, but
-// follows what a rule has asked.
+// follows what a rule has asked, as later rules follow it.
 func (r *run) isLocalAsAssumed(a netip.Addr) bool {
 	if local, known := r.node.host.Network.IsLocal(a); known {
 		return local
 	}
-	if taken, ok := r.recall("local " + a.String()); ok {
+	if a.IsLoopback() || r.local && a == r.question.Source {
+		return true
+	}
+	if taken, ok := r.recall(localKey(a)); ok {
 		return taken == 1
 	}
 	r.lacks("addresses", "none were given; "+a.String()+" is taken as not being the node's")
-	return a.IsLoopback() || r.local && a == r.question.Source
+	r.choose(localKey(a), "addresses", alternative{})
+	return false
 }
 
 // routesKnown says whether a lookup can be done.
@@ -294,5 +304,5 @@ func (r *run) bridgeCallsIPTables() bool {
 	if given {
 		return v == "1" // absent where br_netfilter isn't loaded
 	}
-	return r.choose(name, "sysctl "+name, alternative{why: "it isn't given; if it is 1"}, alternative{why: "it isn't given; if it is 0"}) == 0
+	return r.choose(name, "sysctl "+name, alternative{why: "it isn't given", when: "it is 1"}, alternative{why: "it isn't given", when: "it is 0"}) == 0
 }

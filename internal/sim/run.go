@@ -82,9 +82,12 @@ const (
 // rule names (RFC 3692).
 var anyProtocols = [...]uint8{packet.TCP, packet.UDP, packet.ICMP, packet.SCTP, 253}
 
+const anyProtocol = "the question names none"
+
 // protocolAlternatives are those of anyProtocols.
 var protocolAlternatives = []alternative{
-	{why: "for tcp"}, {why: "for udp"}, {why: "for icmp"}, {why: "for sctp"}, {why: "for other protocols"},
+	{why: anyProtocol, when: "it is tcp"}, {why: anyProtocol, when: "it is udp"}, {why: anyProtocol, when: "it is icmp"},
+	{why: anyProtocol, when: "it is sctp"}, {why: anyProtocol, when: "it is another"},
 }
 
 // begin puts the packet at the start of its way.
@@ -275,16 +278,21 @@ func (r *run) passSlot(s *slot) bool {
 // kernel asks that one first, and no dump tells.
 func (r *run) orderMatters(s *slot, tables []bound) bool {
 	key := "order " + s.name + r.hook.String()
+	const why = "no dump tells which was registered last"
 	what := "order of " + tables[0].table.Variant.String() + " and " + tables[1].table.Variant.String()
 	return r.choose(key, what,
-		alternative{why: tables[0].table.Variant.String() + " is asked first in table " + s.name},
-		alternative{why: tables[1].table.Variant.String() + " is asked first in table " + s.name}) == 1
+		alternative{why: why, when: tables[0].table.Variant.String() + " is asked first in table " + s.name},
+		alternative{why: why, when: tables[1].table.Variant.String() + " is asked first in table " + s.name}) == 1
 }
 
 // passTable runs one built-in chain.
 func (r *run) passTable(b bound) bool {
 	r.table = b.table
-	if b.chain == nil {
+	switch {
+	case len(b.table.Chains) == 0 && b.table.Excerpt: // it is there, but nothing of it was given
+		r.lacksRules("the tables of " + b.table.Variant.String())
+		return true
+	case b.chain == nil:
 		r.lacksRules("chain " + builtin[r.hook] + " of table " + b.table.Name)
 		r.markOpen = r.markOpen || r.hook == prerouting || r.hook == output
 		return true
@@ -310,7 +318,7 @@ func (r *run) stop(v Verdict, at RuleRef, effect string) {
 
 // lacks notes what the dump doesn't have, where the packet's way needed it.
 func (r *run) lacks(what, why string) {
-	r.dependsOn = appendDependency(r.dependsOn, Dependency{what, why})
+	r.dependsOn = appendDependency(r.dependsOn, Dependency{What: what, Why: why})
 }
 
 // lacksRules notes a table or chain that the dump doesn't have; they are said
@@ -377,6 +385,9 @@ func (r *run) outcome() Outcome {
 		Destination: r.dst, DestinationPort: UnknownPort, ToNode: r.toNode, Mark: r.mark, Protocol: r.question.Protocol,
 		DecidedBy: r.decider, RejectWith: r.rejectWith, DependsOn: r.dependsOn, Steps: slices.Clone(r.steps), Encapsulated: r.tunnel,
 	}
+	if !r.local && r.in.known {
+		o.InInterface = r.in.name
+	}
 	if r.hasPorts() && r.dport.known {
 		o.DestinationPort = int(r.dport.port)
 	}
@@ -384,10 +395,10 @@ func (r *run) outcome() Outcome {
 		o.Source = r.src
 	}
 	if !r.toNode && r.out.known {
-		o.OutInterface, o.NextHop = r.out.name, r.nextHop
+		o.OutInterface, o.NextHop, o.outAssumed = r.out.name, r.nextHop, r.out.what != ""
 	}
 	if len(r.lacking) > 0 {
-		o.DependsOn = append(slices.Clip(o.DependsOn), Dependency{"rules", "not in the dump, taken as empty: " + strings.Join(r.lacking, ", ")})
+		o.DependsOn = append(slices.Clip(o.DependsOn), Dependency{What: "rules", Why: "not in the dump, taken as empty: " + strings.Join(r.lacking, ", ")})
 	}
 	if r.doubt && o.Verdict == Accepted {
 		o.Verdict = VerdictUnknown

@@ -83,7 +83,7 @@ func New(h *snapshot.Host) *Node {
 	for _, f := range packet.Families {
 		n.hooks[f] = n.slots(f)
 		for _, what := range h.Network.Missing(f) {
-			n.missing[f] = append(n.missing[f], Dependency{"routes", what + " not given"})
+			n.missing[f] = append(n.missing[f], Dependency{What: "routes", Why: what + " not given"})
 		}
 	}
 	return n
@@ -152,7 +152,7 @@ func cutOff(leaves []leaf) []Outcome {
 		}
 	}
 	for _, o := range merged {
-		o.DependsOn = appendDependency(o.DependsOn, Dependency{"rules", "more is open than can be followed"})
+		o.DependsOn = appendDependency(o.DependsOn, Dependency{What: "rules", Why: "more is open than can be followed"})
 	}
 	return values(merged)
 }
@@ -168,6 +168,6 @@ func values(pointers []*Outcome) []Outcome {
 func tooMuch(q Question) Outcome {
 	return Outcome{
 		Verdict: VerdictUnknown, SourceKind: SourceUnknown, Destination: q.Destination, DestinationPort: q.DestinationPort,
-		DependsOn: []Dependency{{"rules", "more is open than can be followed; give the protocol, ports and interface, or what the dump lacks"}},
+		DependsOn: []Dependency{{What: "rules", Why: "more is open than can be followed; give the protocol, ports and interface, or what the dump lacks"}},
 	}
 }

@@ -163,7 +163,7 @@ func write(b *strings.Builder, o *sim.Outcome, indent string) {
 	}
 	fmt.Fprintln(b)
 	for _, d := range o.DependsOn {
-		fmt.Fprintf(b, "%s\tdepends on %s: %s\n", indent, d.What, d.Why)
+		fmt.Fprintf(b, "%s\tdepends on %s: %s\n", indent, d.What, d.Text())
 	}
 	if e := o.Encapsulated; e != nil {
 		fmt.Fprintf(b, "%s\tin %s: %s\n", indent, e.Interface, e.Question.Destination)

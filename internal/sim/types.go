@@ -77,8 +77,13 @@ type Outcome struct {
 	DestinationPort int
 	// Protocol, where the outcome holds for one alone; 0 for any.
 	Protocol uint8
+	// InInterface that it came in by, given or by the route to its source; empty
+	// where not known, and for what the node sends.
+	InInterface string
 	// OutInterface is empty where not known, and for the node itself.
 	OutInterface string
+	// outAssumed: no route told OutInterface, a rule's question did.
+	outAssumed bool
 	// NextHop on OutInterface: a gateway; invalid where Destination itself is.
 	NextHop netip.Addr
 	// ToNode: it is delivered to the node itself.
@@ -133,6 +138,20 @@ type Dependency struct {
 	// What: a short word such as routes, set NAME, chain NAME, interface, source
 	// port, state; Why: a sentence without a full stop.
 	What, Why string
+	// If is the condition under which the outcome comes about; empty where it
+	// does in several ways, some of which depend on it.
+	If string
+}
+
+// Text is the reason with the condition.
+func (d Dependency) Text() string {
+	switch {
+	case d.If == "":
+		return d.Why
+	case d.Why == "":
+		return "if " + d.If
+	}
+	return d.Why + "; if " + d.If
 }
 
 // Step is one thing that happened on the way, or, when traced, one rule that was

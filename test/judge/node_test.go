@@ -102,11 +102,11 @@ func newNode(t *testing.T, s situation) *node {
 	for key, value := range s.sysctls {
 		n.must(t, n.ns.Sysctl(key, value))
 	}
-	family := "-4"
+	args := []string{"-batch", "-"}
 	if s.v6 {
-		family = "-6"
+		args = append([]string{"-6"}, args...)
 	}
-	n.run(t, strings.Join(s.ip, "\n")+"\n", "ip", family, "-batch", "-")
+	n.run(t, strings.Join(s.ip, "\n")+"\n", "ip", args...)
 	n.addNeighbours(t, far)
 	n.wires = rig.Open(t, n.ns, wires...)
 	n.settle(t)

@@ -184,7 +184,7 @@ func (c *testcase) run(t *testing.T) {
 func (s *tally) reason(outcomes []sim.Outcome) {
 	for _, o := range outcomes {
 		for _, d := range o.DependsOn {
-			s.reasons[d.What+": "+d.Why]++
+			s.reasons[d.What+": "+d.Text()]++
 		}
 	}
 }
