@@ -19,12 +19,16 @@ import (
 )
 
 const explainHelp = `Says what happens to the first packet of a connection: what the peer sees, which
-rule decides, whose rule it is, and how to change it. Of this host, or of a
-snapshot or any dump of its rules: iptables-save, iptables -S or -L, ipset, ip.
+rule decides, whose rule it is, and how to change it. Of this host (as root), or
+of a snapshot or any dump: iptables-save, iptables -S or -L, ipset, ip and others.
 
+SRC is an address, or an interface of the node, which then sends the packet itself.
 DST is ADDRESS[:PORT][/PROTOCOL]; IPv6 with a port is [ADDRESS]:PORT. The protocol
-is tcp where a port is given, else any. What a dump lacks isn't guessed: the
-answer says what it depends on. Exit status 1: part of the answer is unknown.`
+is tcp where a port is given, else any. One of the two may be a network, such as
+10.0.0.0/8: then the answer is for each of its addresses.
+
+What a dump lacks isn't guessed: the answer says what it depends on. Exit status 1:
+part of the answer is unknown; 2: the question, a flag or a file is wrong.`
 
 type explainOptions struct {
 	snapshots   []string
@@ -54,16 +58,16 @@ func newExplain() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&opts.snapshots, "snapshot", nil, "a snapshot or dump, `PATH`, or - for standard input; repeatable: of one node, or NAME=PATH of several")
-	f.StringVar(&opts.in, "in-interface", "", "where it comes in by; left out, the `INTERFACE` that the route to SRC leaves by")
-	f.StringVar(&opts.out, "out-interface", "", "the `INTERFACE` it leaves by, where the routes aren't to be asked")
+	f.StringVar(&opts.in, "in-interface", "", "`INTERFACE` it comes in by; left out, the one that the route to SRC leaves by")
+	f.StringVar(&opts.out, "out-interface", "", "`INTERFACE` it leaves by, where the routes aren't to be asked")
 	f.StringVar(&opts.sourcePort, "source-port", "", "`PORT` it comes from")
-	f.StringVar(&opts.mark, "mark", "", "firewall mark it comes with, such as 0x4000")
-	f.StringVar(&opts.via, "via", "", "next hop, where the routes aren't to be asked")
+	f.StringVar(&opts.mark, "mark", "", "firewall `MARK` it comes with, such as 0x4000")
+	f.StringVar(&opts.via, "via", "", "`ADDRESS` of the next hop, where the routes aren't to be asked")
 	f.BoolVar(&opts.local, "local", false, "the node itself sends it")
 	f.StringVar(&opts.names, "names", "", "`FILE` of names, as /etc/hosts has them: for SRC and DST, and beside addresses")
-	f.StringVar(&opts.rule, "rule", "", "which destinations of DST, a network, this rule decides: CHAIN:INDEX, or its text")
+	f.StringVar(&opts.rule, "rule", "", "which addresses of the network meet this `RULE`: CHAIN:INDEX, or its text")
 	f.BoolVarP(&opts.verbose, "verbose", "v", false, "show every rule that was looked at")
-	f.StringVarP(&opts.output, "output", "o", "", "json, dot, svg, or text (default)")
+	f.StringVarP(&opts.output, "output", "o", "", "`FORMAT`: json, dot, svg, or text (default)")
 	return cmd
 }
 

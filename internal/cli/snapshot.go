@@ -25,12 +25,15 @@ import (
 
 const snapshotHelp = `Writes down all that decides where this host's packets go and as whom: iptables
 rules of both variants and families, nftables, ipsets, links, addresses, routes,
-routing rules, neighbours, IPVS, sysctls. It changes nothing, and takes no keys.
-Each file is what a well-known program printed; read them, and send them.
+routing rules, neighbours, bridge tables, IPVS, IPsec policies, programs at
+interfaces, sysctls; tracked connections only where asked for. It changes nothing,
+and takes no keys. Each file is what a well-known program printed; read them, and
+send them.
 
 PATH is a directory, an archive where it ends in .tar.gz or .tgz, or - for an
-archive on standard output. What could not be read is listed with the reason.
-Exit status 1: nothing could be read, or written.`
+archive on standard output. Rules and sets need root (CAP_NET_ADMIN). What could
+not be read is listed with the reason. Exit status 1: nothing could be read, or
+written.`
 
 type snapshotOptions struct {
 	path        string
