@@ -55,6 +55,7 @@ func TestHostile(t *testing.T) {
 		{"lengths", repeat(create, func(i int) string { return fmt.Sprintf("add nn 1.1.1.1/%d,%d,1.1.1.1/%d\n", i%33, i%65536, i/33%33) })},
 		{"no set", repeat("", func(i int) string { return fmt.Sprintf("add %d 1.1.1.1\n", i) })},
 		{"members", repeat(create, func(i int) string { return fmt.Sprintf("add l %d\n", i) })},
+		{"members before others", repeat(create, func(i int) string { return fmt.Sprintf("add l %d before 0\n", i%40_000) })},
 		{"flushes", same(create, "flush\nadd a 1.1.1.1,80\n")},
 		{"long lines", repeat("", func(i int) string { return fmt.Sprintf("create %d hash:ip\n%s\n", i, strings.Repeat("y", 5000)) })},
 		{"comments", same(create, "add n 1.1.1.1 comment \"\n")},

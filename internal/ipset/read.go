@@ -1,6 +1,7 @@
 package ipset
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -15,6 +16,8 @@ const (
 	maxProblems = 1000
 	// longText is how much of a line a problem quotes.
 	longText = 200
+	// maxPlaced is how many members are passed, in all, to put others between them.
+	maxPlaced = 1 << 26
 	// maxSame is how often one name may be given, maxSpaced how many names may have a blank.
 	maxSame, maxSpaced = 8, 16
 )
@@ -89,6 +92,9 @@ type reader struct {
 	// long is the first line that was too long to read, flushed the last one that
 	// flushes all sets; 0 for none.
 	long, flushed int
+
+	// placed counts the members passed to put others before or after them.
+	placed int
 
 	element  elementParser
 	problems []Problem
@@ -397,6 +403,11 @@ func (r *reader) addMember(s *Set, text string) error {
 	r.element.rest = rest{}
 	if err := r.element.options(options); err != nil {
 		return err
+	}
+	if options != "" {
+		if r.placed += len(s.Members); r.placed > maxPlaced {
+			return errors.New("too many members are put between others")
+		}
 	}
 	s.Members = slices.Insert(s.Members, place(s.Members, options), name)
 	s.length++

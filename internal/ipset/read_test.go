@@ -237,3 +237,41 @@ add b 80
 		}
 	}
 }
+
+// TestJoin: sets of several files answer where they agree.
+func TestJoin(t *testing.T) {
+	const create = "create s hash:ip family inet\n"
+	for _, tt := range []struct {
+		name, first, second string
+		differ              string
+		one, two            ipset.Answer // whether 10.0.0.1 and 10.0.0.2 are in it
+	}{
+		{"the same", create + "add s 10.0.0.1\n", create + "add s 10.0.0.1\n", "[]", ipset.Yes, ipset.No},
+		{"another element", create + "add s 10.0.0.1\n", create + "add s 10.0.0.2\n", "[]", ipset.Unknown, ipset.Unknown},
+		{"more elements", create + "add s 10.0.0.1\n", create + "add s 10.0.0.1\nadd s 10.0.0.2\n", "[s]", ipset.Yes, ipset.Unknown},
+		{"another type", create + "add s 10.0.0.1\n", "create s hash:net family inet\nadd s 10.0.0.0/24\n", "[s]", ipset.Yes, ipset.Unknown},
+		{"another set", create + "add s 10.0.0.1\n", "create x hash:ip family inet\n", "[]", ipset.Yes, ipset.No},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sets, _ := ipset.Read(tt.first, 1)
+			more, _ := ipset.Read(tt.second, 1)
+			if differ := fmt.Sprint(sets.Join(more)); differ != tt.differ {
+				t.Errorf("%s differ, want %s", differ, tt.differ)
+			}
+			for text, want := range map[string]ipset.Answer{"10.0.0.1": tt.one, "10.0.0.2": tt.two} {
+				p := ipset.Packet{Source: netip.MustParseAddr(text)}
+				if got, why := sets["s"].Contains(sets, p, []bool{true}); got != want {
+					t.Errorf("%s: %v %q, want %v", text, got, why, want)
+				}
+			}
+		})
+	}
+	sets := ipset.Sets{}
+	for range 20 {
+		more, _ := ipset.Read(create, 1)
+		sets.Join(more)
+	}
+	if got, why := sets["s"].Contains(sets, ipset.Packet{Source: netip.MustParseAddr("10.0.0.1")}, []bool{true}); got == ipset.Yes || got == ipset.Unknown && why == "" {
+		t.Errorf("of 20 empty sets: %v %q", got, why)
+	}
+}

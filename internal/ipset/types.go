@@ -6,7 +6,9 @@
 package ipset
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/unmasq/unmasq/internal/cidr"
 	"github.com/unmasq/unmasq/internal/packet"
@@ -65,7 +67,7 @@ type Set struct {
 	Line int
 
 	kind kind
-	// other set of the same name in the same text, read before.
+	// other set of the same name, read before.
 	other *Set
 	// doubt says why no answer is sure, missing why elements are perhaps not all
 	// known. missingNegates: one of those could be a nomatch one.
@@ -100,6 +102,45 @@ type Options struct {
 	MarkMask uint32
 	// Timeout: elements can go by themselves.
 	Timeout, Counters, Comment, SKBInfo bool
+}
+
+// Before is the set of the same name that was given before this one, nil without:
+// what they don't agree on, Contains doesn't answer.
+func (s *Set) Before() *Set { return s.other }
+
+// Join adds the sets of another text about the same node. Of a name that is
+// there already, Contains answers only where all agree. It returns such names
+// whose sets differ in type, options or the number of elements.
+func (s Sets) Join(more Sets) (differ []string) {
+	for _, name := range slices.Sorted(maps.Keys(more)) {
+		set := more[name]
+		before := s[name]
+		s[name] = set
+		if before == nil {
+			continue
+		}
+		if before.Type != set.Type || before.length != set.length || before.Family != set.Family || before.Options.Mask != set.Options.Mask {
+			differ = append(differ, name)
+		}
+		set.follow(before)
+	}
+	return differ
+}
+
+// follow puts another set of the name, and those before it, behind this one.
+func (s *Set) follow(before *Set) {
+	count, last := 1, s
+	for ; last.other != nil; last = last.other {
+		count++
+	}
+	for o := before; o != nil; o = o.other {
+		count++
+	}
+	if count > maxSame {
+		s.doubt, s.other = "it was given too often", nil
+		return
+	}
+	last.other = before
 }
 
 // Len is the number of elements as written, of a range of them too.

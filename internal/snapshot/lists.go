@@ -70,7 +70,7 @@ func cutSysctl(s string) (key, value string, ok bool) {
 //	  -> 172.18.0.2:6443              Masq    1      3          0
 func (b *builder) virtualServers(name, text string, line int) {
 	b.host.VirtualServersGiven = true
-	from := len(b.host.VirtualServers)
+	servers := places{from: len(b.host.VirtualServers), at: map[place]int{}}
 	for raw := range strings.SplitSeq(text, "\n") {
 		number := line
 		line++
@@ -82,9 +82,9 @@ func (b *builder) virtualServers(name, text string, line int) {
 		why := ""
 		switch {
 		case f[0] == "-A" || f[0] == "-a":
-			why = b.savedServer(f, from)
+			why = b.savedServer(f, &servers)
 		case f[0] == "->":
-			why = b.listedReal(f[1:], from)
+			why = b.listedReal(f[1:], servers.from)
 		default:
 			if _, is := parseCommand(s); is {
 				continue
@@ -113,8 +113,19 @@ func ipvsProtocol(word string) (uint8, bool) {
 
 const byMark = "a virtual server by firewall mark: not followed"
 
+// places are the virtual servers of one text, the last of each address.
+type places struct {
+	from int
+	at   map[place]int
+}
+
+type place struct {
+	protocol uint8
+	address  string
+}
+
 // savedServer reads a line of ipvsadm -S.
-func (b *builder) savedServer(f []string, from int) (why string) {
+func (b *builder) savedServer(f []string, servers *places) (why string) {
 	v, r, real := VirtualServer{}, RealServer{Method: "route", Weight: 1}, f[0] == "-a"
 	for i := 1; i < len(f); i++ {
 		value := ""
@@ -134,11 +145,11 @@ func (b *builder) savedServer(f []string, from int) (why string) {
 			r.Address = value
 			i++
 		case "-w":
-			w, err := strconv.Atoi(value)
+			w, err := strconv.ParseUint(value, 10, 16)
 			if err != nil {
-				return "the weight is no number"
+				return "no weight"
 			}
-			r.Weight = w
+			r.Weight = int(w)
 			i++
 		case "-m":
 			r.Method = "masq"
@@ -153,8 +164,14 @@ func (b *builder) savedServer(f []string, from int) (why string) {
 		}
 	}
 	if real {
-		return b.realServer(v.Protocol, v.Address, r, from)
+		at, ok := servers.at[place{v.Protocol, v.Address}]
+		if !ok {
+			return "a real server of a virtual one that isn't there"
+		}
+		b.host.VirtualServers[at].Servers = append(b.host.VirtualServers[at].Servers, r)
+		return ""
 	}
+	servers.at[place{v.Protocol, v.Address}] = len(b.host.VirtualServers)
 	b.host.VirtualServers = append(b.host.VirtualServers, v)
 	return checkServer(v)
 }
@@ -167,18 +184,6 @@ func checkServer(v VirtualServer) string {
 		return "not ADDRESS:PORT in numbers: print it by ipvsadm -Sn"
 	}
 	return ""
-}
-
-// realServer adds a server to the virtual one of that address.
-func (b *builder) realServer(protocol uint8, address string, r RealServer, from int) string {
-	for i := len(b.host.VirtualServers) - 1; i >= from; i-- {
-		v := &b.host.VirtualServers[i]
-		if v.Protocol == protocol && v.Address == address {
-			v.Servers = append(v.Servers, r)
-			return ""
-		}
-	}
-	return "a real server of a virtual one that isn't there"
 }
 
 // listedServer: TCP  10.96.0.1:443 rr persistent 10800
@@ -200,15 +205,15 @@ func (b *builder) listedReal(f []string, from int) string {
 	if len(f) < 3 || len(b.host.VirtualServers) == from {
 		return "not a real server of a virtual one"
 	}
-	weight, err := strconv.Atoi(f[2])
+	weight, err := strconv.ParseUint(f[2], 10, 16) // as ipvsadm takes them
 	if err != nil {
-		return "the weight is no number"
+		return "no weight"
 	}
 	method := map[string]string{"Masq": "masq", "Route": "route", "Tunnel": "tunnel", "Local": "masq"}[f[1]]
 	if method == "" {
 		return "no forwarding method of that name is known"
 	}
 	v := &b.host.VirtualServers[len(b.host.VirtualServers)-1]
-	v.Servers = append(v.Servers, RealServer{Address: f[0], Method: method, Weight: weight})
+	v.Servers = append(v.Servers, RealServer{Address: f[0], Method: method, Weight: int(weight)})
 	return ""
 }

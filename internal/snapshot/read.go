@@ -362,14 +362,8 @@ func (b *builder) sets(name, text string, line int) {
 	if b.host.Sets == nil {
 		b.host.Sets = ipset.Sets{}
 	}
-	for _, n := range slices.Sorted(maps.Keys(sets)) {
-		if other := b.host.Sets[n]; other != nil {
-			if other.Type != sets[n].Type || other.Len() != sets[n].Len() {
-				b.note(name, sets[n].Line, n, "the set is given twice, differently: what was given first counts")
-			}
-			continue
-		}
-		b.host.Sets[n] = sets[n]
+	for _, n := range b.host.Sets.Join(sets) {
+		b.note(name, sets[n].Line, n, "the set was given before, differently: what they don't agree on isn't known")
 	}
 	var p problems
 	for _, x := range found {
