@@ -2,6 +2,7 @@ package readme_test
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -24,6 +25,8 @@ import (
 
 const reference = "docs/explain.md"
 
+var update = flag.Bool("update", false, "write what examples print into the documents")
+
 // example is a command of a console block with what a document says it prints.
 type example struct{ document, command, output string }
 
@@ -43,7 +46,8 @@ func examples(t *testing.T) (all []example) {
 }
 
 // TestExamplesPrintWhatIsShown runs each example from the repository's root. A
-// line "…" stands for any number of lines.
+// line "…" stands for any number of lines. With -update, the document gets what
+// is printed now, as many lines as were shown.
 func TestExamplesPrintWhatIsShown(t *testing.T) {
 	all := examples(t)
 	t.Chdir("../..")
@@ -55,21 +59,81 @@ func TestExamplesPrintWhatIsShown(t *testing.T) {
 			t.Errorf("%s: $ %s: %v", e.document, e.command, err)
 			continue
 		}
-		var pattern strings.Builder
-		for line := range strings.SplitSeq(e.output, "\n") {
-			if line == "…" {
-				pattern.WriteString("(?:.*\n)*")
-				continue
-			}
-			pattern.WriteString(regexp.QuoteMeta(line) + "\n")
+		if e.prints(got) {
+			continue
 		}
-		if !regexp.MustCompile("^" + pattern.String() + "$").MatchString(got) {
-			t.Errorf("%s: $ %s\n-document +program\n%s", e.document, e.command, cmp.Diff(e.output+"\n", got))
+		if *update {
+			e.rewrite(t, got)
+			continue
 		}
+		t.Errorf("%s: $ %s\n-document +program\n%s", e.document, e.command, cmp.Diff(e.output+"\n", got))
 	}
 	if ran["README.md"] < 5 || ran[reference] < 2 {
 		t.Errorf("examples found: %v", ran)
 	}
+}
+
+const ellipsis = "…"
+
+// prints says whether a program's output is what the document shows.
+func (e example) prints(got string) bool {
+	var pattern strings.Builder
+	for line := range strings.SplitSeq(e.output, "\n") {
+		if line == ellipsis {
+			pattern.WriteString("(?:.*\n)*")
+			continue
+		}
+		pattern.WriteString(regexp.QuoteMeta(line) + "\n")
+	}
+	return regexp.MustCompile("^" + pattern.String() + "$").MatchString(got)
+}
+
+// rewrite puts the output into the document, which is read from the repository's
+// root. What stands between two ellipses is found by its first line's likeness.
+func (e example) rewrite(t *testing.T, got string) {
+	lines := strings.Split(strings.TrimSuffix(got, "\n"), "\n")
+	parts := strings.Split("\n"+e.output+"\n", "\n"+ellipsis+"\n")
+	for i, part := range parts {
+		old := strings.Split(strings.Trim(part, "\n"), "\n")
+		from := len(lines) - len(old)
+		switch {
+		case strings.Trim(part, "\n") == "":
+			continue
+		case len(parts) == 1:
+			old = lines
+			from = 0
+		case i == 0:
+			from = 0
+		case i < len(parts)-1:
+			from = likest(lines, old[0])
+		}
+		parts[i] = strings.Join(lines[max(from, 0):min(max(from, 0)+len(old), len(lines))], "\n")
+	}
+	output := strings.Trim(strings.Join(parts, "\n"+ellipsis+"\n"), "\n")
+	text, err := os.ReadFile(e.document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := "$ " + e.command + "\n"
+	changed := strings.Replace(string(text), before+e.output+"\n", before+output+"\n", 1)
+	if err := os.WriteFile(e.document, []byte(changed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// likest is the index of the line that has the longest beginning in common.
+func likest(lines []string, with string) int {
+	best, most := 0, -1
+	for i, line := range lines {
+		n := 0
+		for n < min(len(line), len(with)) && line[n] == with[n] {
+			n++
+		}
+		if n > most {
+			best, most = i, n
+		}
+	}
+	return best
 }
 
 // run runs "unmasq …" or "cat FILE | unmasq …".
@@ -146,8 +210,9 @@ func jsonFields(types []any) map[string]bool {
 	fields := map[string]bool{}
 	for _, x := range types {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(x)) {
-			name, option, _ := strings.Cut(f.Tag.Get("json"), ",")
-			fields[name] = option == ""
+			if name, option, _ := strings.Cut(f.Tag.Get("json"), ","); f.IsExported() {
+				fields[name] = option == ""
+			}
 		}
 	}
 	return fields
