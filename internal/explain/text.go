@@ -148,7 +148,7 @@ func (o *Outcome) share() string {
 // on the way that gave it its source.
 func (o *Outcome) end() (last, changed *Outcome) {
 	for changed = o; ; o = &o.Next.Outcomes[0] {
-		if o.SourceKind != "kept" {
+		if changed.SourceKind != "kept" {
 			changed = o
 		}
 		if o.Next == nil || len(o.Next.Outcomes) != 1 {
@@ -177,9 +177,12 @@ func (t writer) seen(a *Answer, o, changed *Outcome) string {
 	if o.ToNode {
 		peer += " on the node itself"
 	}
-	how := changed.SourceKind + by(changed) + portWords(o)
+	how := changed.SourceKind + by(changed)
+	if changed.SourceKind != "kept" {
+		how += portWords(o)
+	}
 	if changed.unread() {
-		how += ", as far as the rules tell that were read"
+		how += ", as far as can be told"
 	}
 	switch {
 	case o.Verdict == "dropped":
@@ -276,7 +279,9 @@ func (t writer) details(a *Answer, o *Outcome, i int, where string, seen map[str
 func pathsLike(a *Answer, o *Outcome) []int {
 	var numbers []int
 	for i := range a.Outcomes[:shown(a.Outcomes)] {
-		if p := &a.Outcomes[i]; p == o || p.DecidedBy.key() == o.DecidedBy.key() && slices.EqualFunc(p.Steps, o.Steps, sameStep) {
+		p := &a.Outcomes[i]
+		interfaces := p.InInterface == o.InInterface && p.OutInterface == o.OutInterface
+		if p == o || interfaces && p.DecidedBy.key() == o.DecidedBy.key() && slices.EqualFunc(p.Steps, o.Steps, sameStep) {
 			numbers = append(numbers, i+1)
 		}
 	}

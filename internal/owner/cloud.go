@@ -78,7 +78,8 @@ func (p place) aws() Owner {
 		Name: AWSVPCCNI, Setting: "AWS_VPC_K8S_CNI_EXTERNALSNAT, AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS",
 		Change: []string{
 			"kubectl -n kube-system set env daemonset aws-node AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS=CIDR,…",
-			"kubectl -n kube-system set env daemonset aws-node AWS_VPC_K8S_CNI_EXTERNALSNAT=true",
+			"kubectl -n kube-system set env daemonset aws-node AWS_VPC_K8S_CNI_EXTERNALSNAT=true   # then something beyond must translate",
+			`as an EKS add-on: aws eks update-addon --cluster-name NAME --addon-name vpc-cni --configuration-values '{"env":{"AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS":"CIDR,…"}}'`,
 		},
 		Trap: "the same list decides routing: excluded destinations leave by the pod's own network interface",
 	}
@@ -103,15 +104,22 @@ func azureNPMChain(chain string) bool {
 
 // -A FORWARD -m conntrack --ctstate NEW -j AZURE-NPM
 func (p place) azureNPM() Owner {
-	return Owner{
+	o := Owner{
 		Name: AzureNPM, Setting: "network policy of the cluster",
-		Change: []string{"kubectl get networkpolicy -A", "az aks update --network-policy none"},
+		Change: []string{"kubectl get networkpolicy -A", "az aks update -g GROUP -n CLUSTER --network-policy none"},
 	}
+	if drops(p.rule.Target) && p.rule.Comment != "" {
+		o.Because = "network policies say so: " + p.rule.Comment
+	}
+	return o
 }
+
+// wireServer is the same address for every machine in Azure, and nowhere else.
+const wireServer = "168.63.129.16"
 
 // azureWireServer is what Azure's node images and its Linux agent write to keep
 // pods from the wire server.
 func azureWireServer(r *ruleset.Rule) bool {
 	a, ok := single(r.Destination)
-	return ok && a.String() == "168.63.129.16"
+	return ok && a.String() == wireServer
 }

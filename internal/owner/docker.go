@@ -207,10 +207,46 @@ func (p place) docker() Owner {
 	case p.chain.Name == "DOCKER" && p.table.Name == "nat", target == "DOCKER" && p.table.Name == "nat":
 		o.Setting = "--publish"
 		o.Change = []string{"run the container without -p, or with -p ADDRESS:PORT:PORT"}
+	case p.table.Name == "raw":
+		p.dockerKeepsOut(&o)
 	case p.chain.Name != "DOCKER-USER" && (drops(p.rule.Target) || target == "DOCKER-USER"):
-		o.Change = []string{"put an exception into chain DOCKER-USER: iptables -I DOCKER-USER … -j ACCEPT"}
+		o.Because = p.dockerDrops()
+		o.Change = []string{"iptables -I DOCKER-USER -s FROM -d TO -j ACCEPT   # docker keeps this chain for exceptions"}
 	}
 	return o
+}
+
+// dockerKeepsOut: the rules of table raw, behind which DOCKER-USER isn't asked.
+func (p place) dockerKeepsOut(o *Owner) {
+	if p.rule.Protocol.Is {
+		o.Setting = "--publish 127.0.0.1:PORT:PORT"
+		o.Because = "the port is published on the loopback address only"
+		return
+	}
+	o.Setting = "allow-direct-routing"
+	o.Because = "a container's own address is reached from outside its bridge"
+	o.Change = []string{
+		`≥ 28.2: /etc/docker/daemon.json: {"allow-direct-routing": true}, then systemctl restart docker`,
+		"docker network create --opt com.docker.network.bridge.trusted_host_interfaces=INTERFACE … (made anew)",
+	}
+	o.Trap = "chain DOCKER-USER comes too late: table raw is asked first"
+}
+
+// dockerDrops says why a rule of table filter drops.
+func (p place) dockerDrops() string {
+	switch {
+	case !drops(p.rule.Target):
+		return ""
+	case strings.HasPrefix(p.chain.Name, "DOCKER-ISOLATION"):
+		return "docker keeps its networks apart"
+	case p.chain.Name == "DOCKER-INTERNAL":
+		return "the network is internal"
+	case p.chain.Name == "DOCKER" && p.rule.In.Not:
+		return "the port isn't published"
+	case p.rule.In.Name != "" && p.rule.In.Name == p.rule.Out.Name && !p.rule.In.Not && !p.rule.Out.Not:
+		return "containers of the network mustn't reach each other: com.docker.network.bridge.enable_icc=false"
+	}
+	return ""
 }
 
 func (p place) dockerHides(o *Owner) {

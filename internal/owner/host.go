@@ -291,8 +291,9 @@ func (p place) libvirt() Owner {
 // target says whether the rule jumps to a chain.
 func target(r *ruleset.Rule) bool { _, ok := jump(r); return ok }
 
+// lxdComment of LXD, and of Incus, which came of it.
 func lxdComment(text string) bool {
-	return hasAnyPrefix(text, "generated for LXD network ", "generated for LXD network-forward ")
+	return hasAnyPrefix(text, "generated for LXD network", "generated for Incus network")
 }
 
 // lxd describes its rules: of one network, whose source and destination are the same.
@@ -300,15 +301,19 @@ func lxdComment(text string) bool {
 //	-A POSTROUTING -s 10.105.28.0/24 ! -d 10.105.28.0/24 -m comment --comment "generated for LXD network lxdbr0" -j MASQUERADE
 func (p place) lxd() Owner {
 	r := p.rule
-	network, forward := strings.CutPrefix(r.Comment, "generated for LXD network-forward ")
-	if forward {
-		return Owner{Name: LXD, Setting: "network forward", Change: []string{"lxc network forward list " + network}}
+	o, program := Owner{Name: LXD}, "lxc"
+	name, _ := strings.CutPrefix(r.Comment, "generated for LXD ")
+	if incus, ok := strings.CutPrefix(r.Comment, "generated for Incus "); ok {
+		name, o.Version, program = incus, "Incus", "incus"
 	}
-	network = strings.TrimPrefix(r.Comment, "generated for LXD network ")
-	o := Owner{Name: LXD}
+	if network, forward := strings.CutPrefix(name, "network-forward "); forward {
+		o.Setting, o.Change = "network forward", []string{program + " network forward list " + network}
+		return o
+	}
+	network := strings.TrimPrefix(name, "network ")
 	if p.table.Name != "nat" || !translatesSource(r.Target) {
 		o.Setting = "ipv4.firewall, ipv6.firewall of network " + network
-		o.Change = []string{"lxc network set " + network + " ipv4.firewall false"}
+		o.Change = []string{program + " network set " + network + " ipv4.firewall=false"}
 		return o
 	}
 	if asked(r) != source|destination|comment || r.Source.Not || !isNot(r.Destination, r.Source.Prefix) {
@@ -320,8 +325,8 @@ func (p place) lxd() Owner {
 	}
 	o.Setting = family + ".nat of network " + network
 	o.Because = "a packet of the network " + r.Source.Prefix.String() + " leaves it"
-	o.Change = []string{"lxc network set " + network + " " + family + ".nat false"}
-	o.Trap = "LXD puts the rule back when it restarts"
+	o.Change = []string{program + " network set " + network + " " + family + ".nat=false"}
+	o.Trap = "it puts the rule back when it restarts"
 	return o
 }
 
@@ -337,6 +342,8 @@ func podmanChain(chain string) bool {
 func podmanComment(text string) bool {
 	return text == "netavark firewall rules" || text == "netavark portfw masq mark"
 }
+
+const podmanUnmanaged = "podman network create --opt mode=unmanaged …   # made anew: podman then writes no rules for it"
 
 // podman describes what netavark, or a CNI plugin for podman's network, writes.
 //
@@ -367,7 +374,7 @@ func (p place) podman() Owner {
 		o.Because = "a packet of a container leaves its network"
 	}
 	o.Setting = "the bridge network"
-	o.Change = []string{"podman network create --opt mode=unmanaged … (made anew: podman then writes no rules for it)"}
+	o.Change = []string{podmanUnmanaged}
 	o.Trap = "podman writes the rules at each container's start"
 	return o
 }

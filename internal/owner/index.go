@@ -46,7 +46,7 @@ func landmark(chain string) string {
 		"KUBE-KUBELET-CANARY", "KUBE-MARK-DROP", "KUBE-NODE-PORT", "KUBE-LOAD-BALANCER", "KUBE-SERVICES",
 		"OVN-POSTROUTING", "WEAVE", "WEAVE-NPC", "ISTIO_OUTPUT", "cali-nat-outgoing",
 		"INPUT_ZONES", "FORWARD_IN_ZONES", "PREROUTING_ZONES", "POSTROUTING_ZONES", "FORWARD_POLICIES_pre",
-		"ufw-before-input", "ufw6-before-input":
+		"ufw-before-input", "ufw6-before-input", "AZURE-NPM":
 		return chain
 	}
 	if !strings.HasPrefix(chain, "KUBE-S") {
@@ -101,6 +101,9 @@ func (x *Index) readBuiltIn(t *ruleset.Table, c *ruleset.Chain) {
 		r := &c.Rules[i]
 		chain, ok := jump(r)
 		if !ok {
+			if azureWireServer(r) {
+				x.node[wireServer] = true
+			}
 			continue
 		}
 		x.jumps[jumpTo{t, chain}]++

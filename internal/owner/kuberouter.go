@@ -59,7 +59,7 @@ func (p place) kubeRouter() Owner {
 		o.Because = "a packet of the cluster's pods goes neither to a pod nor to a node"
 		o.Change = []string{
 			kubeRouterEdit + "--enable-pod-egress=false",
-			"ipset add kube-router-pod-subnets CIDR: destinations of that range stay untranslated until kube-router fills the set again",
+			"ipset add kube-router-pod-subnets CIDR   # destinations in it stay untranslated, until kube-router fills the set again",
 		}
 		o.Trap = "written once, at kube-router's start: after a flush it stays away until a restart, after a change of the flag it stays until then"
 	case p.kubeRouterVirtual() && builtIn(p.chain.Name):

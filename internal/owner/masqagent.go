@@ -33,8 +33,11 @@ func (p place) masqAgent() Owner {
 	o := Owner{Name: IPMasqAgent, Setting: "nonMasqueradeCIDRs"}
 	file := "configmap ip-masq-agent   # config: nonMasqueradeCIDRs"
 	if p.azureMasqAgent(chain) {
-		o.Version = "Azure's ip-masq-agent-v2"
-		file = "configmap azure-ip-masq-agent-config   # ip-masq-agent: nonMasqueradeCIDRs"
+		o.Version = "Azure's"
+		if p.masqAgentQuotes(chain) {
+			o.Version = "Azure's ip-masq-agent-v2"
+		}
+		file = "configmap azure-ip-masq-agent-config   # create it where it is missing; ip-masq-agent: nonMasqueradeCIDRs"
 	} else {
 		o.Version = p.masqAgentVersion(chain)
 	}
@@ -61,9 +64,10 @@ func (p place) masqAgent() Owner {
 	return o
 }
 
-// azureMasqAgent: quotes in the jump's comment, and no --random-fully in the chain.
+// azureMasqAgent: the node is Azure's, or the jump's comment has quotes and the
+// chain no --random-fully, as its ip-masq-agent-v2 writes them.
 func (p place) azureMasqAgent(chain string) bool {
-	return p.masqAgentQuotes(chain) && p.table.Chain(chain) != nil && !p.masqAgentRandom(chain)
+	return p.node["AZURE-NPM"] || p.node[wireServer] || p.masqAgentQuotes(chain) && p.table.Chain(chain) != nil && !p.masqAgentRandom(chain)
 }
 
 // masqAgentVersion goes by the jump's comment; two jumps have no one version.

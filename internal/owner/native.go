@@ -43,20 +43,37 @@ func OfNative(c ruleset.NativeChain) Owner {
 	return nativeHost(c, ip, inet)
 }
 
+// ovnKubernetesNative goes by the base chain: several translate, each for its own reason.
+func ovnKubernetesNative(chain string) Owner {
+	o := Owner{Name: OVNKubernetes}
+	switch {
+	case strings.HasPrefix(chain, "egress-services"):
+		o.Setting, o.Change = "EgressService", []string{"kubectl get egressservice -A; kubectl edit egressservice NAME"}
+	case strings.HasPrefix(chain, "ovn-kube-local-gw-masq"), strings.HasPrefix(chain, "ovn-kube-pod-subnet-masq"):
+		o.Setting = "routingViaHost (--gateway-mode=local)"
+		o.Change = []string{ovnKubernetesEgress}
+	case strings.HasPrefix(chain, "mgmtport-"):
+		o.Because = "the node's own packet goes to a pod by the management port"
+	}
+	return o
+}
+
 func nativeHost(c ruleset.NativeChain, ip, inet bool) Owner {
 	switch name := c.Table; {
 	case (ip || inet) && name == "firewalld":
 		return Owner{Name: Firewalld, Version: "nftables backend", Setting: "masquerade of a zone",
 			Change: []string{"firewall-cmd --permanent --zone=ZONE --remove-masquerade", "firewall-cmd --reload"}}
 	case inet && name == "lxd":
-		return Owner{Name: LXD, Setting: "ipv4.nat, ipv6.nat of the network", Change: []string{"lxc network set NETWORK ipv4.nat false"}}
+		return Owner{Name: LXD, Setting: "ipv4.nat, ipv6.nat of the network", Change: []string{"lxc network set NETWORK ipv4.nat=false"}}
+	case inet && name == "incus":
+		return Owner{Name: LXD, Version: "Incus", Setting: "ipv4.nat, ipv6.nat of the network", Change: []string{"incus network set NETWORK ipv4.nat=false"}}
 	case ip && name == "libvirt_network":
 		return Owner{Name: Libvirt, Version: "≥ 10.4", Setting: "forward mode nat of the network",
 			Change: []string{"virsh net-edit NETWORK: <forward mode='route'/>"}}
 	case inet && name == "netavark":
-		return Owner{Name: Podman, Version: "netavark", Setting: "the bridge network"}
+		return Owner{Name: Podman, Version: "netavark", Setting: "the bridge network", Change: []string{podmanUnmanaged}}
 	case inet && name == "ovn-kubernetes":
-		return Owner{Name: OVNKubernetes}
+		return ovnKubernetesNative(c.Name)
 	case (ip || inet) && name == "antrea":
 		return Owner{Name: Antrea}
 	case c.Family == "ip" && name == "aws-cni":

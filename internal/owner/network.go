@@ -33,6 +33,17 @@ func calicoHash(r *ruleset.Rule) bool {
 	return false
 }
 
+// calicoWords are those of a rule's second comment, for people.
+func calicoWords(text string) string {
+	_, rest, first := strings.Cut(text, "--comment ")
+	_, words, second := strings.Cut(rest, `--comment "`)
+	if !first || !second {
+		return ""
+	}
+	words, _, _ = strings.Cut(words, `"`)
+	return "Calico calls it: " + words
+}
+
 func calicoRule(p place) bool { return p.rule.Comment != "" && calicoHash(p.rule) }
 
 // calico describes Felix' rules. Each has a comment with its hash.
@@ -46,6 +57,9 @@ func (p place) calico() Owner {
 		return o
 	}
 	o := Owner{Name: Calico}
+	if drops(p.rule.Target) && p.rule.Text != "" {
+		o.Because = calicoWords(p.rule.Text)
+	}
 	switch {
 	case p.chain.Name == "cali-nat-outgoing":
 		o.Setting = "natOutgoing of the IPPool"
@@ -160,8 +174,8 @@ func (p place) kindnet() Owner {
 		return alien(Kindnet, p.chain.Name)
 	}
 	o := Owner{
-		Name: Kindnet, Version: "with iptables, before its nftables table kindnet-ipmasq", Setting: "--no-masquerade-cidr, --masquerading",
-		Change: []string{"kubectl -n kube-system edit daemonset kindnet   # args: --no-masquerade-cidr=CIDR,… or --masquerading=false"},
+		Name: Kindnet, Version: "with iptables, before its nftables table kindnet-ipmasq", Setting: "POD_SUBNET (networking.podSubnet of kind)",
+		Change: []string{"kubectl -n kube-system set env daemonset kindnet POD_SUBNET=PODCIDR,CIDR   # destinations that aren't masqueraded"},
 	}
 	if translatesSource(p.rule.Target) {
 		o.Because = "the destination isn't in the cluster's pods"
@@ -316,6 +330,8 @@ func bareSource(r *ruleset.Rule) bool {
 	return asked(r) == source && !r.Source.Not && bareMasquerade(r.Target)
 }
 
+const ovnKubernetesEgress = "an EgressIP for the pods, or outboundSNAT: Disabled of a ClusterUserDefinedNetwork"
+
 func (p place) ovnKubernetes() Owner {
 	o := Owner{Name: OVNKubernetes}
 	target, _ := jump(p.rule)
@@ -327,7 +343,7 @@ func (p place) ovnKubernetes() Owner {
 		if _, one := single(p.rule.Source); one {
 			o.Because = "a packet that the node sent through OVN leaves through the host's network"
 		}
-		o.Change = []string{"an EgressIP for the pods, or outboundSNAT: Disabled of a ClusterUserDefinedNetwork"}
+		o.Change = []string{ovnKubernetesEgress}
 	case strings.HasPrefix(p.chain.Name, "OVN-KUBE-EGRESS-IP"), p.chain.Name == "OVN-KUBE-EGRESSIP":
 		o.Setting, o.Because = "EgressIP", "an EgressIP applies to the pod"
 		o.Change = []string{"kubectl get egressip; kubectl edit egressip NAME"}

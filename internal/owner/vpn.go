@@ -20,7 +20,10 @@ func (p place) netbird() Owner {
 	if p.chain.Name == "NETBIRD-RT-NAT" || to == "NETBIRD-RT-NAT" {
 		o.Setting = "Masquerade of the network route"
 		o.Because = "a route with masquerade leads through this peer"
-		o.Change = []string{"NetBird dashboard, Network Routes (Networks): turn Masquerade off for the route"}
+		o.Change = []string{
+			"NetBird dashboard, Network Routes or Networks: turn Masquerade off for the route",
+			"an exit node always masquerades: make it a network route 0.0.0.0/0 with Masquerade off",
+		}
 		o.Trap = "without it the network behind needs a route back to the peers' range"
 	}
 	return o
