@@ -140,6 +140,10 @@ func (r *reader) partFor(name string) *part {
 		p.superseded = !p.hasRules
 		r.resume()
 		p = r.newPart("")
+	case h == 0 && p.hasRules && p.can&nat == 0 && !p.stated && !r.listing:
+		// All chains of a table are printed before its rules. A grep through a save
+		// leaves filter's lines before nat's without a header in between.
+		p = r.newPart("")
 	case h == 0 || p.stated:
 	case h.tables()&p.can == 0, p.after(h, r.listing):
 		p = r.newPart("")
@@ -166,6 +170,11 @@ func (r *reader) place(chain string, rule *ruleset.Rule) *part {
 	if p.header || set == 0 {
 		return p
 	}
+	if !p.stated && betweenTables(p.can, set) {
+		p = r.otherPart(set &^ mangle)
+		p.can &= set
+		return p
+	}
 	if p.can&set == 0 {
 		switch declared := p.chain(chain) != nil; {
 		case declared && (p.stated || r.listing): // no table takes it: it stays where it stands
@@ -179,6 +188,13 @@ func (r *reader) place(chain string, rule *ruleset.Rule) *part {
 	}
 	p.can &= set
 	return p
+}
+
+// betweenTables: only mangle has chains for both, such as FORWARD and
+// POSTROUTING, and nothing says that it is mangle. Lines without headers are
+// then more likely some of filter and some of nat.
+func betweenTables(have, next tableSet) bool {
+	return have&next == mangle && (have&filter != 0 && next&nat != 0 || have&nat != 0 && next&filter != 0)
 }
 
 // otherPart finds an earlier part that the rule fits, or begins one. It becomes the last.
