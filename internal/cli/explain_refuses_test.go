@@ -18,6 +18,7 @@ func TestExplainRefuses(t *testing.T) {
 	t.Chdir(dir)
 	files := map[string]string{
 		"node": oneRule, "none.txt": "hello\n", "empty": "", "broken.tar.gz": truncated(t), "names": "10.244.1.7 web\n10.244.1.8\n", "pair": "10.0.0.1 web\n10.0.0.2 web\n", "names.json": `{"web": 7}`,
+		"links": "1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN mode DEFAULT group default qlen 1000\n    link/loopback 00:00:00:00:00:00 brd 00:00:00:00:00:00\n",
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -69,6 +70,8 @@ func TestExplainRefuses(t *testing.T) {
 		{"--snapshot node --source-port 40000 10.0.0.1 10.0.0.2/icmp", `--source-port 40000: protocol icmp has no ports; expected a destination with /tcp, /udp or /sctp`},
 		{"--snapshot node --source-port 40000 10.0.0.1 10.0.0.2", `--source-port 40000: protocol any has no ports; expected a destination with /tcp, /udp or /sctp`},
 		{"--snapshot node --local --in-interface eth0 10.0.0.1 10.0.0.2", `--in-interface eth0: what the node itself sends comes in by none; expected it or --local (or an interface as source), not both`},
+		{"--snapshot node --snapshot links --in-interface eth7 10.0.0.1 10.0.0.2", `--in-interface eth7: the node has none of that name; expected one of lo`},
+		{"--snapshot node --snapshot links --out-interface eth7 10.0.0.1 10.0.0.2", `--out-interface eth7: the node has none of that name; expected one of lo`},
 		{"--snapshot node --rule POSTROUTING:2 10.0.0.1 10.0.0.0/8", "--rule \"POSTROUTING:2\": no such IPv4 rule; expected CHAIN:INDEX as `iptables --line-numbers` counts, or the rule's text"},
 		{"--snapshot node --rule nonsense 10.0.0.1 10.0.0.0/8", "--rule \"nonsense\": no such IPv4 rule; expected CHAIN:INDEX as `iptables --line-numbers` counts, or the rule's text"},
 		{"--snapshot node --rule POSTROUTING:1 fd00::1 fd00::/8", "--rule \"POSTROUTING:1\": no such IPv6 rule; expected CHAIN:INDEX as `iptables --line-numbers` counts, or the rule's text"},

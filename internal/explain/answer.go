@@ -42,11 +42,23 @@ func New(nodes ...Node) *Explainer {
 
 // Explain answers.
 func (e *Explainer) Explain(q sim.Question, o sim.Options) Answer {
+	q = e.understood(q)
 	a := Answer{Version: 1, Flow: flow(q), Warnings: e.warnings()}
 	var outcomes []sim.Outcome
 	a.Node, outcomes = e.run(q, o)
 	a.Outcomes = e.outcomes(outcomes, q)
 	return a
+}
+
+// understood is the question with what its source says: a node sends with its own
+// address itself, unless something else is asked for.
+func (e *Explainer) understood(q sim.Question) sim.Question {
+	for _, h := range e.hosts {
+		if mine, known := h.Network.IsLocal(q.Source); known && mine && q.InInterface == "" {
+			q.Local = true
+		}
+	}
+	return q
 }
 
 // run names the node that the packet starts on, where there are several.

@@ -163,6 +163,11 @@ func outcomeNumbers(numbers []int) string {
 	return "outcomes " + strings.Join(parts, ", ")
 }
 
+// hidesNAT: rules that are missing may be such.
+func hidesNAT(missing string) bool {
+	return missing == "table nat" || missing == "chain POSTROUTING of table nat" || strings.HasPrefix(missing, "the tables of ")
+}
+
 // unread says whether NAT rules that could change the source were not given, or
 // not read.
 func (o *Outcome) unread() bool {
@@ -171,7 +176,7 @@ func (o *Outcome) unread() bool {
 		if kind == &notRead && (strings.HasPrefix(items[0], "nat chain ") && (strings.HasSuffix(items[0], " at postrouting") || strings.HasSuffix(items[0], " at input"))) {
 			return true
 		}
-		if kind == &notGiven && (slices.Contains(items, "table nat") || slices.Contains(items, "chain POSTROUTING of table nat")) {
+		if kind == &notGiven && slices.ContainsFunc(items, hidesNAT) {
 			return true
 		}
 	}

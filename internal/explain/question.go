@@ -58,7 +58,10 @@ func (r Request) Parse(hosts ...*snapshot.Host) (Asked, error) {
 	if err := check(&q); err != nil {
 		return Asked{}, err
 	}
-	return q, nil
+	if err := interfaceExists("--in-interface", r.InInterface, hosts); err != nil {
+		return Asked{}, err
+	}
+	return q, interfaceExists("--out-interface", r.OutInterface, hosts)
 }
 
 // source reads the source; local where it is an interface of the node.
@@ -282,6 +285,28 @@ func interfaceEnd(name string, to end, hosts []*snapshot.Host) (e end, ok bool, 
 		return end{}, false, fmt.Errorf("interface %s has no %s address to send from; expected an address", name, packet.Of(to.addresses[0]))
 	}
 	return end{}, false, nil
+}
+
+// interfaceExists refuses a name that none of the nodes has, where all their
+// interfaces are known.
+func interfaceExists(flag, name string, hosts []*snapshot.Host) error {
+	if len(hosts) == 0 || name == "" {
+		return nil
+	}
+	var have []string
+	for _, h := range hosts {
+		if !h.Network.KnownLinks || h.Network.Link(name) != nil {
+			return nil
+		}
+		for i := range h.Network.Links {
+			have = append(have, h.Network.Links[i].Name)
+		}
+	}
+	const most = 12
+	if len(have) > most {
+		have = append(have[:most], "…")
+	}
+	return fmt.Errorf("%s %s: the node has none of that name; expected one of %s", flag, name, strings.Join(have, ", "))
 }
 
 // oneFamily chooses addresses of one family.

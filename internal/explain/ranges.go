@@ -176,7 +176,7 @@ func (a *asker) at(address netip.Addr) sim.Question {
 	} else {
 		q.Destination = address
 	}
-	return q
+	return a.e.understood(q)
 }
 
 func (a *asker) ask(r cidr.Range) part {

@@ -19,8 +19,34 @@ func (e *Explainer) warnings() []string {
 			}
 			all = append(all, noteText(n))
 		}
+		all = append(all, unreadable(h)...)
 		all = append(all, variants(h)...)
 		all = append(all, orphans(h)...)
+	}
+	return all
+}
+
+// unreadable warns where rules or sets of the node are there, and a program that
+// should have shown them failed.
+func unreadable(h *snapshot.Host) []string {
+	if h.Meta == nil {
+		return nil
+	}
+	var all, denied []string
+	for _, name := range [...]string{
+		snapshot.FileIPTables, snapshot.FileIPTablesLegacy, snapshot.FileIP6Tables, snapshot.FileIP6TablesLegacy, snapshot.FileNFT, snapshot.FileIPSet,
+	} {
+		why := h.Meta.Missing[name]
+		switch {
+		case why == "" || strings.HasSuffix(why, snapshot.NotInstalled):
+		case strings.HasPrefix(why, "permission denied"):
+			denied = append(denied, name)
+		default:
+			all = append(all, name+" couldn't be taken: "+why)
+		}
+	}
+	if denied != nil {
+		all = append(all, "permission denied: rules and sets can't be read without CAP_NET_ADMIN; run unmasq as root (sudo). Missing: "+strings.Join(denied, ", "))
 	}
 	return all
 }
