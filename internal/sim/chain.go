@@ -2,7 +2,10 @@ package sim
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
+	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset"
 )
 
@@ -25,7 +28,7 @@ const deepest = 128
 // evaluate runs a chain of the current table.
 func (r *run) evaluate(c *ruleset.Chain, depth int) verdict {
 	if depth > deepest {
-		r.lacks("rules", "chain "+c.Name+" calls itself")
+		r.lacks("rules", fmt.Sprintf("chain %s calls itself, or chains call each other more than %d deep", c.Name, deepest))
 		r.doubt = true
 		return fallThrough
 	}
@@ -56,9 +59,12 @@ func (r *run) evaluateLong(c *ruleset.Chain, depth int) verdict {
 
 // evaluateRule asks one rule; done where the chain ends with it.
 func (r *run) evaluateRule(c *ruleset.Chain, rule *ruleset.Rule, depth int) (v verdict, done bool) {
+	if r.work += 1 + len(rule.Matches); r.spent() {
+		return r.giveUp(), true
+	}
 	if !r.matches(rule) {
 		if r.options.Trace {
-			r.steps = append(r.steps, Step{Hook: r.hook.String(), At: RuleRef{r.table, c, rule}, Effect: "no match"})
+			r.record(Step{Hook: r.hook.String(), At: RuleRef{r.table, c, rule}, Effect: "no match"})
 		}
 		return fallThrough, false
 	}
@@ -173,10 +179,30 @@ func (r *run) alter(at RuleRef, target ruleset.Target) {
 			r.step(at, "no connection tracking, so no NAT")
 		}
 	case ruleset.Inert:
+		r.rewritten = r.rewritten || r.rewrites(t)
 		if r.options.Trace {
 			r.step(at, t.Name)
 		}
 	}
+}
+
+// rewrites says whether the target changes a field of the IP header that the
+// kernel compares after mangle OUTPUT (ipt_mangle_out, ip6t_mangle_out): the
+// type of service, and IPv6's hop limit. Packets are taken to have those that
+// sockets have: 0 and 64.
+func (r *run) rewrites(t ruleset.Inert) bool {
+	value := strings.Fields(t.Text)
+	if len(value) == 0 {
+		return false
+	}
+	last, _, _ := strings.Cut(value[len(value)-1], "/")
+	switch t.Name {
+	case "TOS", "DSCP":
+		return !slices.Contains([]string{"0", "0x0", "0x00", "CS0", "Normal-Service"}, last) && !slices.Contains(value, "--and-tos")
+	case "HL":
+		return r.family == packet.IPv6Family && last != "64"
+	}
+	return false
 }
 
 func (r *run) setConnMark(t ruleset.ConnMark) {

@@ -35,6 +35,7 @@ func (c *choice) random() bool { return c.alternatives[0].weight > 0 }
 // follows the recorded choices and takes the first alternative of every new
 // one, until next finds no alternative left. So a run is straight code.
 type dice struct {
+	budget
 	path []choice
 	pos  int
 }
@@ -52,6 +53,7 @@ func (d *dice) choose(key, what string, alternatives ...alternative) int {
 
 // recall returns how a question of that key was answered earlier in this run.
 func (d *dice) recall(key string) (taken int, ok bool) {
+	d.work += d.pos
 	for i := range d.path[:d.pos] {
 		if d.path[i].key == key {
 			return d.path[i].taken, true

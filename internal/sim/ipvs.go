@@ -24,6 +24,7 @@ func (r *run) balance() bool {
 	if !r.dport.known {
 		return false
 	}
+	r.work += len(host.VirtualServers)
 	for i := range host.VirtualServers {
 		v := &host.VirtualServers[i]
 		at, err := netip.ParseAddrPort(v.Address)
@@ -65,7 +66,7 @@ func (r *run) toServer(v *snapshot.VirtualServer) bool {
 	}
 	s := servers[r.choose("", "IPVS scheduler", alternatives...)]
 	r.balanced = true
-	r.steps = append(r.steps, Step{Hook: r.hook.String(), Matched: true, Effect: "IPVS " + v.Address + " to " + s.Address + " (" + s.Method + ")"})
+	r.record(Step{Hook: r.hook.String(), Matched: true, Effect: "IPVS " + v.Address + " to " + s.Address + " (" + s.Method + ")"})
 	to, err := netip.ParseAddrPort(s.Address)
 	if err != nil || s.Method != "masq" {
 		r.lacks("IPVS", "forwarding method "+s.Method+" of "+s.Address+" isn't followed")

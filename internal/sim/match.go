@@ -340,6 +340,7 @@ func (r *run) inSet(m ruleset.Set) (ipset.Answer, string) {
 	if !ok {
 		return ipset.Unknown, "its members weren't given"
 	}
+	r.work += len(set.Members)
 	p := ipset.Packet{
 		Source: r.src, Destination: r.dst, Protocol: r.protocol,
 		SourcePort: r.sport.number(), DestinationPort: r.dport.number(), Mark: r.mark,

@@ -105,7 +105,7 @@ func (r *run) takeRoute(result route.Result) bool {
 
 func (r *run) endRoute(v Verdict, d *Decider, effect string) bool {
 	r.verdict, r.decider = v, d
-	r.steps = append(r.steps, Step{Hook: "routing", Matched: true, Effect: effect})
+	r.record(Step{Hook: "routing", Matched: true, Effect: effect})
 	return false
 }
 

@@ -34,6 +34,8 @@ type run struct {
 	// needRoute: it has to be looked up again.
 	routeMark uint32
 	needRoute bool
+	// rewritten: a rule has changed what else of the header asks for a new route.
+	rewritten bool
 	// hook and table where the packet is.
 	hook    hook
 	table   *ruleset.Table
@@ -68,6 +70,8 @@ type run struct {
 	// lacking are tables and chains that the dump doesn't have.
 	lacking []string
 	steps   []Step
+	// stepsLost: there were more.
+	stepsLost bool
 }
 
 const protocolKey = "protocol"
@@ -93,7 +97,7 @@ var protocolAlternatives = []alternative{
 // begin puts the packet at the start of its way.
 func (r *run) begin(q Question, o Options, depth int) {
 	*r = run{
-		dice: dice{path: r.path}, node: r.node, options: o, depth: depth,
+		dice: dice{path: r.path, budget: r.budget}, node: r.node, options: o, depth: depth,
 		family: q.Family(), src: q.Source, dst: q.Destination, protocol: q.Protocol, question: q,
 		mark: q.Mark, local: q.Local,
 		kind: Kept, verdict: Accepted, sourceKnown: true,
@@ -261,10 +265,11 @@ func (r *run) passSlot(s *slot) bool {
 			return true
 		}
 		before := r.mark
+		r.rewritten = false
 		if !r.passTable(b) {
 			return false
 		}
-		if s.name == "mangle" && r.hook == output && r.mark != before {
+		if s.name == "mangle" && r.hook == output && (r.mark != before || r.rewritten) {
 			r.needRoute, r.routeMark = true, r.mark
 		}
 	}
@@ -318,6 +323,9 @@ func (r *run) stop(v Verdict, at RuleRef, effect string) {
 
 // lacks notes what the dump doesn't have, where the packet's way needed it.
 func (r *run) lacks(what, why string) {
+	if len(r.dependsOn) >= mostLacking {
+		what, why = "rules", "more is missing than is listed"
+	}
 	r.dependsOn = appendDependency(r.dependsOn, Dependency{What: what, Why: why})
 }
 
@@ -330,7 +338,7 @@ func (r *run) lacksRules(name string) {
 }
 
 func (r *run) step(at RuleRef, effect string) {
-	r.steps = append(r.steps, Step{Hook: r.hook.String(), At: at, Matched: true, Effect: effect})
+	r.record(Step{Hook: r.hook.String(), At: at, Matched: true, Effect: effect})
 }
 
 // natAsks says whether NAT chains are still asked about this packet: they see
@@ -396,6 +404,9 @@ func (r *run) outcome() Outcome {
 	}
 	if !r.toNode && r.out.known {
 		o.OutInterface, o.NextHop, o.outAssumed = r.out.name, r.nextHop, r.out.what != ""
+	}
+	if r.stepsLost {
+		o.Steps = append(o.Steps, Step{Hook: r.hook.String(), Matched: true, Effect: "more steps than are kept"})
 	}
 	if len(r.lacking) > 0 {
 		o.DependsOn = append(slices.Clip(o.DependsOn), Dependency{What: "rules", Why: "not in the dump, taken as empty: " + strings.Join(r.lacking, ", ")})

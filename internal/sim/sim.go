@@ -115,14 +115,15 @@ func (n *Node) slots(f packet.Family) *[hookCount][]slot {
 }
 
 // Run answers a question. There is always at least one outcome.
-func (n *Node) Run(q Question, o Options) []Outcome { return n.answer(q, o, 0) }
+func (n *Node) Run(q Question, o Options) []Outcome { return n.answer(q, o, 0, &budget{}) }
 
 // answer runs the question once for each combination of what is open. depth is
 // that of tunnels in tunnels.
-func (n *Node) answer(q Question, o Options, depth int) []Outcome {
+func (n *Node) answer(q Question, o Options, depth int, used *budget) []Outcome {
 	r := n.runs.Get().(*run)
 	defer n.runs.Put(r)
-	r.dice = dice{path: r.dice.path[:0]}
+	r.dice = dice{path: r.dice.path[:0], budget: *used}
+	defer func() { *used = r.budget }()
 	var leaves []leaf
 	for {
 		r.begin(q, o, depth)
@@ -131,10 +132,12 @@ func (n *Node) answer(q Question, o Options, depth int) []Outcome {
 			return []Outcome{outcome} // nothing was open
 		}
 		leaves = append(leaves, leaf{slices.Clone(r.path[:r.pos]), &outcome})
+		r.work += choiceWork * r.pos
+		r.kept += len(outcome.Steps)
 		if !r.next() {
 			return values(merge(leaves, 0))
 		}
-		if len(leaves) == mostRuns {
+		if len(leaves) == mostRuns || r.spent() {
 			return append(cutOff(leaves), tooMuch(q))
 		}
 	}

@@ -50,7 +50,7 @@ func (r *run) leave() {
 		return
 	}
 	r.tunnel.Question = q
-	r.tunnel.Outcomes = r.node.answer(q, r.options, r.depth+1)
+	r.tunnel.Outcomes = r.node.answer(q, r.options, r.depth+1, &r.budget)
 }
 
 // tunnelEnd is the outer destination: the link's own, what the neighbour and
