@@ -88,6 +88,9 @@ func (r *run) takeRoute(result route.Result) bool {
 	case route.Prohibit:
 		return r.endRoute(Rejected, &Decider{Route: result.Route}, "prohibit")
 	case route.Local, route.Broadcast, route.Multicast, route.Anycast:
+		if result.Type == route.Multicast && !r.local && !r.hasJoined() {
+			return r.endRoute(Dropped, &Decider{Text: "nobody on the node has joined " + r.dst.String()}, "not joined")
+		}
 		if result.Type == route.Local || result.Type == route.Anycast || !r.local || result.Interface == "lo" {
 			r.toNode = true
 			r.out = interfaceNamed("lo")
@@ -101,6 +104,16 @@ func (r *run) takeRoute(result route.Result) bool {
 		r.out = interfaceNamed(result.Interface)
 	}
 	return true
+}
+
+// hasJoined says whether a program of the node listens to the group that the
+// packet is sent to; all hosts are in the group of all hosts.
+func (r *run) hasJoined() bool {
+	if r.dst == netip.AddrFrom4([4]byte{224, 0, 0, 1}) || r.dst == netip.IPv6LinkLocalAllNodes() {
+		return true
+	}
+	const why = "which groups the node's programs have joined isn't in a dump"
+	return r.choose("joined "+r.dst.String(), "multicast group", alternative{why: why, when: "one has joined it"}, alternative{why: why, when: "none has joined it"}) == 0
 }
 
 func (r *run) endRoute(v Verdict, d *Decider, effect string) bool {
