@@ -18,6 +18,11 @@ func (a *asker) generalise(o *sim.Outcome, address netip.Addr) {
 		d := &o.DependsOn[i]
 		d.Why, d.If = replaceAddress(d.Why, address, "the "+a.side()), replaceAddress(d.If, address, "the "+a.side())
 	}
+	if d := o.DecidedBy; d != nil && d.Text != "" {
+		general := *d
+		general.Text = replaceAddress(d.Text, address, "the "+a.side())
+		o.DecidedBy = &general
+	}
 	o.Steps = slices.Clone(o.Steps)
 	for i := range o.Steps {
 		s := &o.Steps[i]

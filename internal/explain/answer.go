@@ -205,20 +205,30 @@ func (e *Explainer) ruleDecider(at sim.RuleRef) *Decider {
 	return out
 }
 
-// addMark says which rule marked a packet that kube-proxy translates for its
-// mark: that rule's reason, and what changes it, are the ones that help.
+// addMark says which rule marked a packet that is translated for its mark: that
+// rule's reason, and what changes it, are the ones that help.
 func (e *Explainer) addMark(d *Decider, o *sim.Outcome) {
-	if d.Owner != owner.KubeProxy {
-		return
+	marks := map[string]string{
+		owner.KubeProxy: "KUBE-MARK-MASQ", owner.CNIPortmap: "CNI-HOSTPORT-SETMARK", owner.Podman: "NETAVARK-HOSTPORT-SETMARK",
 	}
-	for _, s := range slices.Backward(o.Steps) {
-		if s.Effect != "jump KUBE-MARK-MASQ" || s.At.Rule == nil {
-			continue
-		}
+	if s := lastJump(o, marks[d.Owner]); s != nil {
 		marking := e.owner(s.At)
 		d.MarkedBy, d.Because, d.Setting, d.Change, d.Trap = ruleText(s.At), marking.Because, marking.Setting, marking.Change, marking.Trap
 		return
 	}
+	if s := lastJump(o, d.Chain); s != nil && d.Because == "" {
+		d.Because = e.owner(s.At).Because
+	}
+}
+
+// lastJump to a chain on the packet's way.
+func lastJump(o *sim.Outcome, chain string) *sim.Step {
+	for i, s := range slices.Backward(o.Steps) {
+		if s.At.Rule != nil && (s.Effect == "jump "+chain || s.Effect == "goto "+chain) {
+			return &o.Steps[i]
+		}
+	}
+	return nil
 }
 
 // forService: the owner translates so that a service's replies come back, which

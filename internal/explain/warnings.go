@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/unmasq/unmasq/internal/ruleset"
@@ -22,6 +23,7 @@ func (e *Explainer) warnings() []string {
 		all = append(all, unreadable(h)...)
 		all = append(all, variants(h)...)
 		all = append(all, orphans(h)...)
+		all = append(all, ciliumWithout(h)...)
 	}
 	return all
 }
@@ -108,6 +110,19 @@ func orphans(h *snapshot.Host) []string {
 		}
 	}
 	return all
+}
+
+// ciliumWithout warns where Cilium's NAT chain has no rule that masquerades: it then
+// does so in eBPF, or not at all, which no dump of rules tells.
+func ciliumWithout(h *snapshot.Host) []string {
+	for _, t := range h.Rules.Tables {
+		c := t.Chain("CILIUM_POST_nat")
+		if c == nil || slices.ContainsFunc(c.Rules, func(r ruleset.Rule) bool { return r.Comment == "cilium masquerade non-cluster" }) {
+			continue
+		}
+		return []string{"Cilium's chains are here without its rule that masquerades: with enable-bpf-masquerade it translates in eBPF, which isn't followed (kubectl -n kube-system exec ds/cilium -- cilium-dbg status | grep Masquerading)"}
+	}
+	return nil
 }
 
 func isBuiltIn(chain string) bool {

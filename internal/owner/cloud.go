@@ -35,7 +35,7 @@ func (p place) gke() Owner {
 	o.Setting = "default SNAT of the cluster"
 	o.Change = []string{
 		"deploy ip-masq-agent with nonMasqueradeCIDRs in configmap kube-system/ip-masq-agent",
-		"gcloud container clusters update NAME --disable-default-snat",
+		"gcloud container clusters update NAME --disable-default-snat   # private, VPC-native clusters only",
 	}
 	o.Trap = "the chain is written once at the node's start and never updated: a second masquerading chain beside ip-masq-agent's"
 	if translatesSource(p.rule.Target) {

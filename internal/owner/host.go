@@ -268,19 +268,35 @@ func virbr(i ruleset.Interface) bool {
 	return named(i) && afterPrefix(i.Name, digits, "virbr")
 }
 
+const libvirtEdit = "virsh net-edit NETWORK   # <forward mode='route'/>; then virsh net-destroy NETWORK; virsh net-start NETWORK"
+
+// libvirtRejects says why a rule of table filter does.
+func (p place) libvirtRejects(o *Owner) {
+	if _, rejects := p.rule.Target.(ruleset.Reject); !rejects {
+		return
+	}
+	if o.Because = "libvirt lets no more through from " + p.rule.In.Name; p.rule.Out.Name != "" {
+		o.Because = "of what comes from outside, libvirt lets replies alone through to " + p.rule.Out.Name
+	}
+	o.Setting = "forward mode of the network"
+	o.Change = []string{strings.Replace(libvirtEdit, "mode='route'", "mode='open'", 1)}
+	o.Trap = "with mode open libvirt writes no rules for the network, NAT neither"
+}
+
 func (p place) libvirt() Owner {
 	o := Owner{Name: Libvirt, Version: "≥ 5.1"}
 	if target, _ := jump(p.rule); builtIn(p.chain.Name) && !libvirtChain(target) {
 		o.Version = "< 5.1"
 	}
 	if p.table.Name != "nat" || target(p.rule) {
+		p.libvirtRejects(&o)
 		return o
 	}
 	if _, _, ok := libvirtHides(p.rule); !ok {
 		return alien(Libvirt, p.chain.Name)
 	}
 	o.Setting = "forward mode nat of the network"
-	o.Change = []string{"virsh net-edit NETWORK: <forward mode='route'/>, then virsh net-destroy NETWORK; virsh net-start NETWORK"}
+	o.Change = []string{libvirtEdit}
 	o.Trap = "libvirt writes its rules again when it restarts, and when firewalld reloads"
 	if translatesSource(p.rule.Target) {
 		o.Because = "a packet of the network " + p.rule.Source.Prefix.String() + " leaves it"

@@ -69,7 +69,7 @@ func nativeHost(c ruleset.NativeChain, ip, inet bool) Owner {
 		return Owner{Name: LXD, Version: "Incus", Setting: "ipv4.nat, ipv6.nat of the network", Change: []string{"incus network set NETWORK ipv4.nat=false"}}
 	case ip && name == "libvirt_network":
 		return Owner{Name: Libvirt, Version: "≥ 10.4", Setting: "forward mode nat of the network",
-			Change: []string{"virsh net-edit NETWORK: <forward mode='route'/>"}}
+			Change: []string{libvirtEdit}}
 	case inet && name == "netavark":
 		return Owner{Name: Podman, Version: "netavark", Setting: "the bridge network", Change: []string{podmanUnmanaged}}
 	case inet && name == "ovn-kubernetes":

@@ -224,10 +224,14 @@ func weaveRule(p place) bool {
 func (p place) weave() Owner {
 	o := Owner{Name: Weave}
 	if p.table.Name != "nat" {
+		if drops(p.rule.Target) && p.rule.Out.Name == "weave" {
+			o.Setting, o.Because = "EXPECT_NPC", "WEAVE-NPC didn't accept the packet: no NetworkPolicy lets it in"
+			o.Change = []string{"kubectl get networkpolicy -A"}
+		}
 		return o
 	}
 	o.Setting = "IPALLOC_RANGE; weave expose"
-	o.Change = []string{"kubectl -n kube-system set env daemonset weave-net -c weave NO_MASQ_LOCAL=1 (keeps clients of services with external traffic policy Local)"}
+	o.Change = []string{"kubectl -n kube-system set env daemonset weave-net -c weave NO_MASQ_LOCAL=1   # keeps clients of services with external traffic policy Local"}
 	o.Trap = "Weave Net has no setting that keeps the pods' addresses towards the outside"
 	if !translatesSource(p.rule.Target) {
 		return o
@@ -289,8 +293,6 @@ func (p place) kubeOVN() Owner {
 		o.Setting = "natOutgoingPolicyRules of the Subnet"
 	case usesSet(p.rule, "ovn40subnets-nat", "ovn60subnets-nat"):
 		o.Because = "a packet of a subnet with natOutgoing leaves all subnets"
-	case p.chain.Name == "OVN-MASQUERADE":
-		o.Because = "a rule of OVN-POSTROUTING sent the packet here"
 	}
 	return o
 }
