@@ -7,10 +7,11 @@ const (
 	// mostWork counts rules and matches looked at, in all runs, and what else
 	// grows with the dump.
 	mostWork = 1 << 26
-	// choiceWork is what it costs to keep a choice of a run.
-	choiceWork = 16
+	// choiceWork is what a new choice costs, pathWork what it costs to keep one of
+	// a run.
+	choiceWork, pathWork = 64, 4
 	// mostSteps are kept of all runs.
-	mostSteps = 1 << 22
+	mostSteps = 1 << 20
 	// mostLacking are named of what the dump doesn't have.
 	mostLacking = 1000
 )

@@ -28,6 +28,7 @@ const deepest = 128
 // evaluate runs a chain of the current table.
 func (r *run) evaluate(c *ruleset.Chain, depth int) verdict {
 	if depth > deepest {
+		r.work += choiceWork
 		r.lacks("rules", fmt.Sprintf("chain %s calls itself, or chains call each other more than %d deep", c.Name, deepest))
 		r.doubt = true
 		return fallThrough

@@ -43,6 +43,7 @@ type dice struct {
 // choose returns the index of the alternative to take.
 func (d *dice) choose(key, what string, alternatives ...alternative) int {
 	if d.pos == len(d.path) {
+		d.work += choiceWork
 		// What varies is copied: the caller's slice is its own.
 		d.path = append(d.path, choice{key: key, what: what, alternatives: slices.Clone(alternatives)})
 	}

@@ -132,12 +132,12 @@ func (n *Node) answer(q Question, o Options, depth int, used *budget) []Outcome 
 			return []Outcome{outcome} // nothing was open
 		}
 		leaves = append(leaves, leaf{slices.Clone(r.path[:r.pos]), &outcome})
-		r.work += choiceWork * r.pos
+		r.work += pathWork * r.pos
 		r.kept += len(outcome.Steps)
-		if !r.next() {
+		if !r.spent() && !r.next() {
 			return values(merge(leaves, 0))
 		}
-		if len(leaves) == mostRuns || r.spent() {
+		if len(leaves) == mostRuns || r.spent() { // a run that gave up hasn't followed its path
 			return append(cutOff(leaves), tooMuch(q))
 		}
 	}
