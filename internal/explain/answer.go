@@ -61,6 +61,22 @@ func (e *Explainer) understood(q sim.Question) sim.Question {
 	return q
 }
 
+// nativeOwner is whose the native table is that something depends on; empty for
+// other things, and where nobody is known to make such a table.
+func (e *Explainer) nativeOwner(what string) string {
+	for _, h := range e.hosts {
+		for _, c := range h.Rules.Native {
+			if what != "nftables table "+c.Family+" "+c.Table {
+				continue
+			}
+			if name := owner.OfNative(c).Name; name != owner.Unknown {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
 // run names the node that the packet starts on, where there are several.
 func (e *Explainer) run(q sim.Question, o sim.Options) (start string, outcomes []sim.Outcome) {
 	if len(e.nodes) == 1 {
@@ -111,12 +127,15 @@ func (e *Explainer) outcome(o *sim.Outcome, q sim.Question) Outcome {
 		out.DestinationPort = &o.DestinationPort
 	}
 	for _, d := range o.DependsOn {
-		out.DependsOn = append(out.DependsOn, Dependency{d.What, d.Text(), d.If, d.Why})
+		out.DependsOn = append(out.DependsOn, Dependency{d.What, d.Text(), d.If, e.nativeOwner(d.What), d.Why})
 	}
 	for _, s := range o.Steps {
 		out.Steps = append(out.Steps, e.step(s))
 	}
 	out.DecidedBy = e.decider(o, q)
+	if native, _ := out.unread(); native != "" && out.Verdict == "accepted" {
+		out.SourceKind, out.Source, out.SourcePort = "unknown", nil, nil // whatever the rules that are read say
+	}
 	if c := o.Encapsulated; c != nil {
 		out.Encapsulated = &Encapsulated{c.Interface, flow(c.Question), e.outcomes(c.Outcomes, c.Question)}
 	}

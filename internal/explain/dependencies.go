@@ -16,14 +16,14 @@ func (t writer) dependencies(a *Answer) {
 	t.section("depends on")
 	t.table(func(row func(...string)) {
 		for _, d := range all {
-			row("  "+d.what, d.text(shown(a.Outcomes)))
+			row("  "+d.name(), d.text(shown(a.Outcomes)))
 		}
 	})
 }
 
 // dependencyRow is one thing that isn't given.
 type dependencyRow struct {
-	what, why string
+	what, why, owner string
 	// items of a list that why has a place for, see plurals.
 	items  []string
 	plural *plural
@@ -41,12 +41,19 @@ func dependencyRows(outcomes []Outcome) []*dependencyRow {
 			})
 			if j < 0 {
 				j = len(all)
-				all = append(all, &dependencyRow{what: d.What, why: d.reason, plural: kind})
+				all = append(all, &dependencyRow{what: d.What, why: d.reason, owner: d.Owner, plural: kind})
 			}
 			all[j].add(i+1, items)
 		}
 	}
 	return all
+}
+
+func (r *dependencyRow) name() string {
+	if r.owner == "" {
+		return r.what
+	}
+	return r.what + " of " + r.owner
 }
 
 func (r *dependencyRow) add(outcome int, items []string) {
@@ -127,7 +134,8 @@ func (d Dependency) condition() string {
 func (o *Outcome) dependencies(where string) []Dependency {
 	var all []Dependency
 	for _, d := range o.DependsOn {
-		all = append(all, Dependency{d.What, d.Why + where, d.If, d.reason + where})
+		d.Why, d.reason = d.Why+where, d.reason+where
+		all = append(all, d)
 	}
 	if c := o.Encapsulated; c != nil {
 		for i := range c.Outcomes {
@@ -168,17 +176,16 @@ func hidesNAT(missing string) bool {
 	return missing == "table nat" || missing == "chain POSTROUTING of table nat" || strings.HasPrefix(missing, "the tables of ")
 }
 
-// unread says whether NAT rules that could change the source were not given, or
-// not read.
-func (o *Outcome) unread() bool {
+// unread says what keeps the source from being told: native is a table whose NAT
+// rules aren't read, and hidden says that others were not given.
+func (o *Outcome) unread() (native string, hidden bool) {
 	for _, d := range o.DependsOn {
 		items, kind := list(d.reason)
-		if kind == &notRead && (strings.HasPrefix(items[0], "nat chain ") && (strings.HasSuffix(items[0], " at postrouting") || strings.HasSuffix(items[0], " at input"))) {
-			return true
+		if kind == &notRead && strings.HasPrefix(items[0], "nat chain ") && native == "" {
+			row := dependencyRow{what: d.What, owner: d.Owner}
+			native = row.name()
 		}
-		if kind == &notGiven && slices.ContainsFunc(items, hidesNAT) {
-			return true
-		}
+		hidden = hidden || kind == &notGiven && slices.ContainsFunc(items, hidesNAT)
 	}
-	return false
+	return native, hidden
 }

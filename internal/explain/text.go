@@ -181,7 +181,8 @@ func (t writer) seen(a *Answer, o, changed *Outcome) string {
 	if changed.SourceKind != "kept" {
 		how += portWords(o)
 	}
-	if changed.unread() {
+	native, hidden := changed.unread()
+	if hidden {
 		how += ", as far as can be told"
 	}
 	switch {
@@ -191,6 +192,8 @@ func (t writer) seen(a *Answer, o, changed *Outcome) string {
 		return peer + " sees nothing of " + source + ": rejected" + with(o.RejectWith) + stopper(o)
 	case o.Verdict == "unknown":
 		return "it can't be said whether the packet gets to " + peer
+	case native != "" && changed.SourceKind == "unknown":
+		return "it can't be said as whom " + peer + " sees " + source + ": NAT rules of " + native + " aren't read"
 	case o.SourceKind == "unknown":
 		return "it can't be said as whom " + peer + " sees " + source
 	case o.Source == nil:
@@ -256,7 +259,11 @@ func (t writer) details(a *Answer, o *Outcome, i int, where string, seen map[str
 	}
 	if d := o.DecidedBy; d != nil && !seen[d.key()+where] {
 		seen[d.key()+where] = true
-		t.section(decidedOutcomes(a, d) + where)
+		title := decidedOutcomes(a, d) + where
+		if o.SourceKind == "unknown" && o.Verdict == "accepted" {
+			title += ", of the rules that are read"
+		}
+		t.section(title)
 		t.decider(d)
 	}
 	if e := o.Encapsulated; e != nil {

@@ -110,6 +110,8 @@ type Dependency struct {
 	Why string `json:"why"`
 	// If is the condition alone under which the outcome comes about.
 	If string `json:"if,omitempty"`
+	// Owner of the nftables table that it is about.
+	Owner string `json:"owner,omitempty"`
 	// reason is Why without the condition.
 	reason string
 }
