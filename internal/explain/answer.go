@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/unmasq/unmasq/internal/conntrack"
 	"github.com/unmasq/unmasq/internal/owner"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset"
@@ -190,7 +191,7 @@ func (e *Explainer) decider(o *sim.Outcome, q sim.Question) *Decider {
 	case d == nil:
 		return nil
 	case d.Connection != nil:
-		return &Decider{Kind: "conntrack", Rule: d.Connection.Text}
+		return connectionDecider(d.Connection)
 	case d.Route != nil:
 		return &Decider{Kind: "route", Rule: d.Route.Text}
 	case d.Rule == nil:
@@ -206,6 +207,22 @@ func (e *Explainer) decider(o *sim.Outcome, q sim.Question) *Decider {
 		out.Policy = keepPolicy(at.Rule, q, o)
 	}
 	return out
+}
+
+// connectionDecider is an entry of the connection table, with the command that
+// takes it out: the next packet then meets the rules.
+func connectionDecider(c *conntrack.Entry) *Decider {
+	family, ports := "", ""
+	if c.Original.Source.Is6() {
+		family = "-f ipv6 "
+	}
+	if hasPorts(c.Protocol) {
+		ports = fmt.Sprintf(" --sport %d --dport %d", c.Original.SourcePort, c.Original.DestinationPort)
+	}
+	return &Decider{
+		Kind: "conntrack", Rule: c.Text, Because: "only the first packet of a connection is put to NAT rules; this one is known already",
+		Change: []string{fmt.Sprintf("conntrack %s-D -p %s --orig-src %s --orig-dst %s%s", family, protocolName(c.Protocol), c.Original.Source, c.Original.Destination, ports)},
+	}
 }
 
 // ruleDecider is a rule, or a chain's policy, with its owner.

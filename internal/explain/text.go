@@ -206,7 +206,11 @@ func (t writer) seen(a *Answer, o, changed *Outcome) string {
 
 // by names the owner of what decided, where it is known.
 func by(o *Outcome) string {
-	if d := o.DecidedBy; d != nil && d.Owner != "" && d.Owner != "unknown" {
+	switch d := o.DecidedBy; {
+	case d == nil:
+	case d.Kind == "conntrack":
+		return ", by a connection that is known already"
+	case d.Owner != "" && d.Owner != "unknown":
 		return ", by " + d.Owner
 	}
 	return ""
@@ -384,10 +388,21 @@ func decidedOutcomes(a *Answer, d *Decider) string {
 
 func (t writer) decider(d *Decider) {
 	t.line("  %s", d.Rule)
-	if d.Kind != "rule" {
-		return
-	}
 	tab := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
+	if d.Kind == "rule" {
+		place(tab, d)
+	}
+	advice(tab, d)
+	tab.Flush()
+	if d.Policy != "" {
+		t.section("or keep the source with unmasq, whatever rules there are (replies must then find their way to it): unmasq apply -f - <<EOF")
+		fmt.Fprint(t, d.Policy)
+		t.line("EOF")
+	}
+}
+
+// place is where the rule stands, and whose it is.
+func place(tab io.Writer, d *Decider) {
 	place := fmt.Sprintf("%s %s, chain %s", d.Variant, d.Table, d.Chain)
 	if d.Index > 0 {
 		place += fmt.Sprintf(", rule %d", d.Index)
@@ -397,6 +412,10 @@ func (t writer) decider(d *Decider) {
 	}
 	fmt.Fprintf(tab, "  where\t%s\n", strings.TrimSpace(place))
 	fmt.Fprintf(tab, "  owner\t%s\n", ownerWords(d))
+}
+
+// advice is why it decided, and how to change that.
+func advice(tab io.Writer, d *Decider) {
 	for i, why := range d.Why {
 		fmt.Fprintf(tab, "  %s\t%s\n", first(i, "why"), why)
 	}
@@ -414,12 +433,6 @@ func (t writer) decider(d *Decider) {
 	}
 	if d.Trap != "" {
 		fmt.Fprintf(tab, "  but\t%s\n", d.Trap)
-	}
-	tab.Flush()
-	if d.Policy != "" {
-		t.section("or keep the source with unmasq, whatever rules there are (replies must then find their way to it): unmasq apply -f - <<EOF")
-		fmt.Fprint(t, d.Policy)
-		t.line("EOF")
 	}
 }
 
