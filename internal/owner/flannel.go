@@ -3,6 +3,7 @@ package owner
 import (
 	"net/netip"
 
+	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset"
 )
 
@@ -133,6 +134,11 @@ func (p place) flannel() Owner {
 	o.Change = []string{
 		flannelEdit + "without --ip-masq",
 		"in net-conf.json widen Network to what must stay untranslated",
+	}
+	if p.table.Family == packet.IPv6Family {
+		o.Change = append(o.Change, "k3s: without --flannel-ipv6-masq")
+	} else {
+		o.Change = append(o.Change, "k3s has flannel built in, without that setting: k3s server --flannel-backend=none, and a flannel of your own")
 	}
 	o.Trap = "flannel puts missing rules back every --iptables-resync seconds (5); a restart appends them again"
 	if m, ok := p.rule.Target.(ruleset.Masquerade); ok {

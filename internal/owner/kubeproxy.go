@@ -163,6 +163,7 @@ func editKubeProxy(field string) []string {
 	return []string{
 		"kubectl -n kube-system edit configmap kube-proxy   # config.conf: " + field,
 		"kubectl -n kube-system rollout restart daemonset kube-proxy",
+		"EKS: the same in configmap kube-proxy-config; k3s, RKE2: kube-proxy-arg in /etc/rancher/*/config.yaml",
 	}
 }
 
