@@ -106,15 +106,15 @@ func (p *plural) text(items []string) string {
 	return p.before + strings.Join(items, ", ") + p.afterMany
 }
 
-// conditions of an outcome in one line; empty where it comes about in any case.
-func (o *Outcome) conditions() string {
+// conditions of an outcome; none where it comes about in any case.
+func (o *Outcome) conditions() []string {
 	var all []string
 	for _, d := range o.dependencies("") {
 		if d.If != "" && !slices.Contains(all, d.condition()) {
 			all = append(all, d.condition())
 		}
 	}
-	return strings.Join(all, ", ")
+	return all
 }
 
 // condition names what "it" is.

@@ -31,7 +31,14 @@ type box struct {
 
 // way is the boxes of one outcome in the order of the packet, and its share.
 func (a *Answer) way(o *Outcome) (boxes []box, label string) {
-	boxes = append(boxes, box{title: a.Flow.Source.String(), lines: []string{"source"}})
+	start := box{title: a.Flow.Source.String(), lines: []string{"source"}}
+	if o.InInterface != "" {
+		start.lines = append(start.lines, "in by "+o.InInterface)
+	}
+	for _, when := range o.conditions() {
+		start.lines = append(start.lines, "if "+shorten(when))
+	}
+	boxes = append(boxes, start)
 	for _, s := range o.Steps {
 		if !s.Matched {
 			continue
@@ -69,11 +76,24 @@ func (a *Answer) way(o *Outcome) (boxes []box, label string) {
 	if o.Verdict == "accepted" {
 		end.lines = append(end.lines, o.SourceKind)
 	}
+	if o.OutInterface != "" {
+		end.lines = append(end.lines, "out by "+o.OutInterface)
+	}
 	return append(boxes, end), o.share()
+}
+
+// shorten what is as long as a rule can be.
+func shorten(s string) string {
+	const most = 60
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return s
 }
 
 // DOT is the answer as a graph in Graphviz's language, one path an outcome.
 func (a *Answer) DOT() string {
+	a = writer{}.joined(a)
 	var b strings.Builder
 	b.WriteString("digraph explain {\n\trankdir=LR\n\tnode [shape=box fontname=\"sans-serif\"]\n")
 	for i := range a.Outcomes {
@@ -107,12 +127,13 @@ const (
 	glyph   = 7.2
 	leading = 18
 	padding = 12
-	gap     = 44
+	gap     = 60
 )
 
 // SVG is the answer as a drawing: a row of boxes for each outcome. It takes the
 // colours of light and dark pages.
 func (a *Answer) SVG() string {
+	a = writer{}.joined(a)
 	var body strings.Builder
 	top, widest := 20.0, 0.0
 	for i := range a.Outcomes {

@@ -98,8 +98,8 @@ func (t writer) address(a netip.Addr, port any) string {
 func (t writer) headline(a *Answer) {
 	if len(a.Outcomes) == 1 {
 		t.line("%s", t.bold(t.sentence(a, &a.Outcomes[0])))
-		if when := a.Outcomes[0].conditions(); when != "" {
-			t.line("if %s", when)
+		if when := a.Outcomes[0].conditions(); when != nil {
+			t.line("if %s", strings.Join(when, ", "))
 		}
 		return
 	}
@@ -107,8 +107,8 @@ func (t writer) headline(a *Answer) {
 	t.table(func(row func(...string)) {
 		for i, sentence := range t.sentences(a) {
 			row(fmt.Sprint(i+1), a.Outcomes[i].share(), sentence)
-			if when := a.Outcomes[i].conditions(); when != "" {
-				row("", "", "if "+when)
+			if when := a.Outcomes[i].conditions(); when != nil {
+				row("", "", "if "+strings.Join(when, ", "))
 			}
 		}
 	})
