@@ -14,6 +14,7 @@ import (
 	"net/netip"
 
 	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 )
 
 // Variant is the kernel interface that an iptables table lives behind.
@@ -27,10 +28,12 @@ const (
 	Legacy
 	// NFT is nf_tables through iptables-nft.
 	NFT
+	// Native is an nftables table that no iptables program wrote.
+	Native
 )
 
 func (v Variant) String() string {
-	return [...]string{"iptables", "iptables-legacy", "iptables-nft"}[v]
+	return [...]string{"iptables", "iptables-legacy", "iptables-nft", "nftables"}[v]
 }
 
 // Ruleset is all that was read of one node.
@@ -67,6 +70,8 @@ type Table struct {
 	Excerpt bool
 	// File is where it was read from, for people.
 	File string
+	// Native is the table as nft has it; nil for iptables.
+	Native *nftables.Table
 
 	// byName holds the chains that came by Add.
 	byName map[string]*Chain
@@ -105,6 +110,8 @@ type Chain struct {
 	// the dump doesn't show it.
 	Policy string
 	Rules  []Rule
+	// Native is the chain as nft has it; nil for iptables.
+	Native *nftables.Chain
 }
 
 // Rule is one rule. The zero value of each field means: whatever it is.
@@ -130,6 +137,9 @@ type Rule struct {
 	// NoInterfaces: the form of the dump (iptables -L without -v) doesn't show
 	// interfaces, so the rule may have some.
 	NoInterfaces bool
+	// Native is the rule as nft has it; nil for iptables. Then what it matches
+	// and does stands there alone.
+	Native *nftables.Rule
 }
 
 // Address is -s or -d. The zero Prefix is any.

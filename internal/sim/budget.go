@@ -12,6 +12,8 @@ const (
 	choiceWork, pathWork = 64, 4
 	// mostSteps are kept of all runs.
 	mostSteps = 1 << 20
+	// mostConditions of an outcome are listed.
+	mostConditions = 200
 	// mostLacking are named of what the dump doesn't have.
 	mostLacking = 1000
 )

@@ -54,7 +54,7 @@ func (d *dice) choose(key, what string, alternatives ...alternative) int {
 
 // recall returns how a question of that key was answered earlier in this run.
 func (d *dice) recall(key string) (taken int, ok bool) {
-	d.work += d.pos
+	d.work += d.pos / 8
 	for i := range d.path[:d.pos] {
 		if d.path[i].key == key {
 			return d.path[i].taken, true
@@ -110,9 +110,10 @@ func merge(leaves []leaf, depth int) []*Outcome {
 func mergeRandom(at *choice, groups [][]*Outcome) []*Outcome {
 	merged := make([]*Outcome, 0, 2*len(groups))
 	for i, group := range groups {
+		before := merged // a group's own outcomes are distinct
 		for _, o := range group {
 			o.Probability *= at.alternatives[i].weight
-			if j := indexOf(merged, o); j >= 0 {
+			if j := indexOf(before, o); j >= 0 {
 				merged[j].join(o)
 				if merged[j].Probability > 0 && o.Probability > 0 {
 					merged[j].Probability += o.Probability
@@ -133,8 +134,9 @@ func mergeOpen(at *choice, groups [][]*Outcome) []*Outcome {
 	var merged []*Outcome
 	var in [][]int // per outcome, the groups that have it
 	for i, group := range groups {
+		before := merged
 		for _, o := range group {
-			j := indexOf(merged, o)
+			j := indexOf(before, o)
 			if j < 0 {
 				merged, in = append(merged, o), append(in, []int{i})
 				continue
@@ -157,12 +159,23 @@ func mergeOpen(at *choice, groups [][]*Outcome) []*Outcome {
 		for _, i := range in[j] {
 			when = append(when, at.alternatives[i].when)
 		}
-		merged[j].DependsOn = appendDependency(merged[j].DependsOn, Dependency{at.what, at.alternatives[0].why, strings.Join(when, " or ")})
+		merged[j].depend(Dependency{at.what, at.alternatives[0].why, strings.Join(when, " or ")})
 		if at.key == protocolKey && len(in[j]) == 1 {
 			merged[j].Protocol = anyProtocols[in[j][0]]
 		}
 	}
 	return merged
+}
+
+// depend adds a condition, of which nobody reads hundreds.
+func (o *Outcome) depend(d Dependency) {
+	switch n := len(o.DependsOn); {
+	case n > mostConditions:
+		return
+	case n == mostConditions:
+		d = Dependency{What: "rules", Why: "more is open than is listed"}
+	}
+	o.DependsOn = appendDependency(o.DependsOn, d)
 }
 
 func indexOf(outcomes []*Outcome, o *Outcome) int {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/unmasq/unmasq/internal/conntrack"
 	"github.com/unmasq/unmasq/internal/packet"
-	"github.com/unmasq/unmasq/internal/ruleset"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
@@ -24,56 +23,10 @@ type Node struct {
 	// indexes of long chains, made when first used: *ruleset.Chain → *index.
 	indexes sync.Map
 	runs    sync.Pool
+	// natives are chains, verdicts and sets of nftables made fit to run when first
+	// asked, by the pointer to what they were made of.
+	natives sync.Map
 }
-
-// hook is a place on a packet's way.
-type hook uint8
-
-const (
-	prerouting hook = iota
-	input
-	forward
-	output
-	postrouting
-	hookCount
-)
-
-func (h hook) String() string {
-	return [...]string{"prerouting", "input", "forward", "output", "postrouting"}[h]
-}
-
-// slot is the tables of one priority at one hook: more than one where both
-// iptables variants hold rules.
-type slot struct {
-	// name of the tables: raw, mangle, nat, filter, security.
-	name   string
-	tables []bound
-	// absent: no such table was given, and it can't be told that there is none.
-	absent bool
-	// binds: a NAT chain without rules is at the hook. It binds the address that
-	// the packet has, so that what the node sends to itself, which comes in again
-	// through lo, is asked about no second time.
-	binds bool
-}
-
-// bound is a table with its built-in chain at a hook, nil where an excerpt
-// doesn't show it.
-type bound struct {
-	table *ruleset.Table
-	chain *ruleset.Chain
-}
-
-// order is what runs at each hook, by priority: raw -300, (conntrack -200),
-// mangle -150, nat -100 or 100, filter 0, security 50.
-var order = [hookCount][]string{
-	prerouting:  {"raw", "mangle", "nat"},
-	input:       {"mangle", "filter", "security", "nat"},
-	forward:     {"mangle", "filter", "security"},
-	output:      {"raw", "mangle", "nat", "filter", "security"},
-	postrouting: {"mangle", "nat"},
-}
-
-var builtin = [hookCount]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}
 
 // New prepares a host, which must not change afterwards.
 func New(h *snapshot.Host) *Node {
@@ -87,31 +40,6 @@ func New(h *snapshot.Host) *Node {
 		}
 	}
 	return n
-}
-
-func (n *Node) slots(f packet.Family) *[hookCount][]slot {
-	var all [hookCount][]slot
-	for h := range hookCount {
-		for _, name := range order[h] {
-			s := slot{name: name, absent: !n.host.IPTables[f]}
-			for _, t := range n.host.Rules.Tables {
-				if t.Family != f || t.Name != name {
-					continue
-				}
-				s.absent = false
-				c := t.Chain(builtin[h])
-				if c == nil && !t.Excerpt || c != nil && len(c.Rules) == 0 && c.Policy != "DROP" {
-					s.binds = s.binds || name == "nat" && c != nil
-					continue // no rule is asked there
-				}
-				s.tables = append(s.tables, bound{t, c})
-			}
-			if len(s.tables) > 0 || s.absent || s.binds {
-				all[h] = append(all[h], s)
-			}
-		}
-	}
-	return &all
 }
 
 // Run answers a question. There is always at least one outcome.

@@ -1,0 +1,344 @@
+package sim
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/ruleset"
+)
+
+// hook is a place on a packet's way.
+type hook uint8
+
+const (
+	prerouting hook = iota
+	input
+	forward
+	output
+	postrouting
+	hookCount
+)
+
+func (h hook) String() string {
+	return [...]string{"prerouting", "input", "forward", "output", "postrouting"}[h]
+}
+
+// Priorities of what the kernel itself registers (linux/netfilter_ipv4.h).
+const (
+	trackPriority       = -200
+	destinationPriority = -100
+	sourcePriority      = 100
+)
+
+// natPriority is that of the one slot that all NAT chains of a hook run in.
+func (h hook) natPriority() int {
+	if h == prerouting || h == output {
+		return destinationPriority
+	}
+	return sourcePriority
+}
+
+// slot is what runs at one priority of a hook. All NAT chains are in one slot,
+// whatever their priorities: those order them among themselves.
+type slot struct {
+	priority int
+	nat      bool
+	// absent: iptables' table of that name wasn't given, and it can't be told that
+	// there is none.
+	absent string
+	// bases in the order of their priorities.
+	bases []base
+	// binds: a NAT chain without rules is at the hook. It binds the address that
+	// the packet has, so that what the node sends to itself, which comes in again
+	// through lo, is asked about no second time.
+	binds bool
+}
+
+// base is a table with its chain at a hook, nil where an excerpt doesn't show it.
+type base struct {
+	table    *ruleset.Table
+	chain    *ruleset.Chain
+	priority int
+	// reroutes: a changed mark, or another field that routes depend on, asks for a
+	// new route of what the node sends.
+	reroutes bool
+	does     effects
+}
+
+func (b *base) name() string {
+	if b.table.Native != nil {
+		return "nftables " + b.table.Native.Family + " " + b.table.Name + " " + b.chain.Name
+	}
+	return b.table.Variant.String() + " " + b.table.Name
+}
+
+// tables of iptables at each hook, with their priorities.
+type standard struct {
+	name     string
+	priority int
+}
+
+var order = [hookCount][]standard{
+	prerouting:  {{"raw", -300}, {"mangle", -150}, {"nat", -100}},
+	input:       {{"mangle", -150}, {"filter", 0}, {"security", 50}, {"nat", 100}},
+	forward:     {{"mangle", -150}, {"filter", 0}, {"security", 50}},
+	output:      {{"raw", -300}, {"mangle", -150}, {"nat", -100}, {"filter", 0}, {"security", 50}},
+	postrouting: {{"mangle", -150}, {"nat", 100}},
+}
+
+var builtin = [hookCount]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}
+
+// slots of a family's hooks.
+func (n *Node) slots(f packet.Family) *[hookCount][]slot {
+	var all [hookCount][]slot
+	does := map[*ruleset.Table]effects{}
+	for h := range hookCount {
+		slots := map[int]*slot{}
+		at := func(priority int, nat bool) *slot {
+			key := 2 * priority
+			if nat {
+				key = 2*h.natPriority() + 1 // filter chains of that priority are apart
+				priority = h.natPriority()
+			}
+			if slots[key] == nil {
+				slots[key] = &slot{priority: priority, nat: nat}
+			}
+			return slots[key]
+		}
+		for _, s := range order[h] {
+			n.addStandard(f, h, s, at)
+		}
+		n.addNative(f, h, at)
+		for _, s := range slots {
+			if len(s.bases) > 0 || s.absent != "" || s.binds {
+				slices.SortStableFunc(s.bases, func(a, b base) int {
+					return cmp.Or(cmp.Compare(a.priority, b.priority), -cmp.Compare(a.handle(), b.handle()))
+				})
+				if len(s.bases) > 1 {
+					addEffects(s.bases, does)
+				}
+				all[h] = append(all[h], *s)
+			}
+		}
+		slices.SortFunc(all[h], func(a, b slot) int { return cmp.Compare(a.priority, b.priority) })
+	}
+	return &all
+}
+
+// addEffects of the tables, each looked at once.
+func addEffects(bases []base, does map[*ruleset.Table]effects) {
+	for i := range bases {
+		t := bases[i].table
+		if _, known := does[t]; !known {
+			does[t] = effectsOf(t)
+		}
+		bases[i].does = does[t]
+	}
+}
+
+// handle of a native table: one made later has a higher one, and the kernel asks
+// the chain that was registered last first.
+func (b *base) handle() uint64 {
+	if b.table.Native == nil {
+		return 0
+	}
+	return b.table.Native.Handle
+}
+
+// addStandard adds iptables' tables of a name.
+func (n *Node) addStandard(f packet.Family, h hook, standard standard, at func(int, bool) *slot) {
+	s := at(standard.priority, standard.name == "nat")
+	given := false
+	for _, t := range n.host.Rules.Tables {
+		if t.Native != nil || t.Family != f || t.Name != standard.name {
+			continue
+		}
+		given = true
+		c := t.Chain(builtin[h])
+		if c == nil && !t.Excerpt || c != nil && len(c.Rules) == 0 && c.Policy != "DROP" {
+			s.binds = s.binds || s.nat && c != nil
+			continue // no rule is asked there
+		}
+		s.bases = append(s.bases, base{t, c, standard.priority, standard.name == "mangle" && h == output, effects{}})
+	}
+	if !given && !n.host.IPTables[f] {
+		s.absent = "table " + standard.name
+	}
+}
+
+// addNative adds the base chains of native tables.
+func (n *Node) addNative(f packet.Family, h hook, at func(int, bool) *slot) {
+	for _, t := range n.host.Rules.Tables {
+		if t.Native == nil || !t.Has(f) || t.Native.IsDormant() {
+			continue
+		}
+		for _, c := range t.Chains {
+			b := c.Native.Base
+			if b == nil || b.Hook != h.String() {
+				continue
+			}
+			nat := b.Type == "nat"
+			s := at(b.Priority, nat)
+			if len(c.Rules) == 0 && c.Policy != "DROP" {
+				s.binds = s.binds || nat
+				continue
+			}
+			s.bases = append(s.bases, base{t, c, b.Priority, b.Type == "route" && h == output, effects{}})
+		}
+	}
+}
+
+// pass runs what is at a hook; false where the packet ends there.
+func (r *run) pass(h hook) bool {
+	r.hook = h
+	slots := r.node.hooks[r.family][h]
+	for i := range slots {
+		if r.advance(slots[i].priority) {
+			return true
+		}
+		if !r.passSlot(&slots[i]) {
+			return false
+		}
+	}
+	r.advance(math.MaxInt)
+	r.nativeChains(h)
+	return r.verdict == Accepted
+}
+
+// advance does what the kernel itself does at a hook below a priority: finding
+// the connection, translating as it says, handing to IPVS. It says whether IPVS
+// took the packet.
+func (r *run) advance(priority int) (taken bool) {
+	if priority > trackPriority {
+		r.track()
+	}
+	if priority > r.hook.natPriority() {
+		r.translate()
+	}
+	switch r.hook {
+	case input: // ip_vs_in is at 98, before the slot of NAT
+		return priority >= sourcePriority && r.balance()
+	case output: // and at -99
+		if priority > destinationPriority {
+			r.balance()
+		}
+	}
+	return false
+}
+
+// passSlot runs the chains of one slot.
+func (r *run) passSlot(s *slot) bool {
+	if s.absent != "" {
+		r.lacksRules(s.absent)
+	}
+	bases := s.bases
+	if len(bases) > 1 {
+		bases = r.ordered(s)
+	}
+	for i := range bases {
+		b := &bases[i]
+		if s.nat && !r.natAsks() {
+			return true
+		}
+		before := r.mark
+		r.rewritten = false
+		if !r.passBase(b) {
+			return false
+		}
+		if b.reroutes && (r.mark != before || r.rewritten) {
+			r.needRoute, r.routeMark = true, r.mark
+		}
+	}
+	if s.nat && r.natAsks() && (len(bases) > 0 || s.binds) {
+		r.endNAT()
+	}
+	return r.verdict == Accepted
+}
+
+// ordered are the bases in an order that the kernel may ask them in: of equal
+// priorities, the one registered last is first, which no dump tells for sure.
+func (r *run) ordered(s *slot) []base {
+	bases := slices.Clone(s.bases)
+	for first := 0; first < len(bases); {
+		end := first + 1
+		for end < len(bases) && bases[end].priority == bases[first].priority {
+			end++
+		}
+		r.orderGroup(s, bases[first:end])
+		first = end
+	}
+	return bases
+}
+
+// mostEqual chains of one priority are asked in all their orders.
+const mostEqual = 4
+
+func (r *run) orderGroup(s *slot, group []base) {
+	if len(group) < 2 || !orderMatters(s.nat, group) {
+		return
+	}
+	if len(group) > mostEqual {
+		r.lacks("order of chains", fmt.Sprintf("%d have one priority; no dump tells for sure which was registered last, and is asked first", len(group)))
+		return
+	}
+	for i := range len(group) - 1 {
+		rest := group[i:]
+		var names []string
+		var alternatives []alternative
+		for j := range rest {
+			names = append(names, rest[j].name())
+			alternatives = append(alternatives, alternative{
+				why:  "of one priority, the one registered last is asked first, which no dump tells for sure",
+				when: rest[j].name() + " is asked first",
+			})
+		}
+		key := fmt.Sprintf("order %s %d %d", r.hook, s.priority, i)
+		chosen := r.choose(key, "order of "+strings.Join(names, " and "), alternatives...)
+		one := rest[chosen]
+		copy(rest[1:chosen+1], rest[:chosen])
+		rest[0] = one
+	}
+}
+
+// orderMatters says whether another order could give another answer.
+func orderMatters(nat bool, group []base) bool {
+	if nat {
+		return true
+	}
+	marks, stops := false, 0
+	for i := range group {
+		marks = marks || group[i].does.marks
+		if group[i].does.rejects || group[i].does.drops {
+			stops++
+		}
+	}
+	return marks || stops > 1
+}
+
+// passBase runs one base chain.
+func (r *run) passBase(b *base) bool {
+	r.table = b.table
+	switch {
+	case len(b.table.Chains) == 0 && b.table.Excerpt: // it is there, but nothing of it was given
+		r.lacksRules("the tables of " + b.table.Variant.String())
+		return true
+	case b.chain == nil:
+		r.lacksRules("chain " + builtin[r.hook] + " of table " + b.table.Name)
+		r.markOpen = r.markOpen || r.hook == prerouting || r.hook == output
+		return true
+	}
+	switch r.evaluate(b.chain, 0) {
+	case drop:
+		return false
+	case fallThrough:
+		if b.chain.Policy == "DROP" {
+			r.stop(Dropped, RuleRef{Table: b.table, Chain: b.chain}, "policy DROP")
+			return false
+		}
+	}
+	return r.verdict == Accepted
+}
