@@ -117,9 +117,18 @@ func (o *Outcome) conditions() []string {
 	return all
 }
 
-// condition names what "it" is.
+// condition names what "it" is: away from its reason it stands alone.
 func (d Dependency) condition() string {
 	when := strings.Join(strings.Fields(d.If), " ")
+	for said, alone := range map[string]string{
+		"the rule has none, or these: ": "the interfaces that the listing hides fit: ",
+		"the rule has others: ":         "the interfaces that the listing hides don't fit: ",
+	} {
+		if rule, ok := strings.CutPrefix(when, said); ok {
+			return alone + rule
+		}
+	}
+	when = strings.Replace(when, "rule that it doesn't show", "rule that the excerpt doesn't show", 1)
 	if rest, ok := strings.CutPrefix(when, "it "); ok {
 		return d.What + " " + rest
 	}
