@@ -68,6 +68,8 @@ type Table struct {
 	// Excerpt: not all of the table was given (lines without a table header, a
 	// listing of one chain), so a chain that is missing here may exist.
 	Excerpt bool
+	// Unread: the program that lists it failed, so that nothing of it is known.
+	Unread bool
 	// File is where it was read from, for people.
 	File string
 	// Native is the table as nft has it; nil for iptables.

@@ -64,6 +64,8 @@ type run struct {
 	rejectWith  string
 	// doubt: something that isn't known could have dropped it.
 	doubt     bool
+	// hiddenNAT: so could something have translated it.
+	hiddenNAT bool
 	toNode    bool
 	tunnel    *Encapsulated
 	dependsOn []Dependency
@@ -316,6 +318,9 @@ func (r *run) outcome() Outcome {
 	}
 	if len(r.lacking) > 0 {
 		o.DependsOn = append(slices.Clip(o.DependsOn), Dependency{What: "rules", Why: "not in the dump, taken as empty: " + strings.Join(r.lacking, ", ")})
+	}
+	if r.hiddenNAT {
+		o.SourceKind, o.Source, o.SourcePort = SourceUnknown, netip.Addr{}, Port{}
 	}
 	if r.doubt && o.Verdict == Accepted {
 		o.Verdict = VerdictUnknown

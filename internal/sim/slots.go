@@ -325,6 +325,12 @@ func (r *run) passBase(b *base) bool {
 	switch {
 	case len(b.table.Chains) == 0 && b.table.Excerpt: // it is there, but nothing of it was given
 		r.lacksRules("the tables of " + b.table.Variant.String())
+		switch {
+		case b.table.Unread && b.table.Name == "nat":
+			r.hiddenNAT = r.hiddenNAT || r.natAsks()
+		case b.table.Unread:
+			r.doubt = true
+		}
 		return true
 	case b.chain == nil:
 		r.lacksRules("chain " + builtin[r.hook] + " of table " + b.table.Name)

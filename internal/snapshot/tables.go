@@ -281,17 +281,19 @@ func (t *tables) notSaved(m *Meta) {
 				v = ruleset.NFT
 			}
 			for _, table := range [...]string{"nat", "filter"} {
-				t.unseen(k.family, v, table, name)
+				t.unseen(k.family, v, table, name).Unread = true
 			}
 		}
 	}
 }
 
 // unseen adds a table that is known to be there, without its rules.
-func (t *tables) unseen(f packet.Family, v ruleset.Variant, name, file string) {
+func (t *tables) unseen(f packet.Family, v ruleset.Variant, name, file string) *ruleset.Table {
+	unseen := &ruleset.Table{Family: f, Variant: v, Name: name, Excerpt: true, File: file}
 	if !slices.ContainsFunc(t.all, func(x *ruleset.Table) bool {
 		return x.Family == f && x.Name == name && (x.Variant == v || x.Variant == ruleset.VariantUnknown && v != ruleset.Legacy)
 	}) {
-		t.all = append(t.all, &ruleset.Table{Family: f, Variant: v, Name: name, Excerpt: true, File: file})
+		t.all = append(t.all, unseen)
 	}
+	return unseen
 }
