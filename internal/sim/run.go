@@ -319,7 +319,7 @@ func (r *run) outcome() Outcome {
 	if len(r.lacking) > 0 {
 		o.DependsOn = append(slices.Clip(o.DependsOn), Dependency{What: "rules", Why: "not in the dump, taken as empty: " + strings.Join(r.lacking, ", ")})
 	}
-	if r.hiddenNAT {
+	if r.hiddenNAT && o.Verdict == Accepted {
 		o.SourceKind, o.Source, o.SourcePort = SourceUnknown, netip.Addr{}, Port{}
 	}
 	if r.doubt && o.Verdict == Accepted {
