@@ -10,11 +10,11 @@ import (
 	"github.com/unmasq/unmasq/internal/route"
 )
 
-// looksJSON says whether JSON begins here, and no prompt, counter or Markdown:
+// looksJSON says whether JSON begins with the text's first character, [ or {, and no prompt, counter or Markdown:
 // a list or an object, empty or with an object or a key as its first thing.
 func looksJSON(text string) bool {
 	const far = 200
-	text = strings.TrimLeft(text[:min(len(text), far)], " \t")
+	text = text[:min(len(text), far)]
 	first := text[0]
 	text = strings.TrimLeft(text[1:], " \t\r\n")
 	if text == "" {

@@ -100,15 +100,18 @@ func split(name, text string, l limits) ([]section, []Note, error) {
 	return s.sections, s.notes, nil
 }
 
+// blanks around a line, also those that editors and web pages put there.
+const blanks = " \t\n\f\v\u00a0"
+
 func (s *splitter) line(raw string) error {
-	line := strings.Trim(raw, " \t\n\f\v\u00a0")
+	line := strings.Trim(raw, blanks)
 	if line == "" {
 		s.blank = true
 		s.strays = 0
 		s.block.blank()
 		return nil
 	}
-	if s.block.depth == 0 && (line[0] == '[' || line[0] == '{') && looksJSON(s.text[s.pos:]) {
+	if s.block.depth == 0 && (line[0] == '[' || line[0] == '{') && looksJSON(s.text[s.pos+strings.IndexByte(raw, line[0]):]) {
 		return s.json()
 	}
 	if int64(len(raw)) > s.limits.line {
@@ -245,6 +248,7 @@ func (s *splitter) stray(line string) {
 
 // json takes a JSON value as a section of its own.
 func (s *splitter) json() error {
+	s.pos += len(s.text[s.pos:]) - len(strings.TrimLeft(s.text[s.pos:], blanks))
 	length, err := jsonLength(s.text[s.pos:])
 	if err != nil {
 		return fmt.Errorf("%s:%d: %w", s.name, s.number+err.line, err.error)
