@@ -63,7 +63,7 @@ type run struct {
 	verdict     Verdict
 	rejectWith  string
 	// doubt: something that isn't known could have dropped it.
-	doubt     bool
+	doubt bool
 	// hiddenNAT: so could something have translated it.
 	hiddenNAT bool
 	toNode    bool

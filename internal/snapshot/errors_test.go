@@ -226,3 +226,12 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestTooManyRoutes: memory stays bounded, and it is said where.
+func TestTooManyRoutes(t *testing.T) {
+	text := strings.Repeat("10.0.0.0/8 dev a\n", mostLines+1)
+	_, err := build([]file{{name: "a", content: []byte(text)}}, nil, usual)
+	if err == nil || !strings.Contains(err.Error(), "a:1: with it, more than 1572864 routes") {
+		t.Error(err)
+	}
+}

@@ -16,6 +16,8 @@ const linksKind = route.Links
 // host at the end, when it is known which of several accounts count.
 type network struct {
 	outputs []output
+	// lines of all outputs, as weighed by amount.
+	lines int
 	// other files: from a line on, what they hold is another node's.
 	other map[string]int
 }
@@ -53,9 +55,24 @@ func (o *output) read(n *route.Network) []route.Problem {
 	return n.ReadText(o.kind, o.text, o.line, o.family)
 }
 
+// mostLines bounds what is read of links and routing: a router with the whole
+// Internet's routes has 1.2 million.
+const mostLines = 3 << 19
+
+// amount is how many things an output lists, at most.
+func amount(text string, isJSON bool) int {
+	if isJSON {
+		return strings.Count(text, "{")
+	}
+	return strings.Count(text, "\n")
+}
+
 // add takes one output. One that repeats another is left out; one that
 // contradicts another of the same file is another node's, or of another time.
-func (n *network) add(b *builder, f *file, text string, line int, s *section, kind route.Kind, isJSON bool) {
+func (n *network) add(b *builder, f *file, text string, line int, s *section, kind route.Kind, isJSON bool) error {
+	if n.lines += amount(text, isJSON); n.lines > mostLines {
+		return fmt.Errorf("%s:%d: with it, more than %d routes, links, addresses and rules in all, which no node has", f.name, line, mostLines)
+	}
 	o := output{kind: kind, json: isJSON, text: text, file: f.name, line: line, family: s.command.ip.Family}
 	if k := known[f.base()]; f.member && k.family != 0 {
 		o.family = k.family
@@ -75,23 +92,24 @@ func (n *network) add(b *builder, f *file, text string, line int, s *section, ki
 		switch {
 		case differs != "":
 			n.conflict(b, other, &o, differs)
-			return
+			return nil
 		case common > 0 && common == len(o.entries):
-			return
+			return nil
 		case common > 0 && common == len(other.entries):
 			*other = o
-			return
+			return nil
 		case s.command.ip.Partial:
 		case o.sharesGroup(other):
 			n.conflict(b, other, &o, o.lacking(other))
-			return
+			return nil
 		}
 	}
 	if from, ok := n.other[f.name]; ok {
 		b.note(f.name, o.line, "", fmt.Sprintf("left out: what is printed from line %d on seems to be another node's, or of another time", from))
-		return
+		return nil
 	}
 	n.outputs = append(n.outputs, o)
+	return nil
 }
 
 // entry of an output is about something that has one value on a node. Two whole

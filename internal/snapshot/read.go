@@ -262,7 +262,9 @@ func (b *builder) sections(f *file, text string, sections []section) error {
 			}
 		case s.format.kind() != 0:
 			output, line := s.output(text)
-			b.network.add(b, f, output, line, s, s.format.kind(), false)
+			if err := b.network.add(b, f, output, line, s, s.format.kind(), false); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -322,7 +324,7 @@ func (b *builder) json(f *file, text string, s *section) error {
 	case kind.meta:
 		return b.meta(f.name, text)
 	case kind.kind != 0:
-		b.network.add(b, f, text, s.line, s, kind.kind, true)
+		return b.network.add(b, f, text, s.line, s, kind.kind, true)
 	case kind.empty:
 		b.note(f.name, s.line, "[]", "an empty list, of what can't be told")
 	default:
