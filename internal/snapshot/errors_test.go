@@ -127,6 +127,7 @@ func TestContainers(t *testing.T) {
 		"plain.txt": save, "crlf.txt": strings.ReplaceAll(save, "\n", "\r\n"), "mac.txt": strings.ReplaceAll(save, "\n", "\r"),
 		"bom.txt": "\xef\xbb\xbf" + save, "utf16.txt": utf16, "colours.txt": "\x1b[1;32m" + strings.ReplaceAll(save, "\n", "\x1b[0m\n\x1b[1;32m"),
 		"gzip": gzipped(save), "a.tar": tarred("../evil", save, "/abs", save, "n/iptables-save.txt", save),
+		"quoted.txt":   "> " + strings.ReplaceAll(save, "\n", "\n> "),
 		"indented.txt": "    " + strings.ReplaceAll(save, "\n", "\n    "),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -249,7 +249,12 @@ func (l *loader) tar(name string, content []byte) error {
 		if entries++; entries > l.limits.entries {
 			return fmt.Errorf("%s: more than %d entries", name, l.limits.entries)
 		}
-		if header.Typeflag != tar.TypeReg {
+		switch header.Typeflag {
+		case tar.TypeReg:
+		case tar.TypeDir, tar.TypeXGlobalHeader:
+			continue
+		default:
+			l.note(name+":"+path.Clean(header.Name), "not a regular file: left out")
 			continue
 		}
 		inner := path.Clean(header.Name)

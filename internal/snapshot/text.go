@@ -21,7 +21,24 @@ func plain(content []byte) string {
 	if strings.Contains(text, "\x1b[") {
 		text = withoutColours(text)
 	}
+	if text != "" && text[0] == '>' || strings.Contains(text, "\n>") {
+		text = withoutQuotes(text)
+	}
 	return text
+}
+
+// withoutQuotes takes out the marks of a mail or Markdown quotation, which no
+// line of a dump begins with: "> *nat", ">> *nat".
+func withoutQuotes(text string) string {
+	var b strings.Builder
+	b.Grow(len(text))
+	for line := range strings.Lines(text) {
+		if line[0] == '>' {
+			line = strings.TrimLeft(line, "> ")
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }
 
 func fromUTF16(content []byte) []byte {
