@@ -54,7 +54,7 @@ func (r *reader) assemble(d *dump) []*built {
 			t.Variant = r.options.Variant
 		}
 		t.Excerpt = !p.whole(d)
-		if p.header && !p.complete && !d.part && len(t.Chains) > 0 {
+		if p.header && !p.complete && !d.part {
 			r.problemAt(p.line, "*"+t.Name, "the table ends without COMMIT: the dump was cut off")
 		}
 		i := slices.IndexFunc(tables, func(other *built) bool { return other.Name == t.Name })
@@ -130,7 +130,11 @@ func (r *reader) join(all []*built, t *built) []*built {
 	case !before.Excerpt && t.Excerpt:
 		r.problemAt(t.line, "", fmt.Sprintf("this excerpt of table %s isn't part of what is printed whole from line %d on: left out", t.Name, before.line))
 	default:
-		r.problemAt(t.line, "", fmt.Sprintf("table %s is printed twice: what is printed from line %d on counts", t.Name, before.line))
+		how := ""
+		if !before.holds(t) || !t.holds(before) {
+			how = ", differently"
+		}
+		r.problemAt(t.line, "", fmt.Sprintf("table %s is printed twice%s: what is printed from line %d on counts", t.Name, how, before.line))
 	}
 	return all
 }
