@@ -107,6 +107,8 @@ func (k VerdictKind) String() string {
 type Verdict struct {
 	Kind  VerdictKind
 	Chain string
+	// Text of Queue, with its flags and numbers; empty for the others.
+	Text string
 }
 
 // VerdictMap looks a verdict up; it goes on where there is none. Map is a
@@ -166,6 +168,8 @@ type SetUpdate struct {
 	Set  string
 	Key  Expr
 	Data Expr
+	// Timeout of the element, where it isn't the set's.
+	Timeout string
 	// Statements of the element; a Stateful one among them decides.
 	Statements []Statement
 }

@@ -1,0 +1,304 @@
+package nftables
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// jsonKind of a value.
+type jsonKind uint8
+
+const (
+	jsonNull jsonKind = iota
+	jsonBool
+	jsonNumber
+	jsonString
+	jsonArray
+	jsonObject
+)
+
+// jsonValue is a JSON value as it stood: objects keep the order of their keys,
+// numbers their digits.
+type jsonValue struct {
+	kind jsonKind
+	// text of a string, digits of a number, "true" or "false".
+	text string
+	// items of an array, or the values of an object, whose keys stand in keys.
+	items []jsonValue
+	keys  []string
+}
+
+// jsonDepth bounds what a hostile file may nest. nft itself stays below 20.
+const jsonDepth = 64
+
+// errJSONCut: the text ends in the middle of a value.
+var errJSONCut = errors.New("the JSON ends in the middle: the file was cut off")
+
+// jsonScanner reads JSON values one after the other, so that of a long list only
+// one element is held. It counts lines.
+type jsonScanner struct {
+	text string
+	pos  int
+	line int
+}
+
+func (s *jsonScanner) blanks() {
+	for s.pos < len(s.text) {
+		switch s.text[s.pos] {
+		case '\n':
+			s.line++
+		case ' ', '\t', '\r':
+		default:
+			return
+		}
+		s.pos++
+	}
+}
+
+// peek is the next byte that isn't blank, 0 at the end.
+func (s *jsonScanner) peek() byte {
+	s.blanks()
+	if s.pos >= len(s.text) {
+		return 0
+	}
+	return s.text[s.pos]
+}
+
+// take takes one of the bytes given, and says which.
+func (s *jsonScanner) take(of string) (byte, error) {
+	c := s.peek()
+	if c == 0 && s.pos >= len(s.text) {
+		return 0, errJSONCut
+	}
+	if strings.IndexByte(of, c) < 0 {
+		return 0, fmt.Errorf("not valid JSON: %q where one of %q was expected", c, of)
+	}
+	s.pos++
+	return c, nil
+}
+
+func (s *jsonScanner) value(depth int) (jsonValue, error) {
+	if depth > jsonDepth {
+		return jsonValue{}, fmt.Errorf("more than %d values within each other", jsonDepth)
+	}
+	switch c := s.peek(); {
+	case c == '{':
+		return s.object(depth)
+	case c == '[':
+		return s.array(depth)
+	case c == '"':
+		text, err := s.string()
+		return jsonValue{kind: jsonString, text: text}, err
+	default:
+		return s.word()
+	}
+}
+
+func (s *jsonScanner) array(depth int) (jsonValue, error) {
+	v := jsonValue{kind: jsonArray}
+	s.pos++
+	if s.peek() == ']' {
+		s.pos++
+		return v, nil
+	}
+	for {
+		item, err := s.value(depth + 1)
+		if err != nil {
+			return v, err
+		}
+		v.items = append(v.items, item)
+		c, err := s.take(",]")
+		if err != nil || c == ']' {
+			return v, err
+		}
+	}
+}
+
+func (s *jsonScanner) object(depth int) (jsonValue, error) {
+	v := jsonValue{kind: jsonObject}
+	s.pos++
+	if s.peek() == '}' {
+		s.pos++
+		return v, nil
+	}
+	for {
+		key, err := s.objectKey()
+		if err != nil {
+			return v, err
+		}
+		item, err := s.value(depth + 1)
+		if err != nil {
+			return v, err
+		}
+		v.keys, v.items = append(v.keys, key), append(v.items, item)
+		c, err := s.take(",}")
+		if err != nil || c == '}' {
+			return v, err
+		}
+	}
+}
+
+// objectKey takes "key":.
+func (s *jsonScanner) objectKey() (string, error) {
+	if c := s.peek(); c != '"' {
+		if c == 0 && s.pos >= len(s.text) {
+			return "", errJSONCut
+		}
+		return "", fmt.Errorf("not valid JSON: %q where a key was expected", c)
+	}
+	key, err := s.string()
+	if err == nil {
+		_, err = s.take(":")
+	}
+	return key, err
+}
+
+func (s *jsonScanner) string() (string, error) {
+	start := s.pos
+	plain := true
+	for i := start + 1; i < len(s.text); i++ {
+		switch c := s.text[i]; {
+		case c == '\\':
+			plain = false
+			i++
+		case c == '"':
+			s.pos = i + 1
+			if plain {
+				return s.text[start+1 : i], nil
+			}
+			var text string
+			err := json.Unmarshal([]byte(s.text[start:i+1]), &text)
+			if err != nil {
+				return "", fmt.Errorf("not valid JSON: %w", err)
+			}
+			return text, nil
+		case c < ' ':
+			return "", fmt.Errorf("not valid JSON: %q within a string", c)
+		}
+	}
+	s.pos = len(s.text)
+	return "", errJSONCut
+}
+
+// word takes a number, true, false or null.
+func (s *jsonScanner) word() (jsonValue, error) {
+	start := s.pos
+	for s.pos < len(s.text) && strings.IndexByte("+-.0123456789abcdefghijklmnopqrstuvwxyzE", s.text[s.pos]) >= 0 {
+		s.pos++
+	}
+	switch word := s.text[start:s.pos]; {
+	case s.pos == len(s.text):
+		return jsonValue{}, errJSONCut // no value ends a list
+	case word == "null":
+		return jsonValue{}, nil
+	case word == "true", word == "false":
+		return jsonValue{kind: jsonBool, text: word}, nil
+	case word != "" && json.Valid([]byte(word)):
+		return jsonValue{kind: jsonNumber, text: word}, nil
+	default:
+		if word == "" {
+			word = s.text[start : start+1]
+		}
+		return jsonValue{}, fmt.Errorf("not valid JSON: %q where a value was expected", word)
+	}
+}
+
+// get is the value of an object's key, null where it has none.
+func (v *jsonValue) get(key string) *jsonValue {
+	if v.kind == jsonObject {
+		for i, k := range v.keys {
+			if k == key {
+				return &v.items[i]
+			}
+		}
+	}
+	return &jsonValue{}
+}
+
+// has says whether an object has the key.
+func (v *jsonValue) has(key string) bool {
+	for _, k := range v.keys {
+		if k == key {
+			return true
+		}
+	}
+	return false
+}
+
+// only gives key and value of an object that has one key.
+func (v *jsonValue) only() (string, *jsonValue, bool) {
+	if v.kind != jsonObject || len(v.items) != 1 {
+		return "", nil, false
+	}
+	return v.keys[0], &v.items[0], true
+}
+
+// str is the text of a string or a number, else "".
+func (v *jsonValue) str() string {
+	if v.kind == jsonString || v.kind == jsonNumber {
+		return v.text
+	}
+	return ""
+}
+
+// strings of a list, or of one.
+func (v *jsonValue) strings() []string {
+	if s := v.str(); s != "" {
+		return []string{s}
+	}
+	var all []string
+	if v.kind == jsonArray {
+		for i := range v.items {
+			if s := v.items[i].str(); s != "" {
+				all = append(all, s)
+			}
+		}
+	}
+	return all
+}
+
+// compact is the value as JSON on one line.
+func (v *jsonValue) compact() string {
+	var b strings.Builder
+	v.write(&b)
+	return b.String()
+}
+
+func (v *jsonValue) write(b *strings.Builder) {
+	switch v.kind {
+	case jsonNull:
+		b.WriteString("null")
+	case jsonBool, jsonNumber:
+		b.WriteString(v.text)
+	case jsonString:
+		writeJSONString(b, v.text)
+	case jsonArray:
+		b.WriteByte('[')
+		for i := range v.items {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			v.items[i].write(b)
+		}
+		b.WriteByte(']')
+	case jsonObject:
+		b.WriteByte('{')
+		for i := range v.items {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			writeJSONString(b, v.keys[i])
+			b.WriteByte(':')
+			v.items[i].write(b)
+		}
+		b.WriteByte('}')
+	}
+}
+
+func writeJSONString(b *strings.Builder, s string) {
+	if encoded, err := json.Marshal(s); err == nil {
+		b.Write(encoded)
+	}
+}
