@@ -8,6 +8,7 @@ import (
 
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset"
+	"github.com/unmasq/unmasq/internal/ruleset/names"
 )
 
 // Why a value isn't known, for people.
@@ -47,8 +48,7 @@ func port(s string) (uint16, bool) {
 		n, err := strconv.ParseUint(s, 10, 16)
 		return uint16(n), err == nil
 	}
-	n, ok := services[s]
-	return n, ok
+	return names.Service(s)
 }
 
 // portRange reads PORT, FIRST<sep>LAST, and with a colon also FIRST: and :LAST.
@@ -99,7 +99,7 @@ func protocol(s string) (ruleset.Protocol, bool) {
 	if n, ok := small(s); ok {
 		return ruleset.Protocol{Number: n, Is: true}, true
 	}
-	n, ok := protocols[strings.ToLower(s)]
+	n, ok := names.Protocol(s)
 	return ruleset.Protocol{Number: n, Is: true}, ok
 }
 

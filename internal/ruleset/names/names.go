@@ -1,8 +1,24 @@
-package iptables
+// Package names knows what the programs of netfilter print for numbers: the ports
+// of /etc/services and the protocols of /etc/protocols. A dump is read on another
+// node than the one that wrote it, so the tables are here.
+package names
 
-// services are the names that iptables -L without -n prints for ports: those of
-// Debian's /etc/services, and common ones of other distributions. A name stands
-// for the same number whatever the protocol.
+import "strings"
+
+// Service is the port of a name.
+func Service(name string) (port uint16, known bool) {
+	port, known = services[name]
+	return port, known
+}
+
+// Protocol is the number of a protocol's name, in whatever case.
+func Protocol(name string) (number uint8, known bool) {
+	number, known = protocols[strings.ToLower(name)]
+	return number, known
+}
+
+// services are those of Debian's /etc/services, and common ones of other
+// distributions. A name stands for the same number whatever the protocol.
 var services = map[string]uint16{
 	"rtmp": 1, "tcpmux": 1, "nbp": 2, "zip": 6, "echo": 7, "discard": 9, "systat": 11, "daytime": 13, "netstat": 15,
 	"qotd": 17, "chargen": 19, "ftp-data": 20, "fsp": 21, "ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "time": 37,
@@ -51,4 +67,17 @@ var services = map[string]uint16{
 	"sgi-cad": 17004, "db-lsp": 17500, "dcap": 22125, "gsidcap": 22128, "wnn6": 22273, "binkp": 24554,
 	"mongod": 27017, "asp": 27374, "csync2": 30865, "filenet-tms": 32768, "dircproxy": 57000, "tfido": 60177,
 	"fido": 60179,
+}
+
+// protocols are the names of /etc/protocols that distributions agree on, and the
+// few that iptables knows itself (extensions' names: icmpv6, mh).
+var protocols = map[string]uint8{
+	"icmp": 1, "igmp": 2, "ggp": 3, "ipencap": 4, "ipv4": 4, "st": 5, "st2": 5, "tcp": 6, "cbt": 7, "egp": 8, "igp": 9,
+	"pup": 12, "udp": 17, "hmp": 20, "xns-idp": 22, "rdp": 27, "iso-tp4": 29, "dccp": 33, "xtp": 36, "ddp": 37,
+	"idpr-cmtp": 38, "ipv6": 41, "ipv6-route": 43, "ipv6-frag": 44, "idrp": 45, "rsvp": 46, "gre": 47, "esp": 50,
+	"ipv6-crypt": 50, "ah": 51, "ipv6-auth": 51, "skip": 57, "ipv6-icmp": 58, "icmpv6": 58, "ipv6-nonxt": 59,
+	"ipv6-opts": 60, "rspf": 73, "vmtp": 81, "eigrp": 88, "ospf": 89, "ospfigp": 89, "ospfigp.": 89, "ax.25": 93,
+	"ipip": 94, "etherip": 97, "encap": 98, "pim": 103, "ipcomp": 108, "vrrp": 112, "l2tp": 115, "isis": 124,
+	"sctp": 132, "fc": 133, "mobility-header": 135, "ipv6-mh": 135, "mh": 135, "udplite": 136, "mpls-in-ip": 137,
+	"manet": 138, "hip": 139, "shim6": 140, "wesp": 141, "rohc": 142, "ethernet": 143,
 }
