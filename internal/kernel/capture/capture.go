@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -139,6 +140,9 @@ func (c *capture) dump(ctx context.Context, d dump) {
 	first := ""
 	for _, args := range d.args {
 		stdout, stderr, err := c.run(ctx, d.program, args...)
+		if err == nil && slices.Contains(args, "-j") && !isJSON(stdout) {
+			stdout, stderr, err = nil, nil, errors.New("it printed no valid JSON")
+		}
 		if err == nil {
 			c.files[d.file] = readable(stdout)
 			if complaint := said(stderr); complaint != "" && d.file != snapshot.FileConntrack {
@@ -154,6 +158,11 @@ func (c *capture) dump(ctx context.Context, d dump) {
 		}
 	}
 	c.meta.Missing[d.file] = first
+}
+
+// isJSON also of nothing, which older programs print for an empty list.
+func isJSON(printed []byte) bool {
+	return len(bytes.TrimSpace(printed)) == 0 || json.Valid(printed)
 }
 
 // readable puts each element of a list that a program printed as JSON on a line

@@ -283,6 +283,9 @@ func TestFailures(t *testing.T) {
 		{"fails", map[string]answer{"ipset": {stderr: "ipset v7: Kernel support protocol versions 6-6\n", err: exit}}, snapshot.FileIPSet, "ipset failed: ipset v7: Kernel support", ""},
 		{"fails without a word", map[string]answer{"ipset": {err: exit}}, snapshot.FileIPSet, "ipset failed: exit status 1", ""},
 		{"error text, status 0", map[string]answer{"iptables-nft-save": {stdout: nftRules, stderr: "iptables-save: Table nat is incompatible\n"}}, snapshot.FileIPTables, "Table nat is incompatible", "*nat"},
+		{"error text alone, status 0", map[string]answer{"iptables-nft-save": {stdout: "iptables-save: Table nat is incompatible\n"}}, snapshot.FileIPTables, "Table nat is incompatible", ""},
+		{"error text among tables", map[string]answer{"iptables-nft-save": {stdout: nftRules + "iptables-save: out of memory\n"}}, snapshot.FileIPTables, "out of memory", "*nat"},
+		{"broken JSON", map[string]answer{"nft -j list ruleset": {stdout: `{"nftables": [{`}}, snapshot.FileNFT, "nft failed: it printed no valid JSON", ""},
 		{"a hint is no error", map[string]answer{"iptables-nft-save": {stdout: nftRules, stderr: "# Warning: iptables-legacy tables present, use iptables-legacy-save to see them\n"}}, snapshot.FileIPTables, "", "*nat"},
 		{"ip without JSON", map[string]answer{
 			"ip -j -d link show": {stderr: `Option "-j" is unknown, try "ip -help".`, err: exit}, "ip -d link show": {stdout: text},

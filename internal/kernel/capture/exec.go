@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -44,6 +45,9 @@ func (c *capture) exec(ctx context.Context, program string, args ...string) ([]b
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.WaitDelay = time.Second
+	// A wrapper's own children end with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	// A child starts in the namespace of the thread that forks it.
 	if err = c.inside(cmd.Start); err == nil {
 		err = cmd.Wait()
@@ -51,7 +55,7 @@ func (c *capture) exec(ctx context.Context, program string, args ...string) ([]b
 	if stdout.over || stderr.over {
 		err = errTooMuch
 	}
-	return stdout.Bytes(), stderr.Bytes(), err
+	return stdout.buffer.Bytes(), stderr.buffer.Bytes(), err
 }
 
 // inside runs fn in the namespace.
@@ -62,16 +66,17 @@ func (c *capture) inside(fn func() error) error {
 	return c.Namespace.Do(fn)
 }
 
-// bounded keeps the first bytes of what is written.
+// bounded keeps the first bytes of what is written. The buffer isn't embedded:
+// its ReadFrom would read without a bound.
 type bounded struct {
-	bytes.Buffer
-	over bool
+	buffer bytes.Buffer
+	over   bool
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > most {
+	if b.buffer.Len()+len(p) > most {
 		b.over = true
 		return 0, errTooMuch
 	}
-	return b.Buffer.Write(p)
+	return b.buffer.Write(p)
 }

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,10 +67,25 @@ func (c *capture) save(ctx context.Context, v variant) {
 	if len(stdout) == 0 {
 		stdout = []byte("# " + program + " printed nothing: there are no tables\n")
 	}
-	c.files[v.file] = stdout
-	if complaint := said(stderr); complaint != "" {
+	complaint := said(append(strays(stdout), stderr...))
+	if complaint != "" {
 		c.meta.Missing[v.file] = complaint
 	}
+	if complaint == "" || bytes.Contains(stdout, []byte("\nCOMMIT\n")) {
+		c.files[v.file] = stdout
+	}
+}
+
+// strays are lines that no save has: some versions report an error on the
+// standard output, and exit as if all were well.
+func strays(save []byte) []byte {
+	var out []byte
+	for line := range bytes.Lines(save) {
+		if text := bytes.TrimSpace(line); len(text) > 0 && !bytes.ContainsAny(text[:1], "#*:-[") && string(text) != "COMMIT" {
+			out = append(out, line...)
+		}
+	}
+	return out
 }
 
 // saver runs the variant's program, or the plain one where it is of that variant.
