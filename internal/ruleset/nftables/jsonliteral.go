@@ -59,12 +59,12 @@ func formsOfTypes(names []string) []form {
 }
 
 // formsOf the values that an expression is compared with: one for each part.
-func (r *jsonReader) formsOf(e Expr) []form {
+func (t *Table) formsOf(e Expr) []form {
 	switch e := e.(type) {
 	case Concat:
 		var all []form
 		for _, p := range e.Parts {
-			of := r.formsOf(p)
+			of := t.formsOf(p)
 			if len(of) == 0 {
 				of = []form{formPlain}
 			}
@@ -75,24 +75,24 @@ func (r *jsonReader) formsOf(e Expr) []form {
 		return []form{formHex}
 	case Binary:
 		if _, constant := e.Left.(Literal); constant {
-			return r.formsOf(e.Right)
+			return t.formsOf(e.Right)
 		}
-		return r.formsOf(e.Left)
+		return t.formsOf(e.Left)
 	case SetRef:
-		if s := r.table.Set(e.Name); s != nil {
-			return r.formsOfSet(s.Type, s.TypeOf)
+		if s := t.Set(e.Name); s != nil {
+			return t.formsOfSet(s.Type, s.TypeOf)
 		}
 		return nil
 	case Lookup:
-		if ref, named := e.Map.(SetRef); named && r.table.Set(ref.Name) != nil {
-			s := r.table.Set(ref.Name)
-			return r.formsOfSet(s.DataType, s.DataTypeOf)
+		if ref, named := e.Map.(SetRef); named && t.Set(ref.Name) != nil {
+			s := t.Set(ref.Name)
+			return t.formsOfSet(s.DataType, s.DataTypeOf)
 		}
 		return nil
 	case UnknownExpr:
 		return []form{formOfUnknown(e)}
 	}
-	types, _ := r.table.TypeOf(e)
+	types, _ := t.TypeOf(e)
 	forms := make([]form, len(types))
 	for i, d := range types {
 		forms[i] = formOfType(d.Name)
@@ -100,9 +100,9 @@ func (r *jsonReader) formsOf(e Expr) []form {
 	return forms
 }
 
-func (r *jsonReader) formsOfSet(types []string, typeOf Expr) []form {
+func (t *Table) formsOfSet(types []string, typeOf Expr) []form {
 	if typeOf != nil {
-		return r.formsOf(typeOf)
+		return t.formsOf(typeOf)
 	}
 	return formsOfTypes(types)
 }
@@ -128,7 +128,7 @@ func formAt(forms []form, i int) form {
 // invalidType is what nft 1.0 prints behind numbers whose type it lost.
 const invalidType = " [invalid type]"
 
-// literal as nft's text has it.
+// literal as nft's text has it, without quotes.
 func literal(v *jsonValue, f form) Literal {
 	switch v.kind {
 	case jsonBool:
@@ -139,16 +139,7 @@ func literal(v *jsonValue, f form) Literal {
 	case jsonNumber:
 		return Literal{formNumber(v.text, f)}
 	}
-	text := strings.TrimSuffix(v.text, invalidType)
-	switch f {
-	case formQuoted, formMark, formTime: // names of marks; meta time
-		return Literal{quoted(text)}
-	case formName:
-		if _, err := strconv.ParseUint(text, 0, 64); err != nil {
-			return Literal{quoted(text)}
-		}
-	}
-	return Literal{text}
+	return Literal{strings.TrimSuffix(v.text, invalidType)}
 }
 
 func quoted(s string) string { return `"` + s + `"` }

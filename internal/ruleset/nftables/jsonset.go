@@ -32,7 +32,7 @@ func (r *jsonReader) addSet(kind string, arg *jsonValue, line int) {
 		r.problem(line, arg.compact(), "a set without a type")
 	}
 	s.Elements = nil
-	r.addTo(s, arg.get("elem"), line)
+	r.addTo(s, arg.get("elem"))
 }
 
 // types reads "ipv4_addr", ["ipv4_addr", "inet_service"], "ipv4_addr . inet_service"
@@ -68,14 +68,14 @@ func (r *jsonReader) addElements(arg *jsonValue, line int) {
 		t.Excerpt = true
 		return
 	}
-	r.addTo(s, arg.get("elem"), line)
+	r.addTo(s, arg.get("elem"))
 }
 
-func (r *jsonReader) addTo(s *Set, elem *jsonValue, line int) {
-	keys := r.formsOfSet(s.Type, s.TypeOf)
+func (r *jsonReader) addTo(s *Set, elem *jsonValue) {
+	keys := r.table.formsOfSet(s.Type, s.TypeOf)
 	var data []form
 	if s.Map {
-		if data = r.formsOfSet(s.DataType, s.DataTypeOf); data == nil {
+		if data = r.table.formsOfSet(s.DataType, s.DataTypeOf); data == nil {
 			data = []form{formPlain}
 		}
 	}
@@ -88,7 +88,6 @@ func (r *jsonReader) addTo(s *Set, elem *jsonValue, line int) {
 	default:
 		s.Elements = append(s.Elements, r.element(elem, keys, data))
 	}
-	_ = line
 }
 
 // elements of a set, or where data isn't nil of a map: pairs.
@@ -120,7 +119,7 @@ func (r *jsonReader) element(v *jsonValue, keys, data []form) Element {
 			e.Timeout = formNumber(inner.items[i].str(), formTime)
 		case "expires":
 			if e.Timeout == "" { // of the set's own timeout
-				e.Timeout = formNumber(inner.items[i].str(), formTime)
+				e.Timeout = "expires " + formNumber(inner.items[i].str(), formTime)
 			}
 		default:
 			one := jsonValue{kind: jsonObject, keys: inner.keys[i : i+1], items: inner.items[i : i+1]}

@@ -30,9 +30,9 @@ func StatementText(s Statement) string {
 	case Verdict:
 		return verdictText(s)
 	case VerdictMap:
-		return ExprText(s.Key) + " vmap " + ExprText(s.Map)
+		return ExprText(s.Key) + " vmap " + setText(s.Map, formsFor(s.Key), nil)
 	case Assign:
-		return ExprText(s.Key) + " set " + ExprText(s.Value)
+		return ExprText(s.Key) + " set " + exprText(s.Value, formsFor(s.Key))
 	case NAT:
 		return natText(s)
 	case Reject:
@@ -56,6 +56,7 @@ func StatementText(s Statement) string {
 // matchText: == isn't written where nft wouldn't, and flags have ways of their
 // own: tcp flags syn / fin,syn and tcp flags ! fin,syn.
 func matchText(m Match) string {
+	forms := formsFor(m.Left)
 	if masked, is := m.Left.(Binary); is && masked.Op == "&" {
 		if mask, is := masked.Right.(List); is {
 			return flagsText(m, masked.Left, mask)
@@ -65,15 +66,15 @@ func matchText(m Match) string {
 	if m.Op != "in" && (m.Op != "==" || mustPrintEqual(m)) {
 		text += " " + m.Op
 	}
-	return text + " " + ExprText(m.Right)
+	if flags, is := m.Right.(List); is && m.Op != "in" && m.Op != "!" {
+		return text + " " + joined(flags.Values, " | ", forms)
+	}
+	return text + " " + exprText(m.Right, forms)
 }
 
 func flagsText(m Match, left Expr, mask List) string {
 	text := ExprText(left) + " "
-	if zero, is := m.Right.(Literal); is && zero.Text == "0x0" && m.Op == "==" {
-		return text + "! " + ExprText(mask)
-	}
-	if m.Op != "==" {
+	if m.Op != "==" && m.Op != "in" {
 		text += m.Op + " "
 	}
 	return text + ExprText(m.Right) + " / " + ExprText(mask)
@@ -82,15 +83,13 @@ func flagsText(m Match, left Expr, mask List) string {
 // mustPrintEqual: behind a bit operation, and for flags that are compared as a
 // whole; without it nft would take them for "in".
 func mustPrintEqual(m Match) bool {
-	switch left := m.Left.(type) {
-	case Binary:
+	if _, is := m.Left.(Binary); is {
 		return true
-	case CT:
-		_, one := m.Right.(Literal)
-		return one && (left.Key == "state" || left.Key == "status" || left.Key == "label")
-	case Payload:
-		_, one := m.Right.(Literal)
-		return one && left.Protocol == "tcp" && left.Field == "flags"
+	}
+	switch m.Right.(type) {
+	case Literal, List:
+		_, opaque := m.Left.(UnknownExpr)
+		return isFlags(m.Left) && !opaque
 	}
 	return false
 }
@@ -118,7 +117,7 @@ func natText(n NAT) string {
 		}
 		text += " to "
 	}
-	text += bracketed(n.Address, n.Port != nil, n.Family == "ip6") + portText(n.Port)
+	text += bracketed(n.Address, n.Port != nil) + portText(n.Port)
 	var flags []string
 	if n.Random {
 		flags = append(flags, "random")
@@ -136,7 +135,7 @@ func natText(n NAT) string {
 }
 
 // bracketed prints an address, of IPv6 in brackets where a port follows.
-func bracketed(e Expr, port, _ bool) string {
+func bracketed(e Expr, port bool) string {
 	if e == nil {
 		return ""
 	}
@@ -146,7 +145,7 @@ func bracketed(e Expr, port, _ bool) string {
 			return "[" + a.Text + "]"
 		}
 	case Range:
-		return bracketed(a.First, port, true) + "-" + bracketed(a.Last, port, true)
+		return bracketed(a.First, port) + "-" + bracketed(a.Last, port)
 	}
 	return ExprText(e)
 }
@@ -169,7 +168,14 @@ func rejectText(r Reject) string {
 }
 
 func updateText(u SetUpdate) string {
-	text := u.Op + " @" + u.Set + " { " + ExprText(u.Key)
+	text := u.Op + " @" + u.Set
+	if u.Op == "meter" {
+		text = strings.TrimSpace("meter " + u.Set)
+		if u.Size != "" {
+			text += " size " + u.Size
+		}
+	}
+	text += " { " + ExprText(u.Key)
 	if u.Timeout != "" {
 		text += " timeout " + u.Timeout
 	}
