@@ -148,12 +148,7 @@ func (r *jsonReader) binary(op string, arg *jsonValue, forms []form) Expr {
 	}
 	left := r.expr(&arg.items[0], forms)
 	if len(forms) == 0 {
-		forms = r.table.formsOf(left)
-	}
-	if op == "|" {
-		if flags := flagList(arg); flags != nil {
-			return List{r.exprs(&jsonValue{kind: jsonArray, items: flags}, formAt(forms, 0))}
-		}
+		forms = r.formsOf(left)
 	}
 	if op == "<<" || op == ">>" {
 		forms = nil
@@ -164,32 +159,10 @@ func (r *jsonReader) binary(op string, arg *jsonValue, forms []form) Expr {
 	return left
 }
 
-// flagList gives the names of flags that are or'ed, nil where others are too.
-func flagList(arg *jsonValue) []jsonValue {
-	var flags []jsonValue
-	for i := range arg.items {
-		item := &arg.items[i]
-		name, inner, ok := item.only()
-		switch {
-		case item.kind == jsonString && !strings.HasPrefix(item.text, "@"):
-			flags = append(flags, *item)
-		case ok && name == "|" && inner.kind == jsonArray:
-			more := flagList(inner)
-			if more == nil {
-				return nil
-			}
-			flags = append(flags, more...)
-		default:
-			return nil
-		}
-	}
-	return flags
-}
-
 // lookup reads {"key": …, "data": "@m" or {"set": [[k, d], …]}}.
 func (r *jsonReader) lookup(arg *jsonValue, data []form) Lookup {
 	key := r.key(arg.get("key"))
-	return Lookup{key, r.mapping(arg.get("data"), r.table.formsOf(key), data)}
+	return Lookup{key, r.mapping(arg.get("data"), r.formsOf(key), data)}
 }
 
 func (r *jsonReader) mapping(v *jsonValue, keys, data []form) Expr {

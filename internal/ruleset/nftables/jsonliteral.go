@@ -59,12 +59,12 @@ func formsOfTypes(names []string) []form {
 }
 
 // formsOf the values that an expression is compared with: one for each part.
-func (t *Table) formsOf(e Expr) []form {
+func (r *jsonReader) formsOf(e Expr) []form {
 	switch e := e.(type) {
 	case Concat:
 		var all []form
 		for _, p := range e.Parts {
-			of := t.formsOf(p)
+			of := r.formsOf(p)
 			if len(of) == 0 {
 				of = []form{formPlain}
 			}
@@ -75,24 +75,24 @@ func (t *Table) formsOf(e Expr) []form {
 		return []form{formHex}
 	case Binary:
 		if _, constant := e.Left.(Literal); constant {
-			return t.formsOf(e.Right)
+			return r.formsOf(e.Right)
 		}
-		return t.formsOf(e.Left)
+		return r.formsOf(e.Left)
 	case SetRef:
-		if s := t.Set(e.Name); s != nil {
-			return t.formsOfSet(s.Type, s.TypeOf)
+		if s := r.table.Set(e.Name); s != nil {
+			return r.formsOfSet(s.Type, s.TypeOf)
 		}
 		return nil
 	case Lookup:
-		if ref, named := e.Map.(SetRef); named && t.Set(ref.Name) != nil {
-			s := t.Set(ref.Name)
-			return t.formsOfSet(s.DataType, s.DataTypeOf)
+		if ref, named := e.Map.(SetRef); named && r.table.Set(ref.Name) != nil {
+			s := r.table.Set(ref.Name)
+			return r.formsOfSet(s.DataType, s.DataTypeOf)
 		}
 		return nil
 	case UnknownExpr:
 		return []form{formOfUnknown(e)}
 	}
-	types, _ := t.TypeOf(e)
+	types, _ := r.table.TypeOf(e)
 	forms := make([]form, len(types))
 	for i, d := range types {
 		forms[i] = formOfType(d.Name)
@@ -100,9 +100,9 @@ func (t *Table) formsOf(e Expr) []form {
 	return forms
 }
 
-func (t *Table) formsOfSet(types []string, typeOf Expr) []form {
+func (r *jsonReader) formsOfSet(types []string, typeOf Expr) []form {
 	if typeOf != nil {
-		return t.formsOf(typeOf)
+		return r.formsOf(typeOf)
 	}
 	return formsOfTypes(types)
 }
@@ -128,7 +128,7 @@ func formAt(forms []form, i int) form {
 // invalidType is what nft 1.0 prints behind numbers whose type it lost.
 const invalidType = " [invalid type]"
 
-// literal as nft's text has it, without quotes.
+// literal as nft's text has it.
 func literal(v *jsonValue, f form) Literal {
 	switch v.kind {
 	case jsonBool:
@@ -139,7 +139,16 @@ func literal(v *jsonValue, f form) Literal {
 	case jsonNumber:
 		return Literal{formNumber(v.text, f)}
 	}
-	return Literal{strings.TrimSuffix(v.text, invalidType)}
+	text := strings.TrimSuffix(v.text, invalidType)
+	switch f {
+	case formQuoted, formMark, formTime: // names of marks; meta time
+		return Literal{quoted(text)}
+	case formName:
+		if _, err := strconv.ParseUint(text, 0, 64); err != nil {
+			return Literal{quoted(text)}
+		}
+	}
+	return Literal{text}
 }
 
 func quoted(s string) string { return `"` + s + `"` }

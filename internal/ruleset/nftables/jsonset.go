@@ -72,10 +72,10 @@ func (r *jsonReader) addElements(arg *jsonValue, line int) {
 }
 
 func (r *jsonReader) addTo(s *Set, elem *jsonValue) {
-	keys := r.table.formsOfSet(s.Type, s.TypeOf)
+	keys := r.formsOfSet(s.Type, s.TypeOf)
 	var data []form
 	if s.Map {
-		if data = r.table.formsOfSet(s.DataType, s.DataTypeOf); data == nil {
+		if data = r.formsOfSet(s.DataType, s.DataTypeOf); data == nil {
 			data = []form{formPlain}
 		}
 	}
@@ -119,7 +119,7 @@ func (r *jsonReader) element(v *jsonValue, keys, data []form) Element {
 			e.Timeout = formNumber(inner.items[i].str(), formTime)
 		case "expires":
 			if e.Timeout == "" { // of the set's own timeout
-				e.Timeout = "expires " + formNumber(inner.items[i].str(), formTime)
+				e.Timeout = formNumber(inner.items[i].str(), formTime)
 			}
 		default:
 			one := jsonValue{kind: jsonObject, keys: inner.keys[i : i+1], items: inner.items[i : i+1]}

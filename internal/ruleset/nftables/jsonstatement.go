@@ -61,7 +61,7 @@ func (r *jsonReader) comparison(name string, arg *jsonValue) Statement {
 	case "vmap":
 		if arg.has("key") && arg.has("data") {
 			key := r.key(arg.get("key"))
-			return VerdictMap{key, r.mapping(arg.get("data"), r.table.formsOf(key), nil)}
+			return VerdictMap{key, r.mapping(arg.get("data"), r.formsOf(key), nil)}
 		}
 	}
 	return nil
@@ -74,15 +74,21 @@ func (r *jsonReader) match(arg *jsonValue) Statement {
 		return nil
 	}
 	left := r.key(arg.get("left"))
-	right := r.expr(arg.get("right"), r.table.formsOf(left))
+	right := r.expr(arg.get("right"), r.formsOf(left))
 	op := arg.get("op").str()
 	switch op {
-	case "!=", "<", ">", "<=", ">=", "==", "!":
+	case "!=", "<", ">", "<=", ">=", "==":
 	case "in":
 		switch right.(type) {
 		case SetLiteral, SetRef: // nft 0.9.0
 			op = "=="
 		}
+	case "!":
+		list, is := right.(List)
+		if !is {
+			list = List{[]Expr{right}}
+		}
+		return Match{Op: "==", Left: Binary{"&", left, list}, Right: Literal{"0x0"}}
 	default:
 		return nil
 	}
@@ -106,8 +112,6 @@ func (r *jsonReader) change(name string, arg *jsonValue) Statement {
 		return NoTrack{}
 	case "set", "map":
 		return r.update(name, arg)
-	case "meter":
-		return r.meter(arg)
 	case "reject":
 		return r.reject(arg)
 	case "queue":
@@ -123,20 +127,15 @@ func (r *jsonReader) mangle(arg *jsonValue) Statement {
 		return nil
 	}
 	key := r.key(arg.get("key"))
-	value := r.expr(arg.get("value"), r.table.formsOf(key))
-	text := StatementText(Assign{key, value})
+	value := r.expr(arg.get("value"), r.formsOf(key))
+	text := ExprText(key) + " set " + ExprText(value)
 	switch k := key.(type) {
 	case Meta:
 		if k.Key == "nftrace" || k.Key == "secmark" {
 			return Inert{Name: "meta " + k.Key, Text: text}
 		}
 		return Assign{key, value}
-	case CT:
-		if k.Key == "secmark" {
-			return Inert{Name: "ct secmark", Text: text}
-		}
-		return Assign{key, value}
-	case Payload, RawPayload:
+	case CT, Payload, RawPayload:
 		return Assign{key, value}
 	case UnknownExpr:
 		if k.Name == "tcp option" || k.Name == "exthdr" || k.Name == "ip option" {
@@ -235,30 +234,12 @@ func (r *jsonReader) update(name string, arg *jsonValue) Statement {
 	}
 	u.Key = r.key(elem)
 	if arg.has("data") {
-		u.Data = r.expr(arg.get("data"), r.table.formsOf(Lookup{Map: SetRef{set}}))
+		u.Data = r.expr(arg.get("data"), r.formsOf(Lookup{Map: SetRef{set}}))
 	}
 	statements := arg.get("stmt")
 	for i := range statements.items {
 		u.Statements = append(u.Statements, r.statement(&statements.items[i]))
 	}
-	return u
-}
-
-// meter reads a dynamic set without a declaration of its own.
-//
-//	{"name": "m", "key": …, "stmt": {"limit": …}, "size": 65535}
-func (r *jsonReader) meter(arg *jsonValue) Statement {
-	if !arg.has("key") || !arg.has("stmt") {
-		return nil
-	}
-	u := SetUpdate{Op: "meter", Set: arg.get("name").str(), Size: arg.get("size").str()}
-	key := arg.get("key")
-	if name, inner, ok := key.only(); ok && name == "elem" && inner.has("val") {
-		u.Timeout = r.element(key, nil, nil).Timeout
-		key = inner.get("val")
-	}
-	u.Key = r.key(key)
-	u.Statements = []Statement{r.statement(arg.get("stmt"))}
 	return u
 }
 
@@ -279,6 +260,10 @@ func (r *jsonReader) counted(name string, arg *jsonValue) Statement {
 	case "ct count":
 		if arg.has("val") {
 			return Stateful{Name: name, Text: "ct count " + over(arg) + arg.get("val").str()}
+		}
+	case "meter":
+		if arg.has("key") && arg.has("stmt") {
+			return Stateful{Name: name, Text: r.meterText(arg)}
 		}
 	}
 	return nil
@@ -306,7 +291,7 @@ func (r *jsonReader) object(kind string, arg *jsonValue) (string, bool) {
 		return kind + between + quoted(arg.text), true
 	case jsonObject:
 		if name, of, ok := arg.only(); ok && name == "map" && of.has("key") {
-			return kind + between + exprText(r.lookup(of, []form{formQuoted}), []form{formQuoted}), true
+			return kind + between + ExprText(r.lookup(of, []form{formQuoted})), true
 		}
 	}
 	return "", false
@@ -339,6 +324,18 @@ func quotaText(arg *jsonValue) string {
 		text += " used " + used + " " + arg.get("used_unit").str()
 	}
 	return text
+}
+
+// meterText prints {"name": "m", "key": …, "stmt": …, "size": 65535}.
+func (r *jsonReader) meterText(arg *jsonValue) string {
+	text := "meter "
+	if name := arg.get("name").str(); name != "" {
+		text += name + " "
+	}
+	if size := arg.get("size").str(); size != "" {
+		text += "size " + size + " "
+	}
+	return text + "{ " + ExprText(r.expr(arg.get("key"), nil)) + " " + StatementText(r.statement(arg.get("stmt"))) + " }"
 }
 
 // inert reads what does nothing to a packet's way: nil for others.
@@ -430,15 +427,15 @@ func (r *jsonReader) to(arg *jsonValue) string {
 		text = " " + f + text
 	}
 	if !arg.has("addr") {
-		return text + exprText(r.expr(arg.get("dev"), nil), []form{formName})
+		return text + ExprText(r.expr(arg.get("dev"), []form{formName}))
 	}
 	f := formPlain
 	if r.table.Family == "netdev" && !arg.has("family") {
 		f = formName // dup to a device
 	}
-	text += exprText(r.expr(arg.get("addr"), nil), []form{f})
+	text += ExprText(r.expr(arg.get("addr"), []form{f}))
 	if arg.has("dev") {
-		text += " device " + exprText(r.expr(arg.get("dev"), nil), []form{formName})
+		text += " device " + ExprText(r.expr(arg.get("dev"), []form{formName}))
 	}
 	return text
 }
@@ -456,7 +453,7 @@ func (r *jsonReader) elsewhere(name string, arg *jsonValue) Statement {
 		return UnknownStatement{Name: name, Text: text, Why: "the host answers in the server's place"}
 	case "flow":
 		text := "flow " + arg.get("op").str() + " " + arg.get("flowtable").str()
-		return UnknownStatement{Name: name, Text: text, Why: "later packets pass a flowtable, and no rules"}
+		return UnknownStatement{Name: "flow add", Text: text, Why: "later packets pass a flowtable, and no rules"}
 	case "fwd":
 		return UnknownStatement{Name: name, Text: "fwd" + r.to(arg), Why: "it sends the packet out of an interface, past routing"}
 	case "tunnel":

@@ -30,9 +30,9 @@ func StatementText(s Statement) string {
 	case Verdict:
 		return verdictText(s)
 	case VerdictMap:
-		return ExprText(s.Key) + " vmap " + setText(s.Map, formsFor(s.Key), nil)
+		return ExprText(s.Key) + " vmap " + ExprText(s.Map)
 	case Assign:
-		return ExprText(s.Key) + " set " + exprText(s.Value, formsFor(s.Key))
+		return ExprText(s.Key) + " set " + ExprText(s.Value)
 	case NAT:
 		return natText(s)
 	case Reject:
@@ -56,7 +56,6 @@ func StatementText(s Statement) string {
 // matchText: == isn't written where nft wouldn't, and flags have ways of their
 // own: tcp flags syn / fin,syn and tcp flags ! fin,syn.
 func matchText(m Match) string {
-	forms := formsFor(m.Left)
 	if masked, is := m.Left.(Binary); is && masked.Op == "&" {
 		if mask, is := masked.Right.(List); is {
 			return flagsText(m, masked.Left, mask)
@@ -66,15 +65,15 @@ func matchText(m Match) string {
 	if m.Op != "in" && (m.Op != "==" || mustPrintEqual(m)) {
 		text += " " + m.Op
 	}
-	if flags, is := m.Right.(List); is && m.Op != "in" && m.Op != "!" {
-		return text + " " + joined(flags.Values, " | ", forms)
-	}
-	return text + " " + exprText(m.Right, forms)
+	return text + " " + ExprText(m.Right)
 }
 
 func flagsText(m Match, left Expr, mask List) string {
 	text := ExprText(left) + " "
-	if m.Op != "==" && m.Op != "in" {
+	if zero, is := m.Right.(Literal); is && zero.Text == "0x0" && m.Op == "==" {
+		return text + "! " + ExprText(mask)
+	}
+	if m.Op != "==" {
 		text += m.Op + " "
 	}
 	return text + ExprText(m.Right) + " / " + ExprText(mask)
@@ -83,13 +82,15 @@ func flagsText(m Match, left Expr, mask List) string {
 // mustPrintEqual: behind a bit operation, and for flags that are compared as a
 // whole; without it nft would take them for "in".
 func mustPrintEqual(m Match) bool {
-	if _, is := m.Left.(Binary); is {
+	switch left := m.Left.(type) {
+	case Binary:
 		return true
-	}
-	switch m.Right.(type) {
-	case Literal, List:
-		_, opaque := m.Left.(UnknownExpr)
-		return isFlags(m.Left) && !opaque
+	case CT:
+		_, one := m.Right.(Literal)
+		return one && (left.Key == "state" || left.Key == "status" || left.Key == "label")
+	case Payload:
+		_, one := m.Right.(Literal)
+		return one && left.Protocol == "tcp" && left.Field == "flags"
 	}
 	return false
 }
@@ -168,14 +169,7 @@ func rejectText(r Reject) string {
 }
 
 func updateText(u SetUpdate) string {
-	text := u.Op + " @" + u.Set
-	if u.Op == "meter" {
-		text = strings.TrimSpace("meter " + u.Set)
-		if u.Size != "" {
-			text += " size " + u.Size
-		}
-	}
-	text += " { " + ExprText(u.Key)
+	text := u.Op + " @" + u.Set + " { " + ExprText(u.Key)
 	if u.Timeout != "" {
 		text += " timeout " + u.Timeout
 	}

@@ -5,17 +5,8 @@ import (
 	"strings"
 )
 
-// ExprText prints an expression as nft does, but names without their quotes
-// where what they are compared with isn't part of it.
-func ExprText(e Expr) string { return exprText(e, nil) }
-
-// formsFor the values that an expression is compared with, as far as that can be
-// told without its table.
-func formsFor(e Expr) []form { return (&Table{}).formsOf(e) }
-
-// exprText prints an expression whose values have these forms: one, or one for
-// each part of a concatenation.
-func exprText(e Expr, forms []form) string {
+// ExprText prints an expression as nft does.
+func ExprText(e Expr) string {
 	switch e := e.(type) {
 	case Meta:
 		return metaText(e)
@@ -46,32 +37,28 @@ func exprText(e Expr, forms []form) string {
 	case Binary:
 		return operandText(e.Op, e.Left) + " " + e.Op + " " + operandText(e.Op, e.Right)
 	case Lookup:
-		return ExprText(e.Key) + " map " + setText(e.Map, formsFor(e.Key), forms)
+		return ExprText(e.Key) + " map " + ExprText(e.Map)
 	}
-	return constantText(e, forms)
+	return constantText(e)
 }
 
 // constantText prints what stands to the right.
-func constantText(e Expr, forms []form) string {
+func constantText(e Expr) string {
 	switch e := e.(type) {
 	case Literal:
-		return literalText(e.Text, formAt(forms, 0))
+		return e.Text
 	case Concat:
-		parts := make([]string, len(e.Parts))
-		for i, p := range e.Parts {
-			parts[i] = exprText(p, []form{formAt(forms, i)})
-		}
-		return strings.Join(parts, " . ")
+		return joined(e.Parts, " . ")
 	case Range:
-		return exprText(e.First, forms) + "-" + exprText(e.Last, forms)
+		return ExprText(e.First) + "-" + ExprText(e.Last)
 	case Prefix:
-		return exprText(e.Address, forms) + "/" + strconv.Itoa(e.Length)
+		return ExprText(e.Address) + "/" + strconv.Itoa(e.Length)
 	case List:
-		return joined(e.Values, ",", forms)
+		return joined(e.Values, ",")
 	case SetRef:
 		return "@" + e.Name
 	case SetLiteral:
-		return setText(e, forms, nil)
+		return setText(e.Elements)
 	case Any:
 		return "*"
 	case VerdictValue:
@@ -126,79 +113,46 @@ func operandText(op string, e Expr) string {
 	return ExprText(e)
 }
 
-func joined(all []Expr, between string, forms []form) string {
+func joined(all []Expr, between string) string {
 	var b strings.Builder
 	for i, e := range all {
 		if i > 0 {
 			b.WriteString(between)
 		}
-		b.WriteString(exprText(e, forms))
+		b.WriteString(ExprText(e))
 	}
 	return b.String()
 }
 
-// literalText puts names in quotes, but no numbers, times and addresses.
-func literalText(text string, f form) string {
-	quote := false
-	first := byte('"')
-	if text != "" {
-		first = text[0]
-	}
-	number := first >= '0' && first <= '9'
-	switch f {
-	case formQuoted:
-		quote = first != '"'
-	case formName:
-		_, err := strconv.ParseUint(text, 0, 64)
-		quote = err != nil && first != '"' && text != "exists" && text != "missing"
-	case formMark:
-		quote = !number && first != '"'
-	case formTime: // a date, not 1h30m
-		quote = strings.ContainsAny(text, " -")
-	}
-	if quote {
-		return quoted(text)
-	}
-	return text
-}
-
-// setText prints @name, { a, b } or { a : b }.
-func setText(set Expr, keys, data []form) string {
-	literal, is := set.(SetLiteral)
-	if !is {
-		return exprText(set, keys)
-	}
-	if len(literal.Elements) == 0 {
+func setText(elements []Element) string {
+	if len(elements) == 0 {
 		return "{ }"
 	}
 	var b strings.Builder
 	b.WriteString("{ ")
-	for i := range literal.Elements {
+	for i := range elements {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		elementText(&b, &literal.Elements[i], keys, data)
+		b.WriteString(elementText(&elements[i]))
 	}
 	b.WriteString(" }")
 	return b.String()
 }
 
-func elementText(b *strings.Builder, e *Element, keys, data []form) {
-	if flags, is := e.Key.(List); is {
-		b.WriteString(joined(flags.Values, " | ", keys))
-	} else {
-		b.WriteString(exprText(e.Key, keys))
-	}
+func elementText(e *Element) string {
+	text := ExprText(e.Key)
 	for _, s := range e.Statements {
-		b.WriteString(" " + StatementText(s))
+		text += " " + StatementText(s)
 	}
 	if e.Timeout != "" {
-		b.WriteString(" timeout " + e.Timeout)
+		text += " timeout " + e.Timeout
 	}
 	if e.Comment != "" {
-		b.WriteString(" comment " + quoted(e.Comment))
+		text += " comment " + quoted(e.Comment)
 	}
 	if e.Data != nil {
-		b.WriteString(" : " + exprText(e.Data, data))
+		text += " : " + ExprText(e.Data)
 	}
+	return text
 }

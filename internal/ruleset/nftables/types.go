@@ -80,8 +80,7 @@ type Statement interface{ statement() }
 // Match goes on where the comparison holds.
 type Match struct {
 	// Op: ==, !=, <, >, <=, >=, or "in", which for flags means that one of them
-	// is set ("ct state established,related"), else as ==; or "!": none of the
-	// flags is set.
+	// is set ("ct state established,related"), else as ==.
 	Op          string
 	Left, Right Expr
 }
@@ -163,14 +162,14 @@ type NoTrack struct{}
 // count, a dynamic set's statement.
 type Stateful struct{ Name, Text string }
 
-// SetUpdate is "add @s { … }", "update", "delete", or "meter s { … }": it goes on unless the set is full.
+// SetUpdate is "add @s { … }", "update", "delete": it goes on unless the set is full.
 type SetUpdate struct {
 	Op   string
 	Set  string
 	Key  Expr
 	Data Expr
-	// Timeout of the element, where it isn't the set's; Size of a meter. For people.
-	Timeout, Size string
+	// Timeout of the element, where it isn't the set's.
+	Timeout string
 	// Statements of the element; a Stateful one among them decides.
 	Statements []Statement
 }
