@@ -20,7 +20,7 @@ var payloadTypes = map[string]string{
 	"icmpv6 type": "icmpv6_type", "icmpv6 code": "icmpv6_code", "icmpv6 checksum": "16",
 	"icmpv6 parameter-problem": "32", "icmpv6 mtu": "32", "icmpv6 id": "16", "icmpv6 sequence": "16",
 	"icmpv6 max-delay": "16", "icmpv6 taddr": "ipv6_addr", "icmpv6 daddr": "ipv6_addr",
-	"igmp type": "igmp_type", "igmp mrt": "8", "igmp checksum": "16", "igmp group": "ipv4_addr",
+	"igmp type": "igmp_type", "igmp mrt": "8", "igmp checksum": "16", "igmp group": "32",
 
 	"th sport": "inet_service", "th dport": "inet_service",
 	"tcp sport": "inet_service", "tcp dport": "inet_service", "tcp sequence": "32", "tcp ackseq": "32", "tcp doff": "4",
