@@ -16,11 +16,14 @@ const (
 	anything = values | selectors
 )
 
-// concat reads "A . B . C", or one expression.
+// concat reads "A . B . C", or one expression, and the map that it is looked up in.
 func (p *textReader) concat(m mode) Expr {
 	first := p.operation(m, 0)
-	if first == nil || !p.isPunct(".") {
-		return first
+	if first == nil {
+		return nil
+	}
+	if !p.isPunct(".") {
+		return p.mapped(first)
 	}
 	parts := []Expr{first}
 	for p.skipPunct(".") {
@@ -53,7 +56,7 @@ func (p *textReader) mapped(key Expr) Expr {
 // setOf reads @name or { … }.
 func (p *textReader) setOf() Expr {
 	if p.skipPunct("@") {
-		name, ok := p.name()
+		name, ok := p.reference()
 		if !ok {
 			return nil
 		}
@@ -104,34 +107,9 @@ func (p *textReader) operation(m mode, least int) Expr {
 		if right == nil {
 			return nil
 		}
-		left = bitOperation(op, left, right)
+		left = Binary{Op: op, Left: left, Right: right}
 	}
 	return left
-}
-
-// bitOperation is the operation; names of flags that are or'ed are a list.
-func bitOperation(op string, left, right Expr) Expr {
-	if op != "|" || !isFlagNames(left) || !isFlagNames(right) {
-		return Binary{Op: op, Left: left, Right: right}
-	}
-	return List{Values: append(flagNames(left), flagNames(right)...)}
-}
-
-func isFlagNames(e Expr) bool {
-	switch e := e.(type) {
-	case Literal:
-		return len(e.Text) > 0 && !isDigit(e.Text[0])
-	case List:
-		return true
-	}
-	return false
-}
-
-func flagNames(e Expr) []Expr {
-	if l, ok := e.(List); ok {
-		return l.Values
-	}
-	return []Expr{e}
 }
 
 // primary reads one operand.
@@ -145,10 +123,7 @@ func (p *textReader) primary(m mode) Expr {
 	if m&selectors != 0 {
 		mayBeValue := m&values != 0
 		if e, is := p.selector(mayBeValue); is {
-			if e == nil {
-				return nil
-			}
-			return p.mapped(e)
+			return e
 		}
 	}
 	if m&values == 0 {
@@ -220,11 +195,19 @@ func (p *textReader) literal() Expr {
 	if !ok {
 		return nil
 	}
-	if wasString && p.isPunct("*") && p.tok.start == p.last { // "eth"*
+	if p.isPunct("[") && p.peek().text == "invalid" { // 0x50 [invalid type], of nft 1.0
+		for range 4 {
+			p.next()
+		}
+	}
+	if !wasString {
+		return Literal{Text: text}
+	}
+	if p.isPunct("*") && p.tok.start == p.last { // "eth"*
 		p.next()
 		text += "*"
 	}
-	return Literal{Text: text}
+	return Literal{Text: `"` + text + `"`}
 }
 
 // isReserved are words that never are values: they say that there is none.
@@ -289,7 +272,19 @@ func (p *textReader) match(left Expr) Statement {
 			}
 		}
 	}
+	if op == "!" {
+		return noneOf(left, right)
+	}
 	return Match{Op: op, Left: left, Right: right}
+}
+
+// noneOf is "tcp flags ! syn,ack": none of them is set.
+func noneOf(left, right Expr) Statement {
+	list, is := right.(List)
+	if !is {
+		list = List{Values: []Expr{right}}
+	}
+	return Match{Op: "==", Left: Binary{Op: "&", Left: left, Right: list}, Right: Literal{Text: "0x0"}}
 }
 
 // comparison is the operator, empty where it is left out.
@@ -345,17 +340,17 @@ func (p *textReader) flagValue() Expr {
 	} else {
 		first = p.literal()
 	}
-	for first != nil {
+	for n := 0; first != nil; n++ {
 		op, binds := p.operator()
 		if binds == 0 {
 			return p.list(first)
 		}
 		p.next()
 		right := p.literal()
-		if right == nil || len(flagNames(first)) > maxFlags {
+		if right == nil || n > maxFlags {
 			return nil
 		}
-		first = bitOperation(op, first, right)
+		first = Binary{Op: op, Left: first, Right: right}
 	}
 	return nil
 }

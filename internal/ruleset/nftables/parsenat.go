@@ -1,5 +1,7 @@
 package nftables
 
+import "strings"
+
 // nat reads
 //
 //	dnat ip to 10.0.0.1:80-90 random,persistent
@@ -119,21 +121,29 @@ func (p *textReader) reject() Statement {
 // queue reads queue [flags bypass,fanout] [num|to 1-4] [bypass,fanout].
 func (p *textReader) queue() Statement {
 	p.next()
+	var flags []string
+	to := "0"
 	for {
 		switch {
-		case p.skipWord("flags"):
-			if len(p.flags()) == 0 {
+		case p.skipWord("flags"), p.isWord("bypass", "fanout"):
+			read := p.flags()
+			if len(read) == 0 {
 				return nil
 			}
+			flags = append(flags, read...)
 		case p.isWord("num", "to"):
 			p.next()
+			start := p.tok.start
 			if p.concat(anything) == nil {
 				return nil
 			}
-		case p.isWord("bypass", "fanout"):
-			p.flags()
+			to = p.since(start)
 		default:
-			return Verdict{Kind: Queue}
+			text := "queue"
+			if len(flags) > 0 {
+				text += " flags " + strings.Join(flags, ",")
+			}
+			return Verdict{Kind: Queue, Text: text + " to " + to}
 		}
 	}
 }
@@ -157,6 +167,7 @@ func (p *textReader) elsewhere() Statement {
 		}
 		why = "the packet leaves at once, by another interface"
 	case "flow":
+		name = "flow add"
 		ok = p.skipWord("add", "offload") && p.skipPunct("@")
 		if ok {
 			_, ok = p.name()

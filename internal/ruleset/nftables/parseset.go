@@ -1,6 +1,6 @@
 package nftables
 
-import "strings"
+import "slices"
 
 // setBlock reads the body of a set or map, if there is one:
 //
@@ -22,6 +22,9 @@ func (p *textReader) setBlock(t *Table, name string, isMap bool) bool {
 		s.Handle = h
 	}
 	p.block(t, "set "+name, func(word string) bool { return p.setLine(s, word) })
+	if s.Timeout != "" && !slices.Contains(s.Flags, "timeout") { // nft leaves it out
+		s.Flags = append(s.Flags, "timeout")
+	}
 	return true
 }
 
@@ -221,8 +224,8 @@ func (p *textReader) elementOptions(e *Element) bool {
 			if !ok {
 				return false
 			}
-			if e.Timeout == "" {
-				e.Timeout = "expires " + text
+			if e.Timeout == "" { // of the set's own timeout
+				e.Timeout = text
 			}
 		case p.skipWord("comment"):
 			text, ok := p.value()
@@ -293,7 +296,7 @@ func (p *textReader) updateBlock(u SetUpdate) Statement {
 			return nil
 		}
 	}
-	u.Statements = e.Statements
+	u.Statements, u.Timeout = e.Statements, e.Timeout
 	p.skipNewlines()
 	if !p.skipPunct("}") {
 		p.expected("}")
@@ -314,7 +317,7 @@ func (p *textReader) oldSetUpdate() Statement {
 	if !p.elementOptions(&e) || !p.skipPunct("@") {
 		return nil
 	}
-	u.Statements = e.Statements
+	u.Statements, u.Timeout = e.Statements, e.Timeout
 	var ok bool
 	u.Set, ok = p.name()
 	if !ok {
@@ -327,18 +330,22 @@ func (p *textReader) oldSetUpdate() Statement {
 //
 //	meter m size 65535 { ip saddr limit rate 5/second }
 func (p *textReader) meter() Statement {
+	start := p.tok.start
 	p.next()
-	u := SetUpdate{Op: "meter"}
-	var ok bool
-	if u.Set, ok = p.name(); !ok {
-		return nil
-	}
-	if p.skipWord("size") {
-		if _, ok = p.value(); !ok {
+	if !p.isPunct("{") {
+		if _, ok := p.name(); !ok {
 			return nil
 		}
 	}
-	return p.updateBlock(u)
+	if p.skipWord("size") {
+		if _, ok := p.value(); !ok {
+			return nil
+		}
+	}
+	if p.updateBlock(SetUpdate{}) == nil {
+		return nil
+	}
+	return Stateful{Name: "meter", Text: p.since(start)}
 }
 
 // isFlags says whether values of the expression are bit masks.
@@ -348,8 +355,6 @@ func isFlags(e Expr) bool {
 		return e.Key == "state" || e.Key == "status" || e.Key == "label"
 	case Payload:
 		return e.Protocol == "tcp" && e.Field == "flags"
-	case UnknownExpr:
-		return strings.HasSuffix(e.Text, " flags")
 	}
 	return false
 }

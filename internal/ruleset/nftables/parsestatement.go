@@ -93,8 +93,12 @@ func (p *textReader) assign(key, value Expr, start int) Statement {
 	if m, ok := key.(Meta); ok && (m.Key == "nftrace" || m.Key == "secmark") {
 		return Inert{Name: "meta " + m.Key, Text: p.since(start)}
 	}
-	if c, ok := key.(CT); ok && c.Key == "secmark" {
-		return Inert{Name: "ct secmark", Text: p.since(start)}
+	if u, ok := key.(UnknownExpr); ok {
+		switch u.Name {
+		case "tcp option", "exthdr", "ip option":
+			return Inert{Name: u.Name, Text: p.since(start)}
+		}
+		return UnknownStatement{Name: "set", Text: p.since(start), Why: "what it sets isn't known"}
 	}
 	return Assign{Key: key, Value: value}
 }

@@ -53,10 +53,9 @@ func ReadText(text string, firstLine int) (*Ruleset, []Problem) {
 	for p.tok.kind != tokEnd {
 		p.command()
 	}
-	for name := range p.warned {
-		if t := p.tables[name]; t != nil {
-			t.IPTables = true
-		}
+	for _, t := range p.ruleset.Tables {
+		t.IPTables = t.IPTables || p.warned[t.Family+" "+t.Name]
+		t.findDynamic()
 	}
 	return p.ruleset, p.problems
 }
@@ -193,7 +192,12 @@ func (p *textReader) value() (string, bool) {
 }
 
 // name takes a name of a table, chain or set: nearly anything up to a blank.
-func (p *textReader) name() (string, bool) {
+func (p *textReader) name() (string, bool) { return p.nameUpTo("") }
+
+// reference takes a set's name in an expression: @m:80 is a map, and a port.
+func (p *textReader) reference() (string, bool) { return p.nameUpTo(":") }
+
+func (p *textReader) nameUpTo(stops string) (string, bool) {
 	if p.tok.kind == tokString {
 		return p.value()
 	}
@@ -202,7 +206,7 @@ func (p *textReader) name() (string, bool) {
 		return "", false
 	}
 	end := p.tok.start
-	for end < len(p.lexer.text) && !isStop(p.lexer.text[end]) {
+	for end < len(p.lexer.text) && !isStop(p.lexer.text[end]) && strings.IndexByte(stops, p.lexer.text[end]) < 0 {
 		end++
 	}
 	if end == p.tok.start {
@@ -238,19 +242,29 @@ func (p *textReader) back(to lexer) bool {
 // since is the text from a place up to the current token, in one line.
 func (p *textReader) since(start int) string { return p.oneLine(start, p.last) }
 
+// oneLine is text[start:end] in one line, without comments where it had more.
 func (p *textReader) oneLine(start, end int) string {
 	if end <= start {
 		return ""
 	}
 	text := strings.TrimSpace(p.lexer.text[start:end])
-	if strings.ContainsAny(text, "\n\\") {
-		lines := strings.Split(text, "\n")
-		for i, line := range lines {
-			lines[i] = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(line), "\\"))
-		}
-		text = strings.Join(lines, " ")
+	if !strings.ContainsAny(text, "\n\\") {
+		return text
 	}
-	return text
+	var out strings.Builder
+	x := lexer{text: text, compat: p.compat}
+	for x.next(); x.tok.kind != tokEnd; x.next() {
+		if x.tok.kind == tokNewline {
+			continue
+		}
+		if out.Len() > 0 && x.tok.start > x.last {
+			out.WriteByte(' ')
+		} else if out.Len() > 0 && x.last > 0 && text[x.last-1] == '\n' {
+			out.WriteByte(' ')
+		}
+		out.WriteString(text[x.tok.start:x.tok.end])
+	}
+	return out.String()
 }
 
 // peek is the token after the current one.

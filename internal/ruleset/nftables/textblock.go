@@ -60,7 +60,7 @@ func (p *textReader) block(t *Table, what string, line func(word string) bool) {
 			t.Excerpt = true
 			p.problem(opened, what, "the text ends before its closing brace")
 			return
-		case what[:5] != "table" && p.startsBlock():
+		case p.startsBlock() && (p.isWord("table") || !strings.HasPrefix(what, "table ")):
 			t.Excerpt = true
 			p.problem(p.tok.line, what, "its closing brace is missing")
 			return
@@ -72,6 +72,7 @@ func (p *textReader) block(t *Table, what string, line func(word string) bool) {
 			word = p.tok.text
 		}
 		if !line(word) {
+			t.Excerpt = true // of what was lost
 			p.skipCommandIn()
 			p.problem(number, p.oneLine(start, p.last), p.reason("it isn't known in a "+strings.Fields(what)[0]))
 		}
@@ -115,10 +116,6 @@ func (p *textReader) startsBlock() bool {
 // tableLine reads a line in a table's body.
 func (p *textReader) tableLine(t *Table, word string) bool {
 	switch word {
-	case "table":
-		t.Excerpt = true
-		p.problem(p.tok.line, "table "+t.Family+" "+t.Name, "its closing brace is missing")
-		return p.add("table", false)
 	case "flags":
 		p.next()
 		t.Flags = p.flags()
@@ -266,7 +263,8 @@ func (p *textReader) base(t *Table, c *Chain) bool {
 				return false
 			}
 		case p.skipWord("priority"):
-			if b.Priority, ok = p.priority(t.Family, b.Hook); !ok {
+			if b.Priority, ok = p.priority(t.Family); !ok {
+				c.Base = b // with 0: better than a chain that is never asked
 				return false
 			}
 		default:
@@ -301,7 +299,7 @@ func (p *textReader) devices() ([]string, bool) {
 }
 
 // priority reads a number, or a name with an offset: -100, srcnat + 10.
-func (p *textReader) priority(family, hook string) (int, bool) {
+func (p *textReader) priority(family string) (int, bool) {
 	start := p.tok.start
 	for p.tok.kind == tokWord || p.tok.kind == tokString || p.isPunct("-") || p.isPunct("+") {
 		p.next()

@@ -90,7 +90,7 @@ func (p *textReader) deleteElements(t *Table, name string) bool {
 		return false
 	}
 	gone, ok := p.elementBlock()
-	if !ok || !p.afford(len(s.Elements)*len(gone)) {
+	if !ok || !p.afford(64*len(s.Elements)*len(gone)) {
 		return false
 	}
 	s.Elements = slices.DeleteFunc(s.Elements, func(e Element) bool {
