@@ -116,8 +116,8 @@ func (b *builder) add() {
 		e.Changes = x.dynamic || b.set.Timeout != "" || e.Element.Timeout != ""
 		star := b.key(e)
 		b.readData(e)
-		if star && others == nil {
-			others = e
+		if star {
+			others = b.other(others, e)
 			continue
 		}
 		x.unread = x.unread || e.Unread
@@ -129,6 +129,19 @@ func (b *builder) add() {
 		others.order = x.others
 		x.entries = append(x.entries, others)
 	}
+}
+
+// other keeps the first element *: the kernel has one. If another says
+// something else, no answer of it is certain.
+func (b *builder) other(first, e *Entry) *Entry {
+	if first == nil {
+		return e
+	}
+	if b.set.Map && !reflect.DeepEqual(first.Element.Data, e.Element.Data) {
+		b.problem(e.Element, "is there twice, which the kernel would refuse")
+		first.Changes = true
+	}
+	return first
 }
 
 // key reads an element's key, and says whether it is *.

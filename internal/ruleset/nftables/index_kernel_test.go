@@ -213,3 +213,35 @@ func (s *kernelSet) compare(key []int) {
 		s.t.Errorf("%s { %s }: found %s, %v; nft: %s", s.types, strings.Join(asked, " . "), describe(found[0].Element.Key), err, out)
 	}
 }
+
+// TestFirstOfCrossingIntervalsCounts: the kernel takes elements of several parts
+// that cross each other, though neither begins or ends in the other. The one
+// added first is found, and listed first.
+func TestFirstOfCrossingIntervalsCounts(t *testing.T) {
+	host := netnstest.Test(t, "host")
+	for i, elements := range []string{"1-10 . 5, 5 . 1-10", "5 . 1-10, 1-10 . 5", "5 . 5, 1-10 . 1-10"} {
+		s := &kernelSet{
+			t: t, host: host, name: fmt.Sprintf("s%d", i), types: []string{"inet_service", "inet_service"}, interval: true,
+		}
+		if _, err := s.nft(fmt.Sprintf("add table inet t\nadd set inet t %s { type inet_service . inet_service; flags interval; }\n"+
+			"add element inet t %s { %s }", s.name, s.name, elements)); err != nil {
+			t.Fatal(err)
+		}
+		s.list()
+		for _, key := range [][]int{{5, 5}, {5, 6}, {6, 5}, {5, 10}, {10, 5}, {4, 4}} {
+			s.compare(key)
+		}
+		if s.hits < 3 {
+			t.Errorf("{ %s }: %d found", elements, s.hits)
+		}
+	}
+	// One that lies within another is refused, and so are overlaps of one part.
+	for _, refused := range []string{
+		"add set inet t r { type inet_service . inet_service; flags interval; elements = { 1-10 . 1-10, 5 . 5 }; }",
+		"add map inet t r { type ipv4_addr : verdict; flags interval; elements = { 10.0.0.0/8 : accept, 10.1.0.0/16 : drop }; }",
+	} {
+		if out, err := host.Run(refused, "nft", "-f", "-"); err == nil {
+			t.Errorf("%s: taken: %s", refused, out)
+		}
+	}
+}

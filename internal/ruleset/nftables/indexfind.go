@@ -14,7 +14,7 @@ type Part struct {
 // set could not be read (those that may have the key are returned too), or the
 // set changes by itself. They come as the kernel prefers them, the element *
 // last; after an entry that has the key whatever its open parts are
-// ([Entry.Covers]), none comes. A key of other lengths than the types' isn't
+// ([Entry.Covers]) and that doesn't change, none comes but such that could not be read. A key of other lengths than the types' isn't
 // found, and that is not certain. The entries returned must not be changed.
 func (x *Index) Find(key []Part) (entries []*Entry, certain bool) {
 	known, ok := x.ask(key)
@@ -30,7 +30,9 @@ func (x *Index) Find(key []Part) (entries []*Entry, certain bool) {
 		if f.best < 0 {
 			return nil, !x.dynamic
 		}
-		return x.entries[f.best : f.best+1 : f.best+1], !x.entries[f.best].Changes && !x.dynamic
+		if !x.entries[f.best].Changes {
+			return x.entries[f.best : f.best+1 : f.best+1], !x.dynamic
+		}
 	}
 	return x.findAll(key, known)
 }
@@ -58,25 +60,20 @@ func (x *Index) findAll(key []Part, known uint64) ([]*Entry, bool) {
 	f.search(x.view(known))
 	slices.Sort(f.found)
 	found := make([]*Entry, 0, len(f.found)+1)
+	done := false
 	for _, i := range f.found {
 		e := x.entries[i]
-		found = append(found, e)
-		if !e.Unread && e.Covers(key) && !x.unreadAfter(f.found, i) {
-			return found, len(found) == 1 && !e.Changes && !x.dynamic
+		if done && !e.Unread { // those may stand for the key alone, wherever they are
+			continue
 		}
+		found = append(found, e)
+		done = done || !e.Changes && e.Covers(key)
 	}
-	if x.others >= 0 {
+	if !done && x.others >= 0 {
 		found = append(found, x.entries[x.others])
-		return found, len(found) == 1 && !found[0].Changes && !x.dynamic
+		done = !x.entries[x.others].Changes
 	}
-	return found, len(found) == 0 && !x.dynamic
-}
-
-// unreadAfter says whether one that could not be read comes later: it may stand
-// for the key alone, as the kernel's sets of one part have no order.
-func (x *Index) unreadAfter(found []int32, i int32) bool {
-	at, _ := slices.BinarySearch(found, i)
-	return slices.ContainsFunc(found[at+1:], func(j int32) bool { return x.entries[j].Unread })
+	return found, !x.dynamic && (len(found) == 0 || len(found) == 1 && done)
 }
 
 // Covers says whether the entry has the key whatever its open parts are.
