@@ -17,6 +17,8 @@ type jsonReader struct {
 	table *Table
 	// declared tables: the others are parts.
 	declared map[*Table]bool
+	// first line of the text.
+	first int
 }
 
 // ReadJSON reads nft -j list ruleset of nft 0.9 to 1.1, lists of less than that
@@ -38,8 +40,9 @@ func ReadJSON(text string, firstLine int) (*Ruleset, []Problem) {
 		ruleset:     &Ruleset{},
 		tables:      map[[2]string]*Table{},
 		declared:    map[*Table]bool{},
+		first:       max(firstLine, 1),
 	}
-	for r.peek() != 0 {
+	for r.more() {
 		if err := r.root(); err != nil {
 			r.broken(err)
 			break
@@ -55,12 +58,12 @@ func ReadJSON(text string, firstLine int) (*Ruleset, []Problem) {
 // broken says where the text can't be read on. All behind it is lost: the table
 // before it is a part.
 func (r *jsonReader) broken(err error) {
-	if r.table != nil {
-		r.table.Excerpt = true
+	for _, t := range r.ruleset.Tables { // after commands, all of them may be
+		t.Excerpt = t.Excerpt || t == r.table || r.table == nil
 	}
 	line := r.line
 	if errors.Is(err, errJSONCut) {
-		line = r.line - strings.Count(r.text[len(strings.TrimRight(r.text, " \t\r\n")):], "\n")
+		line = r.first + strings.Count(strings.TrimRight(r.text, " \t\r\n"), "\n")
 	}
 	start := min(r.pos, len(r.text))
 	r.problem(line, r.text[max(0, start-40):start], err.Error())
@@ -69,6 +72,15 @@ func (r *jsonReader) broken(err error) {
 func (r *jsonReader) problem(line int, text, why string) {
 	if len(r.problems) < maxJSONProblems {
 		r.problems = append(r.problems, Problem{Line: line, Text: shortened(text), Why: why})
+	}
+}
+
+// lost: something of a table's, which is a part for that. Without the table it
+// has been said already.
+func (r *jsonReader) lost(t *Table, arg *jsonValue, line int, why string) {
+	if t != nil {
+		t.Excerpt = true
+		r.problem(line, arg.compact(), why)
 	}
 }
 
@@ -219,9 +231,7 @@ func (r *jsonReader) addTable(arg *jsonValue, line int) {
 func (r *jsonReader) addChain(arg *jsonValue, line int) {
 	t, name := r.of(arg, "table", line), arg.get("name").str()
 	if t == nil || name == "" {
-		if t != nil {
-			r.problem(line, arg.compact(), "a chain without a name")
-		}
+		r.lost(t, arg, line, "a chain without a name")
 		return
 	}
 	c := t.AddChain(name)
@@ -236,16 +246,14 @@ func (r *jsonReader) addChain(arg *jsonValue, line int) {
 	}
 	var known bool
 	if b.Priority, known = jsonPriority(t.Family, hook, arg.get("prio")); !known {
-		r.problem(line, arg.compact(), "a priority that isn't known; taken as 0")
-		t.Excerpt = true
+		r.lost(t, arg, line, "a priority that isn't known; taken as 0")
 	}
 	switch policy := arg.get("policy").str(); policy {
 	case "drop":
 		b.Drop = true
 	case "accept", "":
 	default:
-		r.problem(line, arg.compact(), "a policy that isn't known; taken as accept")
-		t.Excerpt = true
+		r.lost(t, arg, line, "a policy that isn't known; taken as accept")
 	}
 	c.Base = b
 }
@@ -275,9 +283,7 @@ func jsonPriority(family, hook string, v *jsonValue) (int, bool) {
 func (r *jsonReader) addRule(arg *jsonValue, line int, how string) {
 	t, chain := r.of(arg, "table", line), arg.get("chain").str()
 	if t == nil || chain == "" {
-		if t != nil {
-			r.problem(line, arg.compact(), "a rule without a chain")
-		}
+		r.lost(t, arg, line, "a rule without a chain")
 		return
 	}
 	c := t.Chain(chain)
@@ -299,8 +305,7 @@ func (r *jsonReader) addRule(arg *jsonValue, line int, how string) {
 		return
 	}
 	if !c.place(rule, arg, how) {
-		r.problem(line, arg.compact(), "there is no rule of that handle or index")
-		t.Excerpt = true
+		r.lost(t, arg, line, "there is no rule of that handle or index")
 	}
 }
 

@@ -143,7 +143,7 @@ func (r *jsonReader) operation(name string, arg *jsonValue, forms []form) Expr {
 //	{"&": [{"meta": {"key": "mark"}}, 255]}
 //	{"|": ["fin", "syn", "rst"]}
 func (r *jsonReader) binary(op string, arg *jsonValue, forms []form) Expr {
-	if arg.kind != jsonArray || len(arg.items) < 2 {
+	if arg.kind != jsonArray || len(arg.items) < 2 || len(arg.items) > maxWords {
 		return nil
 	}
 	left := r.expr(&arg.items[0], forms)

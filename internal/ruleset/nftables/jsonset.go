@@ -9,9 +9,7 @@ import "strings"
 func (r *jsonReader) addSet(kind string, arg *jsonValue, line int) {
 	t, name := r.of(arg, "table", line), arg.get("name").str()
 	if t == nil || name == "" {
-		if t != nil {
-			r.problem(line, arg.compact(), "a set without a name")
-		}
+		r.lost(t, arg, line, "a set without a name")
 		return
 	}
 	s := t.AddSet(name)
@@ -64,8 +62,7 @@ func (r *jsonReader) addElements(arg *jsonValue, line int) {
 	}
 	s := t.Set(arg.get("name").str())
 	if s == nil {
-		r.problem(line, arg.compact(), "elements of a set that isn't there")
-		t.Excerpt = true
+		r.lost(t, arg, line, "elements of a set that isn't there")
 		return
 	}
 	r.addTo(s, arg.get("elem"))
@@ -113,6 +110,10 @@ func (r *jsonReader) element(v *jsonValue, keys, data []form) Element {
 	}
 	e := Element{Key: r.elementKey(inner.get("val"), keys), Comment: inner.get("comment").str()}
 	for i, key := range inner.keys {
+		if i > maxWords {
+			e.Statements = append(e.Statements, UnknownStatement{Name: key, Text: key, Why: "an element with this much isn't read"})
+			break
+		}
 		switch key {
 		case "val", "comment":
 		case "timeout":

@@ -128,21 +128,20 @@ func (r *jsonReader) mangle(arg *jsonValue) Statement {
 	}
 	key := r.key(arg.get("key"))
 	value := r.expr(arg.get("value"), r.formsOf(key))
-	text := ExprText(key) + " set " + ExprText(value)
 	switch k := key.(type) {
 	case Meta:
 		if k.Key == "nftrace" || k.Key == "secmark" {
-			return Inert{Name: "meta " + k.Key, Text: text}
+			return Inert{Name: "meta " + k.Key, Text: StatementText(Assign{key, value})}
 		}
 		return Assign{key, value}
 	case CT, Payload, RawPayload:
 		return Assign{key, value}
 	case UnknownExpr:
 		if k.Name == "tcp option" || k.Name == "exthdr" || k.Name == "ip option" {
-			return Inert{Name: k.Name, Text: text}
+			return Inert{Name: k.Name, Text: StatementText(Assign{key, value})}
 		}
 	}
-	return UnknownStatement{Name: "set", Text: text, Why: "what it sets isn't known"}
+	return UnknownStatement{Name: "set", Text: StatementText(Assign{key, value}), Why: "what it sets isn't known"}
 }
 
 // nat reads {"family": "ip", "addr": …, "port": …, "flags": […], "type_flags": …}.
@@ -223,7 +222,7 @@ func (r *jsonReader) update(name string, arg *jsonValue) Statement {
 		return nil
 	}
 	u := SetUpdate{Op: arg.get("op").str(), Set: set}
-	if u.Op != "add" && u.Op != "update" && u.Op != "delete" {
+	if u.Op != "add" && u.Op != "update" && u.Op != "delete" || len(arg.get("stmt").items) > maxWords {
 		return nil
 	}
 	elem := arg.get("elem")

@@ -66,6 +66,12 @@ func (s *jsonScanner) peek() byte {
 	return s.text[s.pos]
 }
 
+// more says whether anything but blanks is left.
+func (s *jsonScanner) more() bool {
+	s.blanks()
+	return s.pos < len(s.text)
+}
+
 // take takes one of the bytes given, and says which.
 func (s *jsonScanner) take(of string) (byte, error) {
 	c := s.peek()
@@ -175,6 +181,9 @@ func (s *jsonScanner) string() (string, error) {
 			}
 			return text, nil
 		case c < ' ':
+			if strings.TrimLeft(s.text[i:], " \t\r\n") == "" {
+				return "", errJSONCut
+			}
 			return "", fmt.Errorf("not valid JSON: %q within a string", c)
 		}
 	}
@@ -243,6 +252,9 @@ func (v *jsonValue) str() string {
 	return ""
 }
 
+// maxWords of a list of flags, types or devices; nft has fewer by far.
+const maxWords = 256
+
 // strings of a list, or of one.
 func (v *jsonValue) strings() []string {
 	if s := v.str(); s != "" {
@@ -250,7 +262,7 @@ func (v *jsonValue) strings() []string {
 	}
 	var all []string
 	if v.kind == jsonArray {
-		for i := range v.items {
+		for i := range min(len(v.items), maxWords) {
 			if s := v.items[i].str(); s != "" {
 				all = append(all, s)
 			}

@@ -46,7 +46,7 @@ func StatementText(s Statement) string {
 	case Inert:
 		return s.Text
 	case XT:
-		return strings.TrimSpace("xt "+s.Kind) + " " + quoted(s.Name)
+		return xtText(s)
 	case UnknownStatement:
 		return s.Text
 	}
@@ -156,6 +156,14 @@ func portText(e Expr) string {
 		return ""
 	}
 	return ":" + ExprText(e)
+}
+
+func xtText(x XT) string {
+	text := strings.TrimSpace("xt " + x.Kind)
+	if x.Name != "" {
+		text += " " + quoted(x.Name)
+	}
+	return text
 }
 
 func rejectText(r Reject) string {
