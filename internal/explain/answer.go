@@ -62,22 +62,6 @@ func (e *Explainer) understood(q sim.Question) sim.Question {
 	return q
 }
 
-// nativeOwner is whose the native table is that something depends on; empty for
-// other things, and where nobody is known to make such a table.
-func (e *Explainer) nativeOwner(what string) string {
-	for _, h := range e.hosts {
-		for _, c := range h.Rules.Native {
-			if what != "nftables table "+c.Family+" "+c.Table {
-				continue
-			}
-			if name := owner.OfNative(c).Name; name != owner.Unknown {
-				return name
-			}
-		}
-	}
-	return ""
-}
-
 // run names the node that the packet starts on, where there are several.
 func (e *Explainer) run(q sim.Question, o sim.Options) (start string, outcomes []sim.Outcome) {
 	if len(e.nodes) == 1 {
@@ -128,15 +112,12 @@ func (e *Explainer) outcome(o *sim.Outcome, q sim.Question) Outcome {
 		out.DestinationPort = &o.DestinationPort
 	}
 	for _, d := range o.DependsOn {
-		out.DependsOn = append(out.DependsOn, Dependency{d.What, d.Text(), d.If, e.nativeOwner(d.What), d.Why})
+		out.DependsOn = append(out.DependsOn, Dependency{d.What, d.Text(), d.If, d.Why})
 	}
 	for _, s := range o.Steps {
 		out.Steps = append(out.Steps, e.step(s))
 	}
 	out.DecidedBy = e.decider(o, q)
-	if native, _ := out.unread(); native != "" && out.Verdict == "accepted" {
-		out.SourceKind, out.Source, out.SourcePort = "unknown", nil, nil // whatever the rules that are read say
-	}
 	if c := o.Encapsulated; c != nil {
 		out.Encapsulated = &Encapsulated{c.Interface, flow(c.Question), e.outcomes(c.Outcomes, c.Question)}
 	}
@@ -172,7 +153,10 @@ func (e *Explainer) step(s sim.Step) Step {
 }
 
 func ruleText(at sim.RuleRef) string {
-	if at.Rule == nil {
+	switch {
+	case at.Rule == nil && at.Chain.Native != nil:
+		return "policy " + strings.ToLower(at.Chain.Policy)
+	case at.Rule == nil:
 		return fmt.Sprintf("-P %s %s", at.Chain.Name, at.Chain.Policy)
 	}
 	return strings.TrimSpace(at.Rule.Text)
@@ -229,7 +213,7 @@ func connectionDecider(c *conntrack.Entry) *Decider {
 func (e *Explainer) ruleDecider(at sim.RuleRef) *Decider {
 	owned := e.owner(at)
 	out := &Decider{
-		Kind: "rule", Family: family(at.Table.Family), Table: at.Table.Name, Chain: at.Chain.Name, Rule: ruleText(at),
+		Kind: "rule", Family: tableFamily(at.Table), Table: at.Table.Name, Chain: at.Chain.Name, Rule: ruleText(at),
 		File: at.Table.File, Owner: owned.Name, OwnerVersion: owned.Version, Setting: owned.Setting, Change: owned.Change, Trap: owned.Trap, Because: owned.Because,
 	}
 	if at.Table.Variant != ruleset.VariantUnknown {
@@ -237,8 +221,19 @@ func (e *Explainer) ruleDecider(at sim.RuleRef) *Decider {
 	}
 	if at.Rule != nil {
 		out.Index, out.Line = at.Rule.Index, at.Rule.Line
+		if at.Rule.Native != nil {
+			out.Handle = at.Rule.Native.Handle
+		}
 	}
 	return out
+}
+
+// tableFamily is ipv4 or ipv6; of a native table it is nft's word: ip, ip6, inet.
+func tableFamily(t *ruleset.Table) string {
+	if t.Native != nil {
+		return t.Native.Family
+	}
+	return family(t.Family)
 }
 
 // addMark says which rule marked a packet that is translated for its mark: that
@@ -247,7 +242,11 @@ func (e *Explainer) addMark(d *Decider, o *sim.Outcome) {
 	marks := map[string]string{
 		owner.KubeProxy: "KUBE-MARK-MASQ", owner.CNIPortmap: "CNI-HOSTPORT-SETMARK", owner.Podman: "NETAVARK-HOSTPORT-SETMARK",
 	}
-	if s := lastJump(o, marks[d.Owner]); s != nil {
+	marking := marks[d.Owner]
+	if d.Owner == owner.KubeProxy && d.Variant == ruleset.Native.String() {
+		marking = "mark-for-masquerade"
+	}
+	if s := lastJump(o, marking); s != nil {
 		marking := e.owner(s.At)
 		d.MarkedBy, d.Because, d.Setting, d.Change, d.Trap = ruleText(s.At), marking.Because, marking.Setting, marking.Change, marking.Trap
 		return

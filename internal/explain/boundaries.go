@@ -11,6 +11,7 @@ import (
 	"github.com/unmasq/unmasq/internal/ipset"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset"
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
@@ -101,7 +102,11 @@ func (b *boundaries) host(h *snapshot.Host) {
 	b.network(h)
 	used := map[string]bool{}
 	for _, t := range h.Rules.Tables {
-		if t.Family != b.family {
+		if !t.Has(b.family) {
+			continue
+		}
+		if t.Native != nil {
+			b.native(t.Native)
 			continue
 		}
 		for _, c := range t.Chains {
@@ -122,6 +127,18 @@ func (b *boundaries) host(h *snapshot.Host) {
 		if at, err := netip.ParseAddrPort(v.Address); err == nil {
 			b.address(at.Addr())
 		}
+	}
+}
+
+// native adds what the rules and sets of a native table tell apart.
+func (b *boundaries) native(t *nftables.Table) {
+	masked := t.Addresses(func(first, last netip.Addr) {
+		if packet.Of(first) == b.family {
+			b.add(cidr.Range{First: first, Last: last})
+		}
+	})
+	if masked && b.err == nil {
+		b.err = fmt.Errorf("table %s %s compares addresses under a mask; ask for one address", t.Family, t.Name)
 	}
 }
 

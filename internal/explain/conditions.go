@@ -54,6 +54,9 @@ func changesDestination(s sim.Step) bool {
 	if s.At.Rule == nil {
 		return strings.HasPrefix(s.Effect, "IPVS ")
 	}
+	if s.At.Rule.Native != nil {
+		return strings.HasPrefix(s.Effect, "dnat to ")
+	}
 	switch s.At.Rule.Target.(type) {
 	case ruleset.DNAT, ruleset.Redirect, ruleset.NetMap:
 		return true
@@ -72,6 +75,9 @@ func conditions(rule *ruleset.Rule, p seen) []string {
 			condition += ": " + has
 		}
 		all = append(all, condition)
+	}
+	if rule.Native != nil {
+		return nativeConditions(rule.Native)
 	}
 	if x := rule.Source; x.Prefix.IsValid() {
 		add(x.Not, "-s "+x.Prefix.String(), "the source is "+p.source.String())

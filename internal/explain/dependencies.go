@@ -16,14 +16,14 @@ func (t writer) dependencies(a *Answer) {
 	t.section("depends on")
 	t.table(func(row func(...string)) {
 		for _, d := range all {
-			row("  "+d.name(), d.text(shown(a.Outcomes)))
+			row("  "+d.what, d.text(shown(a.Outcomes)))
 		}
 	})
 }
 
 // dependencyRow is one thing that isn't given.
 type dependencyRow struct {
-	what, why, owner string
+	what, why string
 	// items of a list that why has a place for, see plurals.
 	items  []string
 	plural *plural
@@ -41,19 +41,12 @@ func dependencyRows(outcomes []Outcome) []*dependencyRow {
 			})
 			if j < 0 {
 				j = len(all)
-				all = append(all, &dependencyRow{what: d.What, why: d.reason, owner: d.Owner, plural: kind})
+				all = append(all, &dependencyRow{what: d.What, why: d.reason, plural: kind})
 			}
 			all[j].add(i+1, items)
 		}
 	}
 	return all
-}
-
-func (r *dependencyRow) name() string {
-	if r.owner == "" {
-		return r.what
-	}
-	return r.what + " of " + r.owner
 }
 
 func (r *dependencyRow) add(outcome int, items []string) {
@@ -84,13 +77,12 @@ type plural struct{ before, after, afterMany string }
 
 var (
 	notTheNodes = plural{"none were given; ", " is taken as not being the node's", " are taken as not being the node's"}
-	notRead     = plural{"its ", " isn't read yet; it is taken as empty", " aren't read yet; they are taken as empty"}
 	notGiven    = plural{"not in the dump, taken as empty: ", "", ""}
 )
 
 // list returns the items of a sentence that takes several.
 func list(why string) ([]string, *plural) {
-	for _, p := range [...]*plural{&notTheNodes, &notRead, &notGiven} {
+	for _, p := range [...]*plural{&notTheNodes, &notGiven} {
 		rest, begins := strings.CutPrefix(why, p.before)
 		if items, ends := strings.CutSuffix(rest, p.after); begins && ends {
 			return strings.Split(items, ", "), p
@@ -185,16 +177,10 @@ func hidesNAT(missing string) bool {
 	return missing == "table nat" || missing == "chain POSTROUTING of table nat" || strings.HasPrefix(missing, "the tables of ")
 }
 
-// unread says what keeps the source from being told: native is a table whose NAT
-// rules aren't read, and hidden says that others were not given.
-func (o *Outcome) unread() (native string, hidden bool) {
-	for _, d := range o.DependsOn {
+// unread says whether NAT rules that weren't given keep the source from being told.
+func (o *Outcome) unread() bool {
+	return slices.ContainsFunc(o.DependsOn, func(d Dependency) bool {
 		items, kind := list(d.reason)
-		if kind == &notRead && strings.HasPrefix(items[0], "nat chain ") && native == "" {
-			row := dependencyRow{what: d.What, owner: d.Owner}
-			native = row.name()
-		}
-		hidden = hidden || kind == &notGiven && slices.ContainsFunc(items, hidesNAT)
-	}
-	return native, hidden
+		return kind == &notGiven && slices.ContainsFunc(items, hidesNAT)
+	})
 }

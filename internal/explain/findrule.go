@@ -72,7 +72,7 @@ func (e *Explainer) rulesWhere(f packet.Family, is func(sim.RuleRef) bool) []sim
 func rulesOf(t *ruleset.Table, c *ruleset.Chain, f packet.Family, is func(sim.RuleRef) bool) []sim.RuleRef {
 	var found []sim.RuleRef
 	for i := range c.Rules {
-		if at := (sim.RuleRef{Table: t, Chain: c, Rule: &c.Rules[i]}); t.Family == f && is(at) {
+		if at := (sim.RuleRef{Table: t, Chain: c, Rule: &c.Rules[i]}); t.Has(f) && is(at) {
 			found = append(found, at)
 		}
 	}

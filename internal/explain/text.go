@@ -181,8 +181,7 @@ func (t writer) seen(a *Answer, o, changed *Outcome) string {
 	if changed.SourceKind != "kept" {
 		how += portWords(o)
 	}
-	native, hidden := changed.unread()
-	if hidden {
+	if changed.unread() {
 		how += ", as far as can be told"
 	}
 	switch {
@@ -192,8 +191,6 @@ func (t writer) seen(a *Answer, o, changed *Outcome) string {
 		return peer + " sees nothing of " + source + ": rejected" + with(o.RejectWith) + stopper(o)
 	case o.Verdict == "unknown":
 		return "it can't be said whether the packet gets to " + peer
-	case native != "" && changed.SourceKind == "unknown":
-		return "it can't be said as whom " + peer + " sees " + source + ": NAT rules of " + native + " aren't read"
 	case o.SourceKind == "unknown":
 		return "it can't be said as whom " + peer + " sees " + source
 	case o.Source == nil:

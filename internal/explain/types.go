@@ -74,7 +74,7 @@ type Decider struct {
 	// Kind: rule, conntrack, route.
 	Kind   string `json:"kind"`
 	Family string `json:"family,omitempty"`
-	// Variant: iptables-legacy or iptables-nft, where known.
+	// Variant: iptables-legacy, iptables-nft or nftables, where known.
 	Variant string `json:"variant,omitempty"`
 	Table   string `json:"table,omitempty"`
 	Chain   string `json:"chain,omitempty"`
@@ -110,8 +110,6 @@ type Dependency struct {
 	Why string `json:"why"`
 	// If is the condition alone under which the outcome comes about.
 	If string `json:"if,omitempty"`
-	// Owner of the nftables table that it is about.
-	Owner string `json:"owner,omitempty"`
 	// reason is Why without the condition.
 	reason string
 }

@@ -92,6 +92,9 @@ func variants(h *snapshot.Host) []string {
 func orphans(h *snapshot.Host) []string {
 	var all []string
 	for _, t := range h.Rules.Tables {
+		if t.Native != nil {
+			continue // nft has no such excerpts
+		}
 		builtIn, reached := 0, map[string]bool{}
 		for _, c := range t.Chains {
 			if isBuiltIn(c.Name) {

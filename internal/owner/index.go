@@ -123,6 +123,9 @@ func (x *Index) Of(t *ruleset.Table, c *ruleset.Chain, rule *ruleset.Rule) Owner
 	if _, known := x.tables[t]; !known {
 		return Of(t, c, rule)
 	}
+	if t.Native != nil && !t.Native.IPTables {
+		return native(t, c, rule)
+	}
 	if rule == nil {
 		return x.policy(t, c)
 	}

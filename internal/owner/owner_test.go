@@ -17,6 +17,7 @@ import (
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset"
 	"github.com/unmasq/unmasq/internal/ruleset/iptables"
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 )
 
 var update = flag.Bool("update", false, "write the owners that are found into testdata")
@@ -183,8 +184,9 @@ func natives(t *testing.T, text string) []found {
 		if len(w) != 3 {
 			t.Fatalf("native chain %q: want family, table, chain", line)
 		}
-		c := ruleset.NativeChain{Family: w[0], Table: w[1], Name: w[2], Type: "nat", Hook: "postrouting"}
-		all = append(all, found{text: strings.TrimSpace(line), owner: owner.OfNative(c)})
+		c := &nftables.Chain{Name: w[2], Base: &nftables.Base{Type: "nat", Hook: "postrouting", Priority: 100}}
+		t := ruleset.FromNative(&nftables.Table{Family: w[0], Name: w[1], Chains: []*nftables.Chain{c}})
+		all = append(all, found{text: strings.TrimSpace(line), owner: owner.Of(t, t.Chains[0], nil)})
 	}
 	return all
 }

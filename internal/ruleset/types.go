@@ -6,8 +6,8 @@
 // It holds no logic: package ruleset/iptables reads dumps into it, package sim
 // runs packets through it, package owner says who wrote a rule.
 //
-// Native nftables tables have a place in [Ruleset.Native]: until they are
-// simulated, what a NAT chain there could do is something an answer depends on.
+// Native nftables tables stand among them ([FromNative]): their rules keep the
+// form that package nftables gives them.
 package ruleset
 
 import (
@@ -39,22 +39,6 @@ func (v Variant) String() string {
 // Ruleset is all that was read of one node.
 type Ruleset struct {
 	Tables []*Table
-	// Native lists the base chains of native nftables tables.
-	Native []NativeChain
-}
-
-// NativeChain is a base chain of a table that no iptables program wrote.
-type NativeChain struct {
-	// Family is nft's own word: ip, ip6, inet, bridge, netdev, arp.
-	Family, Table, Name string
-	// Type is filter, nat or route; Hook as in nft: prerouting, input, forward,
-	// output, postrouting, ingress, egress.
-	Type, Hook string
-	Priority   int
-	// Rules counts the rules of the whole table, since a base chain jumps to others.
-	Rules int
-	// Handle of the table, 0 where not known. Tables made later have higher ones.
-	Handle uint64
 }
 
 // Table is one iptables table of one family.

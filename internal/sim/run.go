@@ -270,30 +270,6 @@ func (r *run) endNAT() {
 	}
 }
 
-// nativeChains notes base chains of native nftables tables on the packet's way.
-func (r *run) nativeChains(h hook) {
-	for i := range r.node.host.Rules.Native {
-		c := &r.node.host.Rules.Native[i]
-		ours := c.Family == "inet" || c.Family == "ip" && r.family == packet.IPv4Family || c.Family == "ip6" && r.family == packet.IPv6Family
-		if !ours || c.Hook != h.String() || c.Rules == 0 || c.Type == "nat" && !r.natAsksNative(c) {
-			continue
-		}
-		r.lacks("nftables table "+c.Family+" "+c.Table, "its "+c.Type+" chain "+c.Name+" at "+c.Hook+" isn't read yet; it is taken as empty")
-	}
-}
-
-// natAsksNative: a chain behind the one that bound the address isn't asked.
-func (r *run) natAsksNative(c *ruleset.NativeChain) bool {
-	if r.noTrack || r.connection != nil {
-		return false
-	}
-	own := 100
-	if r.hook == prerouting || r.hook == output {
-		own = -100
-	}
-	return r.decider == nil || c.Priority <= own
-}
-
 // outcome is what became of the packet.
 func (r *run) outcome() Outcome {
 	o := Outcome{

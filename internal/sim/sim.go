@@ -23,6 +23,9 @@ type Node struct {
 	// indexes of long chains, made when first used: *ruleset.Chain → *index.
 	indexes sync.Map
 	runs    sync.Pool
+	// natives are chains, verdicts and sets of nftables made fit to run when first
+	// asked, by the pointer to what they were made of.
+	natives sync.Map
 }
 
 // New prepares a host, which must not change afterwards.

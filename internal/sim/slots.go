@@ -52,9 +52,9 @@ type slot struct {
 	absent string
 	// bases in the order of their priorities.
 	bases []base
-	// binds: a NAT chain without rules is at the hook. It binds the address that
-	// the packet has, so that what the node sends to itself, which comes in again
-	// through lo, is asked about no second time.
+	// binds: the address that the packet has is bound where no rule binds another,
+	// so that what the node sends to itself, which comes in again through lo, is
+	// asked about no second time.
 	binds bool
 }
 
@@ -95,6 +95,7 @@ var builtin = [hookCount]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POS
 // slots of a family's hooks.
 func (n *Node) slots(f packet.Family) *[hookCount][]slot {
 	var all [hookCount][]slot
+	translates := n.translates(f)
 	does := map[*ruleset.Table]effects{}
 	for h := range hookCount {
 		slots := map[int]*slot{}
@@ -113,6 +114,9 @@ func (n *Node) slots(f packet.Family) *[hookCount][]slot {
 			n.addStandard(f, h, s, at)
 		}
 		n.addNative(f, h, at)
+		if translates && h != forward {
+			at(0, true).binds = true
+		}
 		for _, s := range slots {
 			if len(s.bases) > 0 || s.absent != "" || s.binds {
 				slices.SortStableFunc(s.bases, func(a, b base) int {
@@ -127,6 +131,17 @@ func (n *Node) slots(f packet.Family) *[hookCount][]slot {
 		slices.SortFunc(all[h], func(a, b slot) int { return cmp.Compare(a.priority, b.priority) })
 	}
 	return &all
+}
+
+// translates says whether the family has a NAT chain at any hook: then the kernel
+// binds at all of them (net/netfilter/nf_nat_core.c, nf_nat_register_fn).
+func (n *Node) translates(f packet.Family) bool {
+	return slices.ContainsFunc(n.host.Rules.Tables, func(t *ruleset.Table) bool {
+		return t.Native == nil && t.Family == f && t.Name == "nat" && len(t.Chains) > 0 ||
+			t.Native != nil && t.Has(f) && slices.ContainsFunc(t.Chains, func(c *ruleset.Chain) bool {
+				return c.Native.Base != nil && c.Native.Base.Type == "nat"
+			})
+	})
 }
 
 // addEffects of the tables, each looked at once.
@@ -160,7 +175,6 @@ func (n *Node) addStandard(f packet.Family, h hook, standard standard, at func(i
 		given = true
 		c := t.Chain(builtin[h])
 		if c == nil && !t.Excerpt || c != nil && len(c.Rules) == 0 && c.Policy != "DROP" {
-			s.binds = s.binds || s.nat && c != nil
 			continue // no rule is asked there
 		}
 		s.bases = append(s.bases, base{t, c, standard.priority, standard.name == "mangle" && h == output, effects{}})
@@ -184,7 +198,6 @@ func (n *Node) addNative(f packet.Family, h hook, at func(int, bool) *slot) {
 			nat := b.Type == "nat"
 			s := at(b.Priority, nat)
 			if len(c.Rules) == 0 && c.Policy != "DROP" {
-				s.binds = s.binds || nat
 				continue
 			}
 			s.bases = append(s.bases, base{t, c, b.Priority, b.Type == "route" && h == output, effects{}})
@@ -205,7 +218,6 @@ func (r *run) pass(h hook) bool {
 		}
 	}
 	r.advance(math.MaxInt)
-	r.nativeChains(h)
 	return r.verdict == Accepted
 }
 

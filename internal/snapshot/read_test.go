@@ -14,6 +14,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
@@ -89,6 +90,10 @@ func describe(h *snapshot.Host, dir string) string {
 		}
 	}
 	for _, x := range h.Rules.Tables {
+		if x.Native != nil {
+			describeNative(&b, x.Native)
+			continue
+		}
 		rules := 0
 		var names []string
 		for _, c := range x.Chains {
@@ -100,9 +105,6 @@ func describe(h *snapshot.Host, dir string) string {
 			kind = "excerpt"
 		}
 		fmt.Fprintf(&b, "%s %s %s %s of %s: %d rules in %s\n", x.Variant, x.Family, x.Name, kind, strings.TrimPrefix(x.File, dir+"/"), rules, strings.Join(names, " "))
-	}
-	for _, c := range h.Rules.Native {
-		fmt.Fprintf(&b, "native %s %s %s: %s at %s %d, %d rules, handle %d\n", c.Family, c.Table, c.Name, c.Type, c.Hook, c.Priority, c.Rules, c.Handle)
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.Sets)) {
 		fmt.Fprintf(&b, "set %s %s: %d\n", name, h.Sets[name].Type, h.Sets[name].Len())
@@ -168,5 +170,13 @@ func given(b *strings.Builder, h *snapshot.Host) {
 	}
 	if len(words) > 0 {
 		fmt.Fprintln(b, "given:", strings.Join(words, ", "))
+	}
+}
+
+func describeNative(b *strings.Builder, t *nftables.Table) {
+	for _, c := range t.Chains {
+		if c.Base != nil {
+			fmt.Fprintf(b, "native %s %s %s: %s at %s %d, %d rules, handle %d\n", t.Family, t.Name, c.Name, c.Base.Type, c.Base.Hook, c.Base.Priority, len(c.Rules), t.Handle)
+		}
 	}
 }

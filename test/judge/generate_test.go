@@ -92,6 +92,10 @@ func (g *generator) ruleset(variants ...string) *ruleset {
 	}
 	r.sets = g.sets
 	for _, v := range variants {
+		if v == "native" {
+			r.native = g.native()
+			continue
+		}
 		busy := g.of("nat", "nat", "nat", "mangle", "filter", "raw")
 		for _, name := range tableNames {
 			rules := 0

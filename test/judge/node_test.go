@@ -73,6 +73,8 @@ type node struct {
 	dir string
 	// madeSets are the names of IP sets that may still be there.
 	madeSets []string
+	// native: nft's own tables are read too.
+	native bool
 }
 
 func newNode(t *testing.T, s situation) *node {
@@ -212,6 +214,11 @@ func (n *node) read(families ...packet.Family) (*snapshot.Host, error) {
 	text, err := n.ns.Run("", "ipset", "save")
 	if err == nil {
 		err = os.WriteFile(filepath.Join(n.dir, snapshot.FileIPSet), []byte(text), 0o600)
+	}
+	if err == nil && n.native {
+		if text, err = n.ns.Run("", "nft", "-j", "list", "ruleset"); err == nil {
+			err = os.WriteFile(filepath.Join(n.dir, snapshot.FileNFT), []byte(text), 0o600)
+		}
 	}
 	if err != nil {
 		return nil, err

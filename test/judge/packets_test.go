@@ -190,6 +190,15 @@ const firstPort, lastPort = 10000, 29999
 
 func newSender(r *rand.Rand, n *node, rs *ruleset, pool []netip.Addr) *sender {
 	s := &sender{Rand: r, node: n, family: rs.family, pool: pool, port: firstPort}
+	for _, t := range rs.native {
+		for _, c := range t.chains {
+			for _, rule := range c.rules {
+				h := nativeHints(rule, t)
+				s.all.add(h)
+				s.rules = append(s.rules, h)
+			}
+		}
+	}
 	for _, t := range rs.tables {
 		into := map[string][]hints{} // rules that jump to a chain
 		for _, c := range t.chains {

@@ -72,10 +72,11 @@ type world struct {
 // worlds are a plain and a random one for each family and choice of variants.
 func worlds(t *testing.T, seed uint64) (all []*world) {
 	r := rand.New(rand.NewPCG(seed, 3))
-	for _, variants := range [][]string{{"nft"}, {"legacy"}, {"nft", "legacy"}} {
+	for _, variants := range [][]string{{"nft"}, {"legacy"}, {"nft", "legacy"}, {"native"}, {"native", "nft"}} {
 		for _, f := range packet.Families {
 			for _, s := range []situation{plainSituation(f), randomSituation(r, f)} {
 				n := newNode(t, s)
+				n.native = slices.Contains(variants, "native")
 				n.must(t, os.Remove(filepath.Join(n.dir, snapshot.FileNFT))) // it isn't listed for each ruleset
 				multipath := slices.ContainsFunc(s.ip, func(line string) bool { return strings.Contains(line, "nexthop") })
 				all = append(all, &world{node: n, family: f, variants: variants, kinds: addRareKinds(n), multipath: multipath})

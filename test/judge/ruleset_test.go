@@ -15,6 +15,8 @@ type ruleset struct {
 	family packet.Family
 	tables []*table
 	sets   []*set
+	// native tables; nil where the world has none.
+	native []*nativeTable
 }
 
 // table of one variant.
@@ -114,6 +116,9 @@ func (r *ruleset) String() string {
 	if sets := r.setText(); sets != "" {
 		b.WriteString("# ipset restore\n" + sets)
 	}
+	for _, t := range r.native {
+		b.WriteString("# nft -f\n" + t.String())
+	}
 	return b.String()
 }
 
@@ -134,6 +139,9 @@ func (r *ruleset) load(n *node) error {
 		if err := n.restore(v, r.family, r.text(v)); err != nil {
 			return err
 		}
+	}
+	if r.native != nil {
+		return r.loadNative(n)
 	}
 	return nil
 }
@@ -175,6 +183,12 @@ func (r *ruleset) smaller() []*ruleset {
 			}
 		}
 	}
+	for ni, t := range r.native {
+		edit(func(c *ruleset) { c.native = slices.Delete(c.native, ni, ni+1) })
+		for _, small := range t.smaller() {
+			edit(func(c *ruleset) { c.native[ni] = small })
+		}
+	}
 	for si, s := range r.sets {
 		if !r.mentionsSet(s.name) {
 			edit(func(c *ruleset) { c.sets = slices.Delete(c.sets, si, si+1) })
@@ -214,6 +228,12 @@ func (r *ruleset) clone() *ruleset {
 			u.chains = append(u.chains, &chain{ch.name, ch.policy, slices.Clone(ch.rules)})
 		}
 		c.tables = append(c.tables, u)
+	}
+	if r.native != nil {
+		c.native = []*nativeTable{}
+	}
+	for _, t := range r.native {
+		c.native = append(c.native, t.clone())
 	}
 	for _, s := range r.sets {
 		c.sets = append(c.sets, &set{s.name, s.options, slices.Clone(s.elements)})

@@ -21,7 +21,6 @@ import (
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
 	"github.com/unmasq/unmasq/internal/packet"
-	"github.com/unmasq/unmasq/internal/ruleset"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
@@ -145,6 +144,9 @@ func TestTakeAndRead(t *testing.T) {
 		}
 		for _, x := range back.Rules.Tables {
 			x.File = filepath.Base(strings.ReplaceAll(x.File, ":", "/"))
+			if x.Native != nil {
+				x.Native.File = x.File
+			}
 		}
 		for i := range back.Notes {
 			back.Notes[i].File = filepath.Base(strings.ReplaceAll(back.Notes[i].File, ":", "/"))
@@ -188,20 +190,10 @@ func check(t *testing.T, h *snapshot.Host) {
 	slices.Sort(tables)
 	want := []string{
 		"iptables-legacy IPv4 nat 1 false", "iptables-nft IPv4 filter 1 false", "iptables-nft IPv4 nat 2 false", "iptables-nft IPv6 nat 1 false",
+		"nftables IPv6 guard 1 false",
 	}
 	if diff := cmp.Diff(want, tables); diff != "" {
 		t.Errorf("tables: -want +got\n%s", diff)
-	}
-	native := []ruleset.NativeChain{{Family: "inet", Table: "guard", Name: "late", Type: "nat", Hook: "postrouting", Priority: 110, Rules: 1}}
-	got := slices.Clone(h.Rules.Native)
-	for i := range got {
-		if got[i].Handle == 0 {
-			t.Errorf("no handle: %+v", got[i])
-		}
-		got[i].Handle = 0
-	}
-	if diff := cmp.Diff(native, got); diff != "" {
-		t.Errorf("native: -want +got\n%s", diff)
 	}
 	if s := h.Sets["nodes"]; s == nil || s.Len() != 1 {
 		t.Errorf("sets: %v", h.Sets)

@@ -1,0 +1,352 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/ruleset"
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
+)
+
+// flow is where a rule goes on after a statement.
+type flow uint8
+
+const (
+	// onward: the next statement.
+	onward flow = iota
+	// mismatch: the next rule (NFT_BREAK).
+	mismatch
+	// ended: the chain ends with the verdict in nativeRun.
+	ended
+)
+
+// statement is one of a native rule, made fit to run.
+type statement func(r *run, at RuleRef, depth int) (flow, verdict)
+
+// nativeChain is a chain whose rules are made fit to run when it is first asked.
+type nativeChain struct{ rules [][]statement }
+
+// nativeTable holds what its chains share.
+type nativeTable struct {
+	node  *Node
+	table *ruleset.Table
+}
+
+// nativeOf is the chain made fit to run.
+func (n *Node) nativeOf(t *ruleset.Table, c *ruleset.Chain) *nativeChain {
+	if made, ok := n.natives.Load(c); ok {
+		return made.(*nativeChain)
+	}
+	of := nativeTable{n, t}
+	made := &nativeChain{rules: make([][]statement, len(c.Rules))}
+	for i := range c.Rules {
+		made.rules[i] = of.compile(c.Rules[i].Native)
+	}
+	n.natives.Store(c, made)
+	return made
+}
+
+// evaluateNative runs a chain of a native table: nf_tables_core.c, nft_do_chain.
+func (r *run) evaluateNative(c *ruleset.Chain, depth int) verdict {
+	if depth > deepest {
+		r.lacks("rules", fmt.Sprintf("chain %s calls itself, or chains call each other more than %d deep", c.Name, deepest))
+		r.doubt = true
+		return fallThrough
+	}
+	made := r.node.nativeOf(r.table, c)
+	for i, statements := range made.rules {
+		if r.work += 1 + len(statements); r.spent() {
+			return r.giveUp()
+		}
+		at := RuleRef{r.table, c, &c.Rules[i]}
+		if v, done := r.runRule(statements, at, depth); done {
+			return v
+		}
+	}
+	return fallThrough
+}
+
+func (r *run) runRule(statements []statement, at RuleRef, depth int) (v verdict, done bool) {
+	for _, s := range statements {
+		switch f, v := s(r, at, depth); f {
+		case ended:
+			return v, true
+		case mismatch:
+			if r.options.Trace {
+				r.record(Step{Hook: r.hook.String(), At: at, Effect: "no match"})
+			}
+			return fallThrough, false
+		}
+	}
+	return fallThrough, false
+}
+
+func (t nativeTable) compile(rule *nftables.Rule) []statement {
+	all := make([]statement, 0, len(rule.Statements))
+	for _, s := range rule.Statements {
+		if made := t.statement(s); made != nil {
+			all = append(all, made)
+		}
+	}
+	return all
+}
+
+// statement makes one fit to run; nil where it does nothing.
+func (t nativeTable) statement(s nftables.Statement) statement {
+	switch s := s.(type) {
+	case nftables.Match:
+		return t.match(s)
+	case nftables.Verdict:
+		return t.verdict(s)
+	case nftables.VerdictMap:
+		return t.verdictMap(s)
+	case nftables.Assign:
+		return t.assign(s)
+	case nftables.NAT:
+		return t.nat(s)
+	case nftables.Reject:
+		return func(r *run, at RuleRef, _ int) (flow, verdict) {
+			if r.wrongReject(s) {
+				return mismatch, fallThrough
+			}
+			with := rejectWith(s, r.family)
+			r.rejectWith = with
+			r.stop(Rejected, at, "reject with "+with)
+			return ended, drop
+		}
+	case nftables.NoTrack:
+		return func(r *run, at RuleRef, _ int) (flow, verdict) {
+			r.alter(at, ruleset.NoTrack{})
+			return onward, fallThrough
+		}
+	case nftables.Stateful:
+		return assumed("state", "what "+s.Name+" counts isn't in a dump ("+s.Text+")")
+	case nftables.SetUpdate:
+		for _, inner := range s.Statements {
+			if state, ok := inner.(nftables.Stateful); ok {
+				return assumed("state", "what "+state.Name+" counts isn't in a dump ("+state.Text+")")
+			}
+		}
+		return nil
+	case nftables.Inert:
+		return nil
+	case nftables.XT:
+		return unknownStatement(s.Kind+" "+s.Name, "nft doesn't show the parameters of iptables' extensions; give iptables-save")
+	case nftables.UnknownStatement:
+		why := s.Why
+		if why == "" {
+			why = "not understood: " + s.Text
+		}
+		return unknownStatement(s.Name, why)
+	}
+	panic(fmt.Sprintf("no case for statement %T", s))
+}
+
+func assumed(what, why string) statement {
+	return func(r *run, _ RuleRef, _ int) (flow, verdict) {
+		if r.assume("", what, why, true) {
+			return onward, fallThrough
+		}
+		return mismatch, fallThrough
+	}
+}
+
+// unknownStatement may do anything, or nothing.
+func unknownStatement(name, why string) statement {
+	return func(r *run, at RuleRef, _ int) (flow, verdict) {
+		if v, done := r.unknownTarget(at, ruleset.UnknownTarget{Name: name, Why: why}); done {
+			return ended, v
+		}
+		return onward, fallThrough
+	}
+}
+
+// rejectWith is the error's name as iptables has it.
+func rejectWith(s nftables.Reject, f packet.Family) string {
+	code := s.Code
+	if code == "" {
+		code = "port-unreachable"
+	}
+	if s.Type == "tcp reset" {
+		return "tcp-reset"
+	}
+	if f == packet.IPv6Family {
+		return map[string]string{
+			"port-unreachable": "icmp6-port-unreachable", "no-route": "icmp6-no-route", "admin-prohibited": "icmp6-adm-prohibited",
+			"host-unreachable": "icmp6-addr-unreachable", "addr-unreachable": "icmp6-addr-unreachable", "policy-fail": "icmp6-policy-fail", "reject-route": "icmp6-reject-route",
+		}[code]
+	}
+	return map[string]string{
+		"port-unreachable": "icmp-port-unreachable", "no-route": "icmp-net-unreachable", "admin-prohibited": "icmp-admin-prohibited",
+		"host-unreachable": "icmp-host-unreachable", "net-unreachable": "icmp-net-unreachable", "prot-unreachable": "icmp-proto-unreachable",
+		"net-prohibited": "icmp-net-prohibited", "host-prohibited": "icmp-host-prohibited",
+	}[code]
+}
+
+// wrongReject: an ICMP error of the other family, in a table inet, is never sent.
+func (r *run) wrongReject(s nftables.Reject) bool {
+	return s.Type == "icmp" && r.family != packet.IPv4Family || s.Type == "icmpv6" && r.family != packet.IPv6Family ||
+		s.Type == "tcp reset" && r.protocol != packet.TCP
+}
+
+func (t nativeTable) verdict(s nftables.Verdict) statement {
+	switch s.Kind {
+	case nftables.Jump, nftables.Goto:
+		to := t.table.Chain(s.Chain)
+		text := s.Kind.String() + " " + s.Chain
+		return func(r *run, at RuleRef, depth int) (flow, verdict) {
+			return r.jumpNative(at, to, s, text, depth)
+		}
+	case nftables.Continue:
+		return nil // as if it weren't there
+	case nftables.Return:
+		return func(r *run, at RuleRef, depth int) (flow, verdict) {
+			if depth > 0 || r.options.Trace {
+				r.step(at, "return")
+			}
+			return ended, fallThrough
+		}
+	case nftables.Accept:
+		return func(r *run, at RuleRef, _ int) (flow, verdict) {
+			r.step(at, "accept")
+			return ended, accept
+		}
+	case nftables.Drop:
+		return func(r *run, at RuleRef, _ int) (flow, verdict) {
+			r.stop(Dropped, at, "drop")
+			return ended, drop
+		}
+	}
+	return unknownStatement("queue", "a program decides what happens to a queued packet")
+}
+
+func (r *run) jumpNative(at RuleRef, to *ruleset.Chain, s nftables.Verdict, text string, depth int) (flow, verdict) {
+	if to == nil {
+		r.lacks("chain "+s.Chain, "it isn't in the dump; it is taken as doing nothing")
+		r.doubt = true
+		return onward, fallThrough
+	}
+	mark := len(r.steps)
+	r.step(at, text)
+	v := r.evaluate(to, depth+1)
+	if v == fallThrough && len(r.steps) == mark+1 && !r.options.Trace {
+		r.steps = r.steps[:mark] // nothing happened there
+	}
+	if v == fallThrough && s.Kind == nftables.Jump {
+		return mismatch, fallThrough // a verdict ends the rule
+	}
+	return ended, v
+}
+
+// verdictMap looks a verdict up.
+func (t nativeTable) verdictMap(s nftables.VerdictMap) statement {
+	find := t.lookup(s.Key, s.Map)
+	text := nftables.ExprText(s.Key)
+	return func(r *run, at RuleRef, depth int) (flow, verdict) {
+		e, state := find(r)
+		switch {
+		case state == open:
+			return unknownStatement("vmap "+text, "what it holds isn't known")(r, at, depth)
+		case state == broken, e == nil:
+			return mismatch, fallThrough
+		}
+		v, ok := e.Element.Data.(nftables.VerdictValue)
+		if !ok {
+			return unknownStatement("vmap "+text, "its element isn't a verdict")(r, at, depth)
+		}
+		made := r.node.verdictOf(e.Element, func() statement { return t.verdict(v.Verdict) })
+		if made == nil {
+			return onward, fallThrough
+		}
+		return made(r, at, depth)
+	}
+}
+
+// verdictOf is an element's verdict made fit to run, made when first used.
+func (n *Node) verdictOf(e *nftables.Element, make func() statement) statement {
+	if made, ok := n.natives.Load(e); ok {
+		return made.(statement)
+	}
+	made := make()
+	n.natives.Store(e, made)
+	return made
+}
+
+// match compares.
+func (t nativeTable) match(s nftables.Match) statement {
+	holds := t.comparison(s)
+	return func(r *run, _ RuleRef, _ int) (flow, verdict) {
+		if holds(r) {
+			return onward, fallThrough
+		}
+		return mismatch, fallThrough
+	}
+}
+
+// assign is "meta mark set" and the like.
+func (t nativeTable) assign(s nftables.Assign) statement {
+	switch key := s.Key.(type) {
+	case nftables.Meta:
+		if key.Key == "mark" {
+			return t.assignMark(s, func(r *run, at RuleRef, v uint32) {
+				r.mark = v
+				r.step(at, fmt.Sprintf("mark %#x", v))
+			})
+		}
+		if slices.Contains([]string{"nftrace", "priority", "pkttype", "secmark", "broute"}, key.Key) {
+			return nil
+		}
+	case nftables.CT:
+		if key.Key == "mark" {
+			return t.assignMark(s, func(r *run, at RuleRef, v uint32) {
+				if r.tracked && !r.noTrack {
+					r.connMark = v
+					r.step(at, fmt.Sprintf("connection mark %#x", v))
+				}
+			})
+		}
+		if key.Key != "zone" {
+			return nil // helper, label, event, timeout, expectation
+		}
+	case nftables.Payload:
+		if !slices.Contains([]string{"saddr", "daddr", "sport", "dport", "protocol", "nexthdr"}, key.Field) {
+			rewritten := key.Protocol == "ip" && key.Field == "dscp" || key.Protocol == "ip6" && slices.Contains([]string{"dscp", "hoplimit", "flowlabel"}, key.Field)
+			return func(r *run, _ RuleRef, _ int) (flow, verdict) {
+				r.rewritten = r.rewritten || rewritten
+				return onward, fallThrough
+			}
+		}
+	}
+	return unknownStatement(nftables.StatementText(s), "what it writes into the packet isn't followed")
+}
+
+// assignMark gives a mark the value; where that isn't known, later rules that
+// ask for a mark are asked both ways.
+func (t nativeTable) assignMark(s nftables.Assign, set func(*run, RuleRef, uint32)) statement {
+	types, _ := t.table.Native.TypeOf(s.Key)
+	value := t.data(s.Value, types)
+	text := nftables.ExprText(s.Value)
+	return func(r *run, at RuleRef, _ int) (flow, verdict) {
+		v, state := value(r)
+		switch {
+		case state == broken:
+			return mismatch, fallThrough
+		case state == open || len(v) != 1:
+			r.lacks("mark", "what "+text+" is isn't known")
+			r.markOpen = true
+			return onward, fallThrough
+		}
+		set(r, at, number(v[0].First))
+		return onward, fallThrough
+	}
+}
+
+// number of a value of up to four bytes.
+func number(v nftables.Value) uint32 {
+	n := uint32(0)
+	for i := range len(v) {
+		n = n<<8 | uint32(v[i])
+	}
+	return n
+}

@@ -1,0 +1,470 @@
+package sim
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
+)
+
+// comparison makes a match fit to run.
+func (t nativeTable) comparison(s nftables.Match) func(r *run) bool {
+	switch s.Right.(type) {
+	case nftables.SetRef, nftables.SetLiteral:
+		return t.inSet(s)
+	}
+	types, ok := t.table.Native.TypeOf(s.Left)
+	subjects := t.subjects(s.Left)
+	if !ok || len(types) != len(subjects) {
+		return assumedMatch(nftables.StatementText(s), subjects)
+	}
+	if len(types) == 1 && types[0].Flags && (s.Op == "in" || s.Op == "!") {
+		if mask, ok := constantOf(types[0], s.Right); ok {
+			return anyFlag(subjects[0], mask, s.Op == "!", nftables.StatementText(s))
+		}
+	}
+	ranges, ok := t.ranges(types, s)
+	if !ok {
+		return t.compareExpressions(s, subjects, types)
+	}
+	not := s.Op == "!="
+	if len(subjects) == 1 {
+		one := subjects[0]
+		return func(r *run) bool {
+			v, state := one.value(r)
+			switch state {
+			case broken:
+				return false
+			case open:
+				return one.in(r, ranges) != not
+			}
+			return contains(ranges, v) != not
+		}
+	}
+	return func(r *run) bool {
+		in, state := partsIn(r, subjects, ranges)
+		return state != broken && in != not
+	}
+}
+
+// partsIn asks whether each part of a key lies in its range.
+func partsIn(r *run, subjects []subject, ranges []nftables.Interval) (in bool, s state) {
+	in = true
+	for i := range subjects {
+		v, state := subjects[i].value(r)
+		switch {
+		case state == broken:
+			return false, broken
+		case in && state == known:
+			in = contains(ranges[i:i+1], v)
+		case in:
+			in = subjects[i].in(r, ranges[i:i+1])
+		}
+	}
+	return in, known
+}
+
+// assumedMatch follows both answers.
+func assumedMatch(text string, subjects []subject) func(r *run) bool {
+	what, why := text, "not understood"
+	if len(subjects) == 1 {
+		what, why = subjects[0].text, subjects[0].why
+	}
+	return func(r *run) bool {
+		for i := range subjects {
+			if _, state := subjects[i].value(r); state == broken {
+				return false
+			}
+		}
+		return r.assume("match "+text, what, why, true)
+	}
+}
+
+// anyFlag is "ct state new,established": one of the bits is set; with not, none is.
+func anyFlag(s subject, mask nftables.Value, not bool, text string) func(r *run) bool {
+	return func(r *run) bool {
+		v, state := s.value(r)
+		switch state {
+		case broken:
+			return false
+		case open:
+			return r.assume("match "+text, s.text, s.why, true)
+		}
+		return slices.ContainsFunc([]byte(operate("&", v, mask)), func(b byte) bool { return b != 0 }) != not
+	}
+}
+
+// ranges that the left side must lie in, one for each part; for a single part
+// there may be several.
+func (t nativeTable) ranges(types []nftables.Datatype, s nftables.Match) ([]nftables.Interval, bool) {
+	parts := []nftables.Expr{s.Right}
+	if c, ok := s.Right.(nftables.Concat); ok {
+		parts = c.Parts
+	}
+	if len(parts) != len(types) {
+		return nil, false
+	}
+	ranges := make([]nftables.Interval, len(parts))
+	for i, p := range parts {
+		g, err := nftables.Parse(types[i], p)
+		if err != nil {
+			return nil, false
+		}
+		ranges[i] = g
+	}
+	if len(ranges) == 1 {
+		return ordered(s.Op, ranges[0])
+	}
+	return ranges, true
+}
+
+// ordered turns < and its like into a range.
+func ordered(op string, g nftables.Interval) ([]nftables.Interval, bool) {
+	least := nftables.Value(strings.Repeat("\x00", len(g.First)))
+	most := nftables.Value(strings.Repeat("\xff", len(g.First)))
+	switch op {
+	case "<":
+		if g.First == least {
+			return nil, true
+		}
+		return []nftables.Interval{{First: least, Last: step(g.First, false)}}, true
+	case "<=":
+		return []nftables.Interval{{First: least, Last: g.Last}}, true
+	case ">":
+		if g.Last == most {
+			return nil, true
+		}
+		return []nftables.Interval{{First: step(g.Last, true), Last: most}}, true
+	case ">=":
+		return []nftables.Interval{{First: g.First, Last: most}}, true
+	}
+	return []nftables.Interval{g}, true
+}
+
+// step is the value one above or below.
+func step(v nftables.Value, up bool) nftables.Value {
+	b := []byte(v)
+	for i := len(b) - 1; i >= 0; i-- {
+		if up {
+			if b[i]++; b[i] != 0 {
+				break
+			}
+		} else if b[i]--; b[i] != 0xff {
+			break
+		}
+	}
+	return nftables.Value(b)
+}
+
+// compareExpressions: the right side is known only when the packet is there.
+func (t nativeTable) compareExpressions(s nftables.Match, left []subject, types []nftables.Datatype) func(r *run) bool {
+	right := t.subjects(s.Right)
+	if len(right) != len(left) || s.Op != "==" && s.Op != "!=" {
+		return assumedMatch(nftables.StatementText(s), left)
+	}
+	text := nftables.StatementText(s)
+	return func(r *run) bool {
+		same, unknown := true, ""
+		for i := range left {
+			a, one := left[i].value(r)
+			b, other := right[i].value(r)
+			switch {
+			case one == broken || other == broken:
+				return false
+			case one == open:
+				unknown = left[i].why
+			case other == open:
+				unknown = right[i].why
+			default:
+				same = same && a == b
+			}
+		}
+		if unknown != "" && same {
+			return r.assume("match "+text, text, unknown, true)
+		}
+		return same != (s.Op == "!=")
+	}
+}
+
+// inSet is a comparison with a set.
+func (t nativeTable) inSet(s nftables.Match) func(r *run) bool {
+	find := t.lookup(s.Left, s.Right)
+	text, not := nftables.StatementText(s), s.Op == "!="
+	return func(r *run) bool {
+		e, state := find(r)
+		switch {
+		case state == open:
+			return r.assume("match "+text, "set "+strings.TrimPrefix(nftables.ExprText(s.Right), "@"), "its elements aren't known", !not)
+		case state == broken:
+			return false
+		}
+		return (e != nil) != not
+	}
+}
+
+// find looks a key up: the entry, or nil where there is none; open where the set
+// isn't known, broken where the packet has no such key.
+type find func(r *run) (*nftables.Entry, state)
+
+// index of a set, with the datatypes of its keys.
+type setIndex struct {
+	index *nftables.Index
+	set   *nftables.Set
+}
+
+func (t nativeTable) indexOf(key, set nftables.Expr, data []nftables.Datatype) *setIndex {
+	types, _ := t.table.Native.TypeOf(key)
+	switch s := set.(type) {
+	case nftables.SetRef:
+		named := t.table.Native.Set(s.Name)
+		if named == nil {
+			return nil
+		}
+		if made, ok := t.node.natives.Load(named); ok {
+			return made.(*setIndex)
+		}
+		index, _ := t.table.Native.IndexOf(named, nil)
+		made := &setIndex{index, named}
+		t.node.natives.Store(named, made)
+		return made
+	case nftables.SetLiteral:
+		literal := &nftables.Set{Elements: s.Elements, Map: len(data) > 0}
+		index, _ := t.table.Native.IndexOf(literal, types, data...)
+		return &setIndex{index, literal}
+	}
+	return nil
+}
+
+// mostParts of a concatenation: the kernel's registers hold no more.
+const mostParts = 16
+
+// lookup makes the search for a key fit to run. data are the types of what an
+// anonymous map holds; none for sets and verdict maps.
+func (t nativeTable) lookup(key, set nftables.Expr, data ...nftables.Datatype) find {
+	subjects := t.subjects(key)
+	index := t.indexOf(key, set, data)
+	if index == nil || index.index == nil || len(subjects) > mostParts {
+		return func(*run) (*nftables.Entry, state) { return nil, open }
+	}
+	if len(subjects) == 1 && subjects[0].chance > 0 {
+		return index.spread(&subjects[0])
+	}
+	return func(r *run) (*nftables.Entry, state) {
+		var room [mostParts]nftables.Part
+		parts, anyOpen := room[:len(subjects)], false
+		for i := range subjects {
+			v, state := subjects[i].value(r)
+			if state == broken {
+				return nil, broken
+			}
+			parts[i] = nftables.Part{Value: v, Open: state == open}
+			anyOpen = anyOpen || state == open
+		}
+		entries, certain := index.index.Find(parts)
+		if anyOpen {
+			return index.among(r, subjects, parts, entries, certain)
+		}
+		if len(entries) == 1 && certain {
+			return entries[0], known
+		}
+		return index.uncertain(r, entries, certain)
+	}
+}
+
+// uncertain: the set changes by itself, or not all of it could be read.
+func (x *setIndex) uncertain(r *run, entries []*nftables.Entry, certain bool) (*nftables.Entry, state) {
+	for _, e := range entries {
+		if !e.Changes || r.assume("", "set "+x.set.Name, "its elements come and go by themselves", true) {
+			return e, known
+		}
+	}
+	if certain || len(entries) > 0 {
+		return nil, known
+	}
+	if x.set.Map {
+		if r.assume("", "set "+x.set.Name, "not all of its elements are known", true) {
+			return nil, open
+		}
+		return nil, known
+	}
+	return nil, open
+}
+
+// among asks which of the entries that the open parts leave it is.
+func (x *setIndex) among(r *run, subjects []subject, parts []nftables.Part, entries []*nftables.Entry, certain bool) (*nftables.Entry, state) {
+	for _, e := range entries {
+		if x.hits(r, subjects, parts, e) {
+			return e, known
+		}
+	}
+	if certain {
+		return nil, known
+	}
+	return x.uncertain(r, nil, false)
+}
+
+func (x *setIndex) hits(r *run, subjects []subject, parts []nftables.Part, e *nftables.Entry) bool {
+	for i := range parts {
+		if parts[i].Open && !subjects[i].in(r, e.Key[i:i+1]) {
+			return false
+		}
+	}
+	return true
+}
+
+// spread throws dice: each element has the part of their sides that it covers.
+func (x *setIndex) spread(s *subject) find {
+	entries, certain := x.index.Find([]nftables.Part{{Open: true}})
+	var alternatives []alternative
+	var of []*nftables.Entry
+	left := uint64(s.chance)
+	for _, e := range entries {
+		sides := min(s.sides(e.Key[0]), left)
+		if sides == 0 {
+			continue
+		}
+		left -= sides
+		of = append(of, e)
+		alternatives = append(alternatives, alternative{weight: float64(sides) / float64(s.chance)})
+	}
+	if left > 0 {
+		of = append(of, nil)
+		alternatives = append(alternatives, alternative{weight: float64(left) / float64(s.chance)})
+	}
+	return func(r *run) (*nftables.Entry, state) {
+		switch {
+		case !certain && len(entries) == 0:
+			return nil, open
+		case len(of) == 1:
+			return of[0], known
+		}
+		return of[r.choose("", "dice", alternatives...)], known
+	}
+}
+
+// data makes an expression that yields a value, or several of a concatenation,
+// fit to run.
+func (t nativeTable) data(e nftables.Expr, types []nftables.Datatype) func(r *run) ([]nftables.Interval, state) {
+	if m, ok := e.(nftables.Lookup); ok {
+		find := t.lookup(m.Key, m.Map, types...)
+		return func(r *run) ([]nftables.Interval, state) {
+			entry, state := find(r)
+			switch {
+			case state != known:
+				return nil, state
+			case entry == nil:
+				return nil, broken // no element: the rule ends
+			case len(entry.Data) == 0:
+				return nil, open
+			}
+			return entry.Data, known
+		}
+	}
+	if fixed, ok := constants(types, e); ok {
+		return func(*run) ([]nftables.Interval, state) { return fixed, known }
+	}
+	subjects := t.subjects(e)
+	return func(r *run) ([]nftables.Interval, state) {
+		all := make([]nftables.Interval, len(subjects))
+		for i := range subjects {
+			v, state := subjects[i].value(r)
+			if state != known {
+				return nil, state
+			}
+			all[i] = nftables.Interval{First: v, Last: v}
+		}
+		return all, known
+	}
+}
+
+// constants parses what doesn't depend on the packet.
+func constants(types []nftables.Datatype, e nftables.Expr) ([]nftables.Interval, bool) {
+	all, err := nftables.ParseKey(types, e)
+	return all, err == nil
+}
+
+// constantOf is a value that doesn't depend on the packet.
+func constantOf(d nftables.Datatype, e nftables.Expr) (nftables.Value, bool) {
+	g, err := nftables.Parse(d, e)
+	return g.First, err == nil && g.Single()
+}
+
+func operate(op string, a, b nftables.Value) nftables.Value {
+	out := make([]byte, min(len(a), len(b)))
+	for i := range out {
+		switch op {
+		case "&":
+			out[i] = a[i] & b[i]
+		case "|":
+			out[i] = a[i] | b[i]
+		case "^":
+			out[i] = a[i] ^ b[i]
+		}
+	}
+	return nftables.Value(out)
+}
+
+// binarySubject is a bit operation on what the packet has.
+func (t nativeTable) binarySubject(e nftables.Binary) subject {
+	types, ok := t.table.Native.TypeOf(e.Left)
+	left := t.subject(e.Left)
+	if !ok || len(types) != 1 {
+		return opened(e, "not understood")
+	}
+	if e.Op == "<<" || e.Op == ">>" {
+		return t.shift(e, left)
+	}
+	right := func(*run) (nftables.Value, state) { return "", open }
+	if v, ok := constantOf(types[0], e.Right); ok {
+		right = constant(v, known)
+	} else {
+		s := t.subject(e.Right)
+		right = s.value
+	}
+	return subject{why: left.why, value: func(r *run) (nftables.Value, state) {
+		a, one := left.value(r)
+		b, other := right(r)
+		if s := max(one, other); s != known {
+			return "", s
+		}
+		return operate(e.Op, a, b), known
+	}}
+}
+
+// shift of a number of up to four bytes.
+func (t nativeTable) shift(e nftables.Binary, left subject) subject {
+	by, err := nftables.Parse(nftables.Datatype{Name: "integer", Bytes: 4}, e.Right)
+	if err != nil {
+		return opened(e, "not understood")
+	}
+	return subject{why: left.why, value: func(r *run) (nftables.Value, state) {
+		v, s := left.value(r)
+		if s != known || len(v) > 4 {
+			return "", max(s, open)
+		}
+		n := number(v)
+		if e.Op == "<<" {
+			n <<= number(by.First)
+		} else {
+			n >>= number(by.First)
+		}
+		return number32(n)[4-len(v):], known
+	}}
+}
+
+// lookupSubject is a map's data as a key or value.
+func (t nativeTable) lookupSubject(e nftables.Lookup) subject {
+	find := t.lookup(e.Key, e.Map)
+	return subject{why: "the map's elements aren't known", value: func(r *run) (nftables.Value, state) {
+		entry, s := find(r)
+		switch {
+		case s != known:
+			return "", s
+		case entry == nil:
+			return "", broken
+		case len(entry.Data) != 1 || entry.Data[0].First != entry.Data[0].Last:
+			return "", open
+		}
+		return entry.Data[0].First, known
+	}}
+}

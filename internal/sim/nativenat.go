@@ -1,0 +1,114 @@
+package sim
+
+import (
+	"net/netip"
+
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/ruleset"
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
+)
+
+// nat makes a translation fit to run: net/netfilter/nft_nat.c, nft_masq.c,
+// nft_redir.c.
+func (t nativeTable) nat(s nftables.NAT) statement {
+	var address, port func(r *run) ([]nftables.Interval, state)
+	byFamily := map[packet.Family]func(r *run) ([]nftables.Interval, state){}
+	if s.Address != nil {
+		for f, name := range map[packet.Family]string{packet.IPv4Family: "ipv4_addr", packet.IPv6Family: "ipv6_addr"} {
+			types := []nftables.Datatype{{Name: name, Bytes: map[string]int{"ipv4_addr": 4, "ipv6_addr": 16}[name]}}
+			if c, ok := s.Address.(nftables.Concat); ok && len(c.Parts) == 2 {
+				types = append(types, portType)
+			}
+			byFamily[f] = t.data(s.Address, types)
+		}
+	}
+	if s.Port != nil {
+		port = t.data(s.Port, []nftables.Datatype{portType})
+	}
+	text := nftables.StatementText(s)
+	return func(r *run, at RuleRef, depth int) (flow, verdict) {
+		if s.Family == "ip" && r.family != packet.IPv4Family || s.Family == "ip6" && r.family != packet.IPv6Family {
+			return onward, fallThrough
+		}
+		address = byFamily[r.family]
+		g, state := natRange(r, address, port)
+		switch {
+		case state == broken:
+			return mismatch, fallThrough
+		case state == open:
+			return unknownStatement(text, "where it leads isn't known")(r, at, depth)
+		}
+		return ended, r.translateNative(at, s, g)
+	}
+}
+
+var portType = nftables.Datatype{Name: "inet_service", Bytes: 2}
+
+// natRange is where an address and port are taken from.
+func natRange(r *run, address, port func(r *run) ([]nftables.Interval, state)) (g ruleset.NATRange, s state) {
+	if address != nil {
+		parts, s := address(r)
+		if s != known {
+			return g, s
+		}
+		if len(parts) == 0 || len(parts) > 2 {
+			return g, open
+		}
+		first, okFirst := netip.AddrFromSlice([]byte(parts[0].First))
+		last, okLast := netip.AddrFromSlice([]byte(parts[0].Last))
+		if !okFirst || !okLast || packet.Of(first) != r.family {
+			return g, open
+		}
+		g.First, g.Last = first, last
+		if len(parts) == 2 {
+			g.Ports = portRange(parts[1])
+		}
+	}
+	if port != nil {
+		parts, s := port(r)
+		if s != known {
+			return g, s
+		}
+		if len(parts) != 1 {
+			return g, open
+		}
+		g.Ports = portRange(parts[0])
+	}
+	return g, known
+}
+
+func portRange(g nftables.Interval) *ruleset.PortRange {
+	return &ruleset.PortRange{First: uint16(number(g.First)), Last: uint16(number(g.Last))}
+}
+
+func (r *run) translateNative(at RuleRef, s nftables.NAT, g ruleset.NATRange) verdict {
+	flags := ruleset.NATFlags{Random: s.Random, RandomFully: s.FullyRandom, Persistent: s.Persistent}
+	if s.Prefix && g.First.IsValid() {
+		return r.netmap(at, ruleset.NetMap{To: commonPrefix(g.First, g.Last)})
+	}
+	switch s.Kind {
+	case nftables.SNAT:
+		return r.snat(at, ruleset.SNAT{NATRange: g, NATFlags: flags})
+	case nftables.DNAT:
+		return r.dnat(at, ruleset.DNAT{NATRange: g, NATFlags: flags})
+	case nftables.Redirect:
+		return r.redirect(at, ruleset.Redirect{Ports: g.Ports, NATFlags: flags})
+	}
+	return r.masquerade(at, ruleset.Masquerade{Ports: g.Ports, NATFlags: flags})
+}
+
+// commonPrefix is the network that a range is: the bits in which its ends differ
+// are the host's (nft_nat_setup_netmap).
+func commonPrefix(first, last netip.Addr) netip.Prefix {
+	a, b := first.AsSlice(), last.AsSlice()
+	bits := 0
+	for i := range a {
+		for bit := byte(0x80); bit != 0; bit >>= 1 {
+			if a[i]&bit != b[i]&bit {
+				return netip.PrefixFrom(first, bits)
+			}
+			bits++
+		}
+	}
+	return netip.PrefixFrom(first, bits)
+}
