@@ -72,5 +72,7 @@ var symbols = map[string]map[string]uint64{
 	},
 	"devgroup": {"default": 0},
 	"realm":    {"cosmos": 0},
+	"uid":      {"root": 0},
+	"gid":      {"root": 0},
 	"classid":  {"none": 0, "root": 0xffffffff},
 }

@@ -24,10 +24,7 @@ func appendValue(dst []byte, d Datatype, text string) ([]byte, error) {
 	case "ifname", "string":
 		return appendName(dst, d, text)
 	case "iface_index":
-		if _, err := number(text); err == nil && text == unquoted(text) {
-			return dst, bad(d, text, "the name of the interface with this index isn't known")
-		}
-		return appendName(dst, d, text)
+		return appendInterface(dst, d, text)
 	}
 	if d.Bytes == 0 {
 		return dst, bad(d, text, "the length of its values isn't known")
@@ -103,6 +100,19 @@ func appendName(dst []byte, d Datatype, text string) ([]byte, error) {
 		dst = append(dst, 0)
 	}
 	return dst, nil
+}
+
+// appendInterface reads a name, or 0, which is no interface: an empty name. Other
+// indexes are those of the node.
+func appendInterface(dst []byte, d Datatype, text string) ([]byte, error) {
+	n, err := number(text)
+	switch {
+	case err != nil: // also "7" in quotes, which is a name
+		return appendName(dst, d, text)
+	case n == 0:
+		return append(dst, make([]byte, d.Bytes)...), nil
+	}
+	return dst, bad(d, text, "the name of the interface with this index isn't known")
 }
 
 // appendInteger writes a number in the datatype's bytes.
@@ -217,7 +227,9 @@ func milliseconds(text string) (uint64, error) {
 		if err != nil || unit < 0 {
 			return 0, errors.New("no time as 1d2h3m4s5ms")
 		}
-		total += n * unitLength[unit]
+		if total += n * unitLength[unit]; total >= 1<<62 {
+			return 0, errors.New("a time of ages")
+		}
 		if rest = rest[len(units[unit]):]; rest == "" {
 			return total, nil
 		}

@@ -6,7 +6,8 @@ import "fmt"
 // datatype's length. Host-order integers (marks, ct state, priorities) are
 // written big-endian, so that they compare as numbers; fields of less than a
 // byte (ip version, dscp) are numbers of one byte; names of interfaces are
-// padded with zeros to 16 bytes. It can be the key of a map.
+// padded with zeros to 16 bytes, and stand for indexes of interfaces too; no
+// interface (index 0) is all zeros. It can be the key of a map.
 type Value string
 
 // Datatype of an expression: nft's own types.
