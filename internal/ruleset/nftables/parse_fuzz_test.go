@@ -54,10 +54,8 @@ func FuzzReadText(f *testing.F) {
 // again reads a rule's text alone.
 func again(t *testing.T, family string, r *nftables.Rule) {
 	t.Helper()
-	for _, s := range r.Statements {
-		if _, is := s.(nftables.UnknownStatement); is {
-			return
-		}
+	if strings.Contains(showAny(r.Statements), "Why:") { // which depends on what came before
+		return
 	}
 	rs, _ := nftables.ReadText("table "+family+" t {\nchain c {\n"+r.Text+"\n}\n}\n", 1)
 	if len(rs.Tables) != 1 || len(rs.Tables[0].Chains) != 1 || len(rs.Tables[0].Chains[0].Rules) != 1 {

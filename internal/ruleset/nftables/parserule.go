@@ -7,7 +7,7 @@ func (p *textReader) rule() *Rule {
 		return nil
 	}
 	p.rules++
-	p.handle = 0
+	p.handle, p.tooMuch = 0, p.budget < 0
 	start, line := p.tok.start, p.tok.line
 	r := &Rule{Line: line}
 	from := start // of the last statement
@@ -41,7 +41,7 @@ func (p *textReader) rule() *Rule {
 
 // knownStatement reads a statement that is understood; nil without.
 func (p *textReader) knownStatement(number int) Statement {
-	if p.budget < 0 || number >= maxStatements {
+	if p.tooMuch = p.tooMuch || p.budget < 0 || number >= maxStatements; p.tooMuch {
 		p.fail("a rule this long isn't read")
 		return nil
 	}
@@ -67,7 +67,7 @@ func isStart(t token) bool {
 func (p *textReader) unknown(start int) Statement {
 	why := p.reason("it isn't known")
 	name := p.tok.text
-	tooMuch := p.budget < 0
+	tooMuch := p.tooMuch
 	open := p.mark()
 	depth := 0
 	for first := true; p.tok.kind != tokEnd; first = false {

@@ -28,6 +28,9 @@ type textReader struct {
 	rules, elements, budget, edits int
 	// depth of braces and brackets in a rule.
 	depth int
+	// tooMuch: the rest of the rule isn't read, as it is too long or wasn't
+	// understood too often.
+	tooMuch bool
 	// why the last expression or statement wasn't understood.
 	why string
 }

@@ -246,6 +246,11 @@ func (p *textReader) ruleCommand(where place) bool {
 	if !ok {
 		return false
 	}
+	if p.rules >= maxRules {
+		t.Excerpt = true
+		p.fail("more than %d rules", maxRules)
+		return false
+	}
 	p.table, p.compat = t, false
 	rule := p.rule()
 	if rule == nil {
