@@ -112,6 +112,7 @@ func (r *jsonReader) root() error {
 		return nil
 	}
 	for {
+		r.nextElement()
 		line := r.line
 		key, err := r.objectKey()
 		if err != nil {
@@ -143,6 +144,7 @@ func (r *jsonReader) list() error {
 	}
 	for {
 		r.blanks()
+		r.nextElement()
 		line := r.line
 		v, err := r.value(1)
 		if err != nil {

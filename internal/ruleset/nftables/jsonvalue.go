@@ -42,6 +42,30 @@ type jsonScanner struct {
 	text string
 	pos  int
 	line int
+	// Of the arrays and objects that aren't closed: their values and keys.
+	values []jsonValue
+	names  []string
+	// Memory of the element that is held; the next one's when it is done.
+	kept      []jsonValue
+	keptNames []string
+}
+
+// nextElement gives the memory of the element before free.
+func (s *jsonScanner) nextElement() { s.kept, s.keptNames = s.kept[:0], s.keptNames[:0] }
+
+// closed takes the values behind the first of them from the open ones.
+func (s *jsonScanner) closed(first int) []jsonValue {
+	start := len(s.kept)
+	s.kept = append(s.kept, s.values[first:]...)
+	s.values = s.values[:first]
+	return s.kept[start:len(s.kept):len(s.kept)]
+}
+
+func (s *jsonScanner) closedNames(first int) []string {
+	start := len(s.keptNames)
+	s.keptNames = append(s.keptNames, s.names[first:]...)
+	s.names = s.names[:first]
+	return s.keptNames[start:len(s.keptNames):len(s.keptNames)]
 }
 
 func (s *jsonScanner) blanks() {
@@ -104,6 +128,7 @@ func (s *jsonScanner) value(depth int) (jsonValue, error) {
 
 func (s *jsonScanner) array(depth int) (jsonValue, error) {
 	v := jsonValue{kind: jsonArray}
+	first := len(s.values)
 	s.pos++
 	if s.peek() == ']' {
 		s.pos++
@@ -114,9 +139,10 @@ func (s *jsonScanner) array(depth int) (jsonValue, error) {
 		if err != nil {
 			return v, err
 		}
-		v.items = append(v.items, item)
+		s.values = append(s.values, item)
 		c, err := s.take(",]")
 		if err != nil || c == ']' {
+			v.items = s.closed(first)
 			return v, err
 		}
 	}
@@ -124,6 +150,7 @@ func (s *jsonScanner) array(depth int) (jsonValue, error) {
 
 func (s *jsonScanner) object(depth int) (jsonValue, error) {
 	v := jsonValue{kind: jsonObject}
+	first, firstName := len(s.values), len(s.names)
 	s.pos++
 	if s.peek() == '}' {
 		s.pos++
@@ -138,9 +165,10 @@ func (s *jsonScanner) object(depth int) (jsonValue, error) {
 		if err != nil {
 			return v, err
 		}
-		v.keys, v.items = append(v.keys, key), append(v.items, item)
+		s.names, s.values = append(s.names, key), append(s.values, item)
 		c, err := s.take(",}")
 		if err != nil || c == '}' {
+			v.keys, v.items = s.closedNames(firstName), s.closed(first)
 			return v, err
 		}
 	}
