@@ -144,6 +144,8 @@ func (f *finder) search(v *view) {
 		place, taken := g.places[string(hash)]
 		switch {
 		case !taken:
+		case place >= 0 && g.exact == g.known: // the hash has told all
+			f.take(place)
 		case place >= 0:
 			f.check(place)
 		default:
@@ -186,6 +188,10 @@ func (f *finder) check(i int32) {
 			return
 		}
 	}
+	f.take(i)
+}
+
+func (f *finder) take(i int32) {
 	if f.all {
 		f.found = append(f.found, i)
 	} else if f.best < 0 || i < f.best {
