@@ -40,7 +40,7 @@ var layers = []struct {
 	{
 		"kernel", "it reads and writes state as plain data, and knows nobody who decides when",
 		[]string{
-			"internal/kernel/link", "internal/kernel/netns", "internal/kernel/netns/netnstest", "internal/kernel/nft",
+			"internal/kernel/link", "internal/kernel/netns", "internal/kernel/netns/netnstest", "internal/kernel/nft", "internal/kernel/wires",
 			"internal/kernel/capture", "internal/discover",
 		},
 	},

@@ -14,7 +14,6 @@ package rig
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"testing"
 
@@ -22,6 +21,7 @@ import (
 
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
+	"github.com/unmasq/unmasq/internal/kernel/wires"
 )
 
 // Names of the node's links.
@@ -44,8 +44,8 @@ var (
 type Rig struct {
 	Pods, Node, Outside *netns.NS
 
-	inject  *injector // frames from the pods' side
-	local   *rawSender
+	inject  *wires.Injector // frames from the pods' side
+	local   *wires.RawSender
 	capture *capture
 	nextID  uint64
 	routes  []route
@@ -205,16 +205,4 @@ func (r *Rig) Forget(t testing.TB) {
 	if err != nil {
 		t.Fatalf("flush connection tracking: %v", err)
 	}
-}
-
-func mac(ns *netns.NS, link string) (net.HardwareAddr, error) {
-	var out net.HardwareAddr
-	err := ns.Do(func() error {
-		i, err := net.InterfaceByName(link)
-		if err == nil {
-			out = i.HardwareAddr
-		}
-		return err
-	})
-	return out, err
 }

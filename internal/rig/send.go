@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/unmasq/unmasq/internal/kernel/wires"
 	"github.com/unmasq/unmasq/internal/packet"
 )
 
@@ -43,9 +44,9 @@ func (r *Rig) SendAll(flows []packet.Flow) ([]*Seen, error) {
 	for i, f := range flows {
 		var err error
 		if f.Local {
-			err = r.local.send(f, first+uint64(i))
+			err = r.local.Send(f, first+uint64(i))
 		} else {
-			err = r.inject.send(flows[i:i+1], first+uint64(i))
+			err = r.inject.Send(flows[i:i+1], first+uint64(i))
 		}
 		if err != nil {
 			return nil, err
@@ -168,15 +169,15 @@ func (r *Rig) pump(ctx context.Context, l Traffic, base uint64, sent *atomic.Uin
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	start := time.Now()
-	flows := make([]packet.Flow, burst)
+	flows := make([]packet.Flow, wires.Burst)
 	for n := uint64(0); ctx.Err() == nil; {
 		for i := range flows {
 			flows[i] = l.Flow(n + uint64(i))
 		}
-		if err := r.inject.send(flows, base+n); err != nil {
+		if err := r.inject.Send(flows, base+n); err != nil {
 			return err
 		}
-		n += burst
+		n += wires.Burst
 		sent.Store(n)
 		if ahead := time.Duration(n)*time.Second/time.Duration(l.Rate) - time.Since(start); ahead > time.Millisecond {
 			time.Sleep(ahead)

@@ -1,4 +1,4 @@
-package rig
+package wires
 
 import (
 	"encoding/binary"
@@ -17,7 +17,7 @@ type collection struct {
 
 // left takes an Ethernet frame that came out of a link.
 func (c *collection) left(link string, frame []byte) {
-	if s, ok := parsePacket(frame); ok {
+	if s, ok := ParsePacket(frame); ok {
 		s.Interface = link
 		if fate := c.of(s.ID); fate != nil {
 			fate.Out = &s

@@ -1,4 +1,4 @@
-package rig
+package wires
 
 import (
 	"net/netip"
@@ -21,28 +21,15 @@ func TestFrames(t *testing.T) {
 			if f.Source.Is6() {
 				ethernet = append(make([]byte, 12), 0x86, 0xdd)
 			}
-			frame := appendPacket(ethernet, f, want.ID)
-			if got, ok := parsePacket(frame); !ok || got != want {
+			frame := AppendPacket(ethernet, f, want.ID)
+			if got, ok := ParsePacket(frame); !ok || got != want {
 				t.Errorf("protocol %d: read %+v, %v, want %+v", protocol, got, ok, want)
 			}
 			for n := range frame {
-				if got, ok := parsePacket(frame[:n]); ok {
+				if got, ok := ParsePacket(frame[:n]); ok {
 					t.Errorf("protocol %d, cut to %d bytes: read %+v", protocol, n, got)
 				}
 			}
-		}
-	}
-}
-
-// A flow that comes out twice is seen once, so that it doesn't hide one that was lost.
-func TestBitset(t *testing.T) {
-	var b bitset
-	for _, tt := range []struct {
-		n    uint64
-		want bool
-	}{{0, true}, {0, false}, {63, true}, {64, true}, {1000, true}, {64, false}, {999, true}} {
-		if got := b.add(tt.n); got != tt.want {
-			t.Errorf("add(%d) = %v, want %v", tt.n, got, tt.want)
 		}
 	}
 }

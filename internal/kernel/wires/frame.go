@@ -1,4 +1,4 @@
-package rig
+package wires
 
 import (
 	"encoding/binary"
@@ -26,8 +26,8 @@ type Seen struct {
 	ID                          uint64
 }
 
-// appendPacket appends the IP packet of a flow with its number.
-func appendPacket(b []byte, f packet.Flow, id uint64) []byte {
+// AppendPacket appends the IP packet of a flow with its number.
+func AppendPacket(b []byte, f packet.Flow, id uint64) []byte {
 	start := len(b)
 	b = appendHeader(b, f, transportSize(f.Protocol)+payloadSize)
 	at := len(b)
@@ -82,7 +82,7 @@ func transportSize(protocol uint8) int {
 	return 0
 }
 
-// Sizes of what an SCTP packet has before the rig's payload: the common header,
+// Sizes of what an SCTP packet has before the payload: the common header,
 // an INIT chunk, and the head of a parameter that receivers skip.
 const sctpHeader, sctpInit, sctpParameter = 12, 20, 4
 
@@ -155,8 +155,8 @@ func add(sum uint32, b []byte) uint32 {
 	return sum
 }
 
-// parsePacket reads an Ethernet frame; false where it isn't one of the rig's.
-func parsePacket(frame []byte) (s Seen, ok bool) {
+// ParsePacket reads an Ethernet frame; false where it isn't one of ours.
+func ParsePacket(frame []byte) (s Seen, ok bool) {
 	if len(frame) < 14 {
 		return s, false
 	}
@@ -167,7 +167,7 @@ func parsePacket(frame []byte) (s Seen, ok bool) {
 	return s, false
 }
 
-// parseIP reads an IP packet; false where it isn't one of the rig's.
+// parseIP reads an IP packet; false where it isn't one of ours.
 func parseIP(ip []byte) (s Seen, ok bool) {
 	if len(ip) < 20+payloadSize {
 		return s, false
