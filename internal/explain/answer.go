@@ -186,7 +186,7 @@ func (e *Explainer) decider(o *sim.Outcome, q sim.Question) *Decider {
 	if at.Rule != nil {
 		out.Why = conditions(at.Rule, seenBy(at, q, o))
 	}
-	e.addMark(out, o)
+	e.addMark(out, at, o)
 	if changed := o.SourceKind == sim.Masqueraded || o.SourceKind == sim.SNATed; changed && !forService(out.Owner) {
 		out.Policy = keepPolicy(at.Rule, q, o)
 	}
@@ -238,7 +238,7 @@ func tableFamily(t *ruleset.Table) string {
 
 // addMark says which rule marked a packet that is translated for its mark: that
 // rule's reason, and what changes it, are the ones that help.
-func (e *Explainer) addMark(d *Decider, o *sim.Outcome) {
+func (e *Explainer) addMark(d *Decider, at sim.RuleRef, o *sim.Outcome) {
 	marks := map[string]string{
 		owner.KubeProxy: "KUBE-MARK-MASQ", owner.CNIPortmap: "CNI-HOSTPORT-SETMARK", owner.Podman: "NETAVARK-HOSTPORT-SETMARK",
 	}
@@ -249,6 +249,13 @@ func (e *Explainer) addMark(d *Decider, o *sim.Outcome) {
 	if s := lastJump(o, marking); s != nil {
 		marking := e.owner(s.At)
 		d.MarkedBy, d.Because, d.Setting, d.Change, d.Trap = ruleText(s.At), marking.Because, marking.Setting, marking.Change, marking.Trap
+		return
+	}
+	if s := marksFor(at, o); s != nil {
+		d.MarkedBy = ruleText(s.At)
+		if marking := e.owner(s.At); marking.Because != "" && marking.Name == d.Owner {
+			d.Because, d.Setting, d.Change, d.Trap = marking.Because, marking.Setting, marking.Change, marking.Trap
+		}
 		return
 	}
 	if s := lastJump(o, d.Chain); s != nil && d.Because == "" {

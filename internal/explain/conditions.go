@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/unmasq/unmasq/internal/ruleset"
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 	"github.com/unmasq/unmasq/internal/sim"
 )
 
@@ -18,6 +19,10 @@ type seen struct {
 	sport, dport        int
 	in, out             string
 	local               bool
+	// asked is the destination before any translation; elements are those of sets
+	// and maps that a native rule found the packet in.
+	asked    netip.Addr
+	elements []*nftables.Element
 }
 
 // seenBy is the packet at the rule that decided: behind DNAT, where it was
@@ -25,7 +30,7 @@ type seen struct {
 func seenBy(at sim.RuleRef, q sim.Question, o *sim.Outcome) seen {
 	s := seen{
 		source: q.Source, destination: q.Destination, protocol: q.Protocol, sport: q.SourcePort, dport: q.DestinationPort,
-		in: o.InInterface, local: q.Local,
+		in: o.InInterface, local: q.Local, asked: q.Destination,
 	}
 	if o.Protocol != 0 {
 		s.protocol = o.Protocol
@@ -41,10 +46,25 @@ func seenBy(at sim.RuleRef, q sim.Question, o *sim.Outcome) seen {
 	if !slices.ContainsFunc(o.Steps, changesDestination) {
 		s.dport = o.DestinationPort
 	}
-	if at.Chain.Name != "PREROUTING" && at.Chain.Name != "INPUT" {
+	if leaves(at, o) {
 		s.out = o.OutInterface
 	}
+	for _, step := range o.Steps {
+		if step.At == at && step.Matched {
+			s.elements = step.Elements
+		}
+	}
 	return s
+}
+
+// leaves says whether the rule sees the interface that the packet leaves by.
+func leaves(at sim.RuleRef, o *sim.Outcome) bool {
+	if at.Table.Native == nil {
+		return at.Chain.Name != "PREROUTING" && at.Chain.Name != "INPUT"
+	}
+	return slices.ContainsFunc(o.Steps, func(s sim.Step) bool {
+		return s.At == at && s.Matched && s.Hook != "prerouting" && s.Hook != "input"
+	})
 }
 
 func changesDestination(s sim.Step) bool {
@@ -77,7 +97,7 @@ func conditions(rule *ruleset.Rule, p seen) []string {
 		all = append(all, condition)
 	}
 	if rule.Native != nil {
-		return nativeConditions(rule.Native)
+		return nativeConditions(rule.Native, p)
 	}
 	if x := rule.Source; x.Prefix.IsValid() {
 		add(x.Not, "-s "+x.Prefix.String(), "the source is "+p.source.String())

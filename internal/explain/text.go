@@ -401,8 +401,14 @@ func (t writer) decider(d *Decider) {
 // place is where the rule stands, and whose it is.
 func place(tab io.Writer, d *Decider) {
 	place := fmt.Sprintf("%s %s, chain %s", d.Variant, d.Table, d.Chain)
+	if d.native() {
+		place = fmt.Sprintf("%s %s %s, chain %s", d.Variant, d.Family, d.Table, d.Chain)
+	}
 	if d.Index > 0 {
 		place += fmt.Sprintf(", rule %d", d.Index)
+	}
+	if d.Handle > 0 {
+		place += fmt.Sprintf(", handle %d", d.Handle)
 	}
 	if d.File != "" && d.Line > 0 {
 		place += fmt.Sprintf(" (%s:%d)", d.File, d.Line)

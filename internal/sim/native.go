@@ -68,6 +68,7 @@ func (r *run) evaluateNative(c *ruleset.Chain, depth int) verdict {
 }
 
 func (r *run) runRule(statements []statement, at RuleRef, depth int) (v verdict, done bool) {
+	r.elements, r.translation = r.elements[:0], nil
 	for _, s := range statements {
 		switch f, v := s(r, at, depth); f {
 		case ended:
@@ -251,6 +252,7 @@ func (t nativeTable) verdictMap(s nftables.VerdictMap) statement {
 		case state == broken, e == nil:
 			return mismatch, fallThrough
 		}
+		r.found(e)
 		v, ok := e.Element.Data.(nftables.VerdictValue)
 		if !ok {
 			return unknownStatement("vmap "+text, "its element isn't a verdict")(r, at, depth)

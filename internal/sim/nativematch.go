@@ -198,6 +198,7 @@ func (t nativeTable) inSet(s nftables.Match) func(r *run) bool {
 		case state == broken:
 			return false
 		}
+		r.found(e)
 		return (e != nil) != not
 	}
 }
@@ -205,6 +206,13 @@ func (t nativeTable) inSet(s nftables.Match) func(r *run) bool {
 // find looks a key up: the entry, or nil where there is none; open where the set
 // isn't known, broken where the packet has no such key.
 type find func(r *run) (*nftables.Entry, state)
+
+// found notes the element that a rule found the packet in.
+func (r *run) found(e *nftables.Entry) {
+	if e != nil {
+		r.elements = append(r.elements, e.Element)
+	}
+}
 
 // index of a set, with the datatypes of its keys.
 type setIndex struct {
@@ -357,6 +365,7 @@ func (t nativeTable) data(e nftables.Expr, types []nftables.Datatype) func(r *ru
 			case len(entry.Data) == 0:
 				return nil, open
 			}
+			r.found(entry)
 			return entry.Data, known
 		}
 	}
@@ -465,6 +474,7 @@ func (t nativeTable) lookupSubject(e nftables.Lookup) subject {
 		case len(entry.Data) != 1 || entry.Data[0].First != entry.Data[0].Last:
 			return "", open
 		}
+		r.found(entry)
 		return entry.Data[0].First, known
 	}}
 }

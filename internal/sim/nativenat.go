@@ -83,18 +83,32 @@ func portRange(g nftables.Interval) *ruleset.PortRange {
 
 func (r *run) translateNative(at RuleRef, s nftables.NAT, g ruleset.NATRange) verdict {
 	flags := ruleset.NATFlags{Random: s.Random, RandomFully: s.FullyRandom, Persistent: s.Persistent}
-	if s.Prefix && g.First.IsValid() {
-		return r.netmap(at, ruleset.NetMap{To: commonPrefix(g.First, g.Last)})
-	}
-	switch s.Kind {
-	case nftables.SNAT:
-		return r.snat(at, ruleset.SNAT{NATRange: g, NATFlags: flags})
-	case nftables.DNAT:
-		return r.dnat(at, ruleset.DNAT{NATRange: g, NATFlags: flags})
-	case nftables.Redirect:
-		return r.redirect(at, ruleset.Redirect{Ports: g.Ports, NATFlags: flags})
+	r.translation = translationOf(s, g, flags)
+	switch t := r.translation.(type) {
+	case ruleset.NetMap:
+		return r.netmap(at, t)
+	case ruleset.SNAT:
+		return r.snat(at, t)
+	case ruleset.DNAT:
+		return r.dnat(at, t)
+	case ruleset.Redirect:
+		return r.redirect(at, t)
 	}
 	return r.masquerade(at, ruleset.Masquerade{Ports: g.Ports, NATFlags: flags})
+}
+
+func translationOf(s nftables.NAT, g ruleset.NATRange, flags ruleset.NATFlags) ruleset.Target {
+	switch {
+	case s.Prefix && g.First.IsValid():
+		return ruleset.NetMap{To: commonPrefix(g.First, g.Last)}
+	case s.Kind == nftables.SNAT:
+		return ruleset.SNAT{NATRange: g, NATFlags: flags}
+	case s.Kind == nftables.DNAT:
+		return ruleset.DNAT{NATRange: g, NATFlags: flags}
+	case s.Kind == nftables.Redirect:
+		return ruleset.Redirect{Ports: g.Ports, NATFlags: flags}
+	}
+	return ruleset.Masquerade{Ports: g.Ports, NATFlags: flags}
 }
 
 // commonPrefix is the network that a range is: the bits in which its ends differ

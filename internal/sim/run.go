@@ -9,6 +9,7 @@ import (
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/route"
 	"github.com/unmasq/unmasq/internal/ruleset"
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 )
 
 // run is one packet on its way, with what was chosen where its way is open.
@@ -72,6 +73,10 @@ type run struct {
 	// lacking are tables and chains that the dump doesn't have.
 	lacking []string
 	steps   []Step
+	// elements that the native rule at hand found the packet in.
+	elements []*nftables.Element
+	// translation that it came to.
+	translation ruleset.Target
 	// stepsLost: there were more.
 	stepsLost bool
 }
@@ -103,7 +108,7 @@ func (r *run) begin(q Question, o Options, depth int) {
 		family: q.Family(), src: q.Source, dst: q.Destination, protocol: q.Protocol, question: q,
 		mark: q.Mark, local: q.Local,
 		kind: Kept, verdict: Accepted, sourceKnown: true,
-		steps: r.steps[:0], lacking: r.lacking[:0],
+		steps: r.steps[:0], lacking: r.lacking[:0], elements: r.elements[:0],
 	}
 	if q.Protocol == 0 {
 		r.protocol = anyProtocols[r.choose(protocolKey, "protocol", protocolAlternatives...)]
@@ -246,7 +251,11 @@ func (r *run) lacksRules(name string) {
 }
 
 func (r *run) step(at RuleRef, effect string) {
-	r.record(Step{Hook: r.hook.String(), At: at, Matched: true, Effect: effect})
+	s := Step{Hook: r.hook.String(), At: at, Matched: true, Effect: effect}
+	if at.Rule != nil && at.Rule.Native != nil {
+		s.Elements, s.Translation = append([]*nftables.Element(nil), r.elements...), r.translation
+	}
+	r.record(s)
 }
 
 // natAsks says whether NAT chains are still asked about this packet: they see

@@ -14,6 +14,7 @@ import (
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/route"
 	"github.com/unmasq/unmasq/internal/ruleset"
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 )
 
 // UnknownPort is a port that the question leaves open.
@@ -165,6 +166,11 @@ type Step struct {
 	Matched bool
 	// Effect in a few words: jump KUBE-SVC-…, mark 0x4000, masquerade, accept.
 	Effect string
+	// Elements of sets and maps that a native rule found the packet in, in the
+	// order of its statements.
+	Elements []*nftables.Element
+	// Translation that a native rule came to, its maps looked up; nil for others.
+	Translation ruleset.Target
 }
 
 // Encapsulated is the outer packet of a tunnel.
