@@ -34,7 +34,7 @@ func startPods(ctx context.Context, h *host, plugin object) error {
 		return err
 	}
 	defer os.RemoveAll(leases)
-	plugin["cniVersion"], plugin["name"], plugin["ipMasq"] = "1.0.0", "podnet", true
+	plugin["cniVersion"], plugin["name"], plugin["ipMasq"], plugin["ipMasqBackend"] = "1.0.0", "podnet", true, h.dump.backend()
 	plugin["ipam"] = object{"type": "host-local", "dataDir": leases, "ranges": [][]object{{{"subnet": "10.244.1.0/24"}}, {{"subnet": "fd00:10:244:1::/64"}}}}
 	for i := range 2 {
 		if err := startPod(ctx, h, plugin, fmt.Sprintf("pod-%d", i+1), i == 1); err != nil {
@@ -79,7 +79,7 @@ func startPod(ctx context.Context, h *host, plugin object, id string, publish bo
 		return err
 	}
 	_, err = callPlugin(ctx, h, object{
-		"cniVersion": "1.0.0", "name": "podnet", "type": "portmap", "snat": true, "backend": "iptables", "prevResult": previous,
+		"cniVersion": "1.0.0", "name": "podnet", "type": "portmap", "snat": true, "backend": h.dump.backend(), "prevResult": previous,
 		"capabilities": object{"portMappings": true},
 		"runtimeConfig": object{"portMappings": []object{
 			{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}, {"hostPort": 5353, "containerPort": 53, "protocol": "udp"},

@@ -9,17 +9,33 @@ import (
 	"path/filepath"
 )
 
-// kubeVersions that are built.
-var kubeVersions = []string{"v1.34.4", "v1.37.1"}
+const newestKube = "v1.37.1"
+
+// kubeVersions that run in iptables mode, and in nftables mode, which changed
+// more between them.
+var (
+	kubeVersions       = []string{"v1.34.4", newestKube}
+	kubeNativeVersions = []string{"v1.34.4", "v1.35.4", "v1.36.3", newestKube}
+)
 
 const (
 	apiAddress = "127.0.0.1:6443"
 	nodeName   = "node1"
 )
 
-// kubeProxy runs the program in the node, beside an API server of our own that
-// serves what it reads, until it says that it has written its rules.
+// kubeProxy runs the program in iptables mode until it has written its rules.
 func kubeProxy(version string, flags ...string) func(context.Context, *host) error {
+	return runKubeProxy(version, []string{"KUBE-SVC-", "KUBE-SEP-", "--random-fully"}, append(flags, "--proxy-mode=iptables"))
+}
+
+// kubeProxyNative does so in nftables mode.
+func kubeProxyNative(version string, flags ...string) func(context.Context, *host) error {
+	return runKubeProxy(version, []string{"table ip kube-proxy", "table ip6 kube-proxy", "masquerade fully-random", "dnat to 10.244.", "dnat to [fd00:10:244:"}, append(flags, "--proxy-mode=nftables"))
+}
+
+// runKubeProxy runs the program in the node, beside an API server of our own that
+// serves what it reads, until its rules hold the words.
+func runKubeProxy(version string, words, flags []string) func(context.Context, *host) error {
 	return func(ctx context.Context, h *host) error {
 		program, err := kubeProxyProgram(ctx, version)
 		if err != nil {
@@ -34,8 +50,8 @@ func kubeProxy(version string, flags ...string) func(context.Context, *host) err
 		if err := os.WriteFile(config, fmt.Appendf(nil, kubeconfig, apiAddress), 0o600); err != nil {
 			return err
 		}
-		return h.runUntil(ctx, []string{"KUBE-SVC-", "KUBE-SEP-", "--random-fully"}, program, append([]string{"--kubeconfig=" + config,
-			"--hostname-override=" + nodeName, "--proxy-mode=iptables", "--cluster-cidr=10.244.0.0/16,fd00:10:244::/48", "--detect-local-mode=ClusterCIDR",
+		return h.runUntil(ctx, words, program, append([]string{"--kubeconfig=" + config,
+			"--hostname-override=" + nodeName, "--cluster-cidr=10.244.0.0/16,fd00:10:244::/48", "--detect-local-mode=ClusterCIDR",
 			"--conntrack-max-per-core=0", "--conntrack-min=0", "--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249"}, flags...)...)
 	}
 }

@@ -13,7 +13,27 @@ import (
 )
 
 // dumps lists all that are made.
-func dumps() (all []dump) {
+func dumps() []dump { return append(iptablesDumps(), nativeDumps()...) }
+
+// nativeDumps are of programs that write nft's own tables.
+func nativeDumps() (all []dump) {
+	add := func(name, about string, node nodeSetup, write func(context.Context, *host) error) {
+		all = append(all, dump{name: name + "-nftables", about: about + ". Written by hack/dumps; don't edit.", variant: foreign.NFT, native: true, node: node, write: write})
+	}
+	for _, version := range kubeNativeVersions {
+		add("kube-proxy-"+version, "kube-proxy "+version+" in nftables mode", usual(), kubeProxyNative(version))
+		add("kube-proxy-"+version+"-masquerade-all", "kube-proxy "+version+" in nftables mode with --masquerade-all", usual(), kubeProxyNative(version, "--masquerade-all"))
+	}
+	add("flannel", "flannel v0.28.4 with EnableNFTables and --ip-masq", usual(), flannelNative)
+	add("cni-bridge", "CNI plugins v1.9.1: bridge with ipMasq, two pods, the second with portmap, both plugins' backends nftables", usual(), cniBridge)
+	add("cni-ptp", "CNI plugins v1.9.1: ptp with ipMasq, two pods, the second with portmap, both plugins' backends nftables", ptpNode(), cniPTP)
+	add("node", "kube-proxy "+newestKube+" in nftables mode, flannel v0.28.4 with EnableNFTables, and dockerd 20.10 through iptables-nft, on one node", dockerNode(), together(
+		docker, flannelNative, kubeProxyNative(newestKube)))
+	return all
+}
+
+// iptablesDumps are of programs that write their rules through iptables.
+func iptablesDumps() (all []dump) {
 	for _, v := range foreign.Variants {
 		add := func(name, about string, node nodeSetup, write func(context.Context, *host) error) {
 			about = fmt.Sprintf("%s, through iptables-%s. Written by hack/dumps; don't edit.", about, v)
@@ -66,7 +86,15 @@ func flannel(ctx context.Context, h *host) error {
 	if err != nil {
 		return err
 	}
-	return h.runUntil(ctx, []string{"-A FLANNEL-POSTRTG", "-A FLANNEL-FWD"}, program, "10.244.0.0/16", "10.244.1.0/24", "fd00:10:244::/48", "fd00:10:244:1::/64")
+	return h.runUntil(ctx, []string{"-A FLANNEL-POSTRTG", "-A FLANNEL-FWD"}, program, "iptables", "10.244.0.0/16", "10.244.1.0/24", "fd00:10:244::/48", "fd00:10:244:1::/64")
+}
+
+func flannelNative(ctx context.Context, h *host) error {
+	program, err := peer(ctx, "./flannelrules", "flannelrules")
+	if err != nil {
+		return err
+	}
+	return h.runUntil(ctx, []string{"table ip flannel-ipv4", "table ip6 flannel-ipv6", "masquerade"}, program, "nftables", "10.244.0.0/16", "10.244.1.0/24", "fd00:10:244::/48", "fd00:10:244:1::/64")
 }
 
 // bare is the usual node without its bridge.

@@ -1,14 +1,17 @@
 // Command dumps writes, with the programs themselves, the dumps of nodes that
 // tests read: kube-proxy, flannel, the CNI plugins, docker, and the rules of
 // kube-router and ip-masq-agent. Each runs in a network namespace that is set up
-// as a node; what iptables-save, ipset and ip print there afterwards is the dump.
+// as a node; what iptables-save, nft, ipset and ip print there afterwards is the
+// dump.
 //
 //	make dumps
 //	go run ./hack/dumps -only kube-proxy
 //
 // A dump is a txtar archive of the files of a snapshot (package snapshot), with
 // one more, "situation": how the node was set up, so that a test can set up
-// another. It needs root and, the first time, the network: kube-proxy is built
+// another. Where there are native tables, "ruleset.nft" has them as text, to be
+// loaded there. kube-proxy writes its chains in any order, so that its dumps in
+// nftables mode differ each time. It needs root and, the first time, the network: kube-proxy is built
 // from its source (two minutes for a version) and kept in .cache/dumps.
 package main
 
@@ -42,8 +45,18 @@ type dump struct {
 	// about says in a few lines what ran, with its version and settings.
 	about   string
 	variant foreign.Variant
-	node    nodeSetup
-	write   func(context.Context, *host) error
+	// native: the programs write nft's own tables.
+	native bool
+	node   nodeSetup
+	write  func(context.Context, *host) error
+}
+
+// backend as CNI plugins call it.
+func (d dump) backend() string {
+	if d.native {
+		return "nftables"
+	}
+	return "iptables"
 }
 
 func run(ctx context.Context, only, out string) error {
@@ -124,8 +137,8 @@ func (h *host) command(ctx context.Context, name string, args ...string) *netns.
 const patience, settle = time.Minute, time.Second
 
 // runUntil runs a program that goes on for ever until it has written its rules:
-// until what iptables-save shows in both families holds the words and has
-// stayed the same for a while.
+// until what iptables-save shows in both families, or nft, holds the words and
+// has stayed the same for a while.
 func (h *host) runUntil(ctx context.Context, words []string, name string, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -153,8 +166,8 @@ func (h *host) awaitRules(ctx context.Context, words []string) error {
 	before, since := "", time.Now()
 	for {
 		text, complete := "", true
-		for _, family := range []string{"ip", "ip6"} {
-			some, err := h.ns.Run("", family+"tables-"+string(h.dump.variant)+"-save")
+		for _, command := range h.listing() {
+			some, err := h.ns.Run("", command[0], command[1:]...)
 			if err != nil {
 				return err
 			}
@@ -175,4 +188,13 @@ func (h *host) awaitRules(ctx context.Context, words []string) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// listing are the commands that each show all that a program writes.
+func (h *host) listing() [][]string {
+	if h.dump.native {
+		return [][]string{{"nft", "list", "ruleset"}}
+	}
+	save := "-" + string(h.dump.variant) + "-save"
+	return [][]string{{"iptables" + save}, {"ip6tables" + save}}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 
 	"golang.org/x/tools/txtar"
@@ -153,7 +154,11 @@ func (h *host) take() ([]byte, error) {
 		{snapshot.FileRoutes, []string{"ip", "-j", "-d", "-4", "route", "show", "table", "all"}}, {snapshot.FileRules, []string{"ip", "-j", "-d", "-4", "rule", "show"}},
 		{snapshot.FileRoutes6, []string{"ip", "-j", "-d", "-6", "route", "show", "table", "all"}}, {snapshot.FileRules6, []string{"ip", "-j", "-d", "-6", "rule", "show"}},
 		{snapshot.FileSysctl, []string{"sysctl", "-a", "--pattern", sysctlPattern}},
+		{snapshot.FileNFT, []string{"nft", "-j", "list", "ruleset"}},
 	} {
+		if f.name == snapshot.FileNFT && !h.dump.native {
+			continue
+		}
 		text, err := h.ns.Run("", f.command[0], f.command[1:]...)
 		if err != nil {
 			return nil, err
@@ -162,19 +167,51 @@ func (h *host) take() ([]byte, error) {
 			a.Files = append(a.Files, txtar.File{Name: f.name, Data: []byte(text)})
 		}
 	}
+	if h.dump.native {
+		text, err := h.nativeTables()
+		if err != nil {
+			return nil, err
+		}
+		a.Files = append(a.Files, txtar.File{Name: "ruleset.nft", Data: []byte(settled(text))})
+	}
 	return txtar.Format(a), nil
+}
+
+// nativeTables are the tables that are nobody's but nft's, as nft -f takes them:
+// the same as in nft.json, beside the tables of iptables.
+func (h *host) nativeTables() (string, error) {
+	var b strings.Builder
+	names, err := h.ns.Run("", "nft", "list", "tables")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(names) {
+		words := strings.Fields(line)
+		if slices.Contains([]string{"filter", "nat", "mangle", "raw", "security"}, words[2]) {
+			continue
+		}
+		text, err := h.ns.Run("", "nft", "list", "table", words[1], words[2])
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(text)
+	}
+	return b.String(), nil
 }
 
 var (
 	counters = regexp.MustCompile(`\[\d+:\d+\]`)
-	date     = regexp.MustCompile(`(?m)^(# (?:Generated|Completed).* on ).*$`)
+	// nftCounters in text and JSON.
+	nftCounters  = regexp.MustCompile(`packets \d+ bytes \d+`)
+	jsonCounters = regexp.MustCompile(`"packets": \d+, "bytes": \d+`)
+	date         = regexp.MustCompile(`(?m)^(# (?:Generated|Completed).* on ).*$`)
 	// dockerBridge and dockerMAC are random.
 	dockerBridge = regexp.MustCompile(`br-[0-9a-f]{12}`)
 	dockerMAC    = regexp.MustCompile(`02:42(:[0-9a-f]{2}){4}`)
 	bridgeTimer  = regexp.MustCompile(`_timer":\d+\.\d+`)
 	bridgeID     = regexp.MustCompile(`8000\.2:42:[0-9a-f:]+`)
 	// newObject: a list of JSON objects has a line for each.
-	newObject = regexp.MustCompile(`,\{"(ifindex|dst|type|priority|deleted)"`)
+	newObject = regexp.MustCompile(`, ?\{("(?:ifindex|dst|type|priority|deleted)"|"(?:table|chain|rule|set|map|counter)": \{"family")`)
 )
 
 // settled takes out what differs each time a dump is made.
@@ -185,7 +222,9 @@ func settled(text string) string {
 	text = dockerMAC.ReplaceAllString(text, "02:42:00:00:00:01")
 	text = bridgeTimer.ReplaceAllString(text, `_timer":0.00`)
 	text = bridgeID.ReplaceAllString(text, "8000.2:42:0:0:0:1")
-	text = newObject.ReplaceAllString(text, ",\n{\"$1\"")
+	text = nftCounters.ReplaceAllString(text, "packets 0 bytes 0")
+	text = jsonCounters.ReplaceAllString(text, `"packets": 0, "bytes": 0`)
+	text = newObject.ReplaceAllString(text, ",\n{$1")
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}

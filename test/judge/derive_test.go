@@ -36,6 +36,11 @@ func (d *realDump) derive() []packet.Flow {
 			}
 		}
 	}
+	for _, t := range d.native.Tables {
+		if ofFamily(t, d.family) {
+			g.native(t)
+		}
+	}
 	return g.flows
 }
 

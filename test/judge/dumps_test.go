@@ -13,6 +13,7 @@ import (
 
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/rig"
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 	"github.com/unmasq/unmasq/internal/sim"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
@@ -55,6 +56,8 @@ type realDump struct {
 	*node
 	family packet.Family
 	rules  *ruleset
+	// native tables, of which iptables is none.
+	native *nftables.Ruleset
 	// host is the node as it stands in the namespace, given as the dump has it.
 	host, given *snapshot.Host
 	sum         *tally
@@ -72,20 +75,25 @@ func file(a *txtar.Archive, name string) string {
 func openDump(t *testing.T, a *txtar.Archive, f packet.Family) *realDump {
 	t.Helper()
 	variant, name := "nft", map[packet.Family]string{packet.IPv4Family: snapshot.FileIPTables, packet.IPv6Family: snapshot.FileIP6Tables}
-	if file(a, name[f]) == "" {
+	if file(a, snapshot.FileIPTablesLegacy) != "" {
 		variant, name = "legacy", map[packet.Family]string{packet.IPv4Family: snapshot.FileIPTablesLegacy, packet.IPv6Family: snapshot.FileIP6TablesLegacy}
 	}
-	d := &realDump{family: f, rules: parseRules(variant, f, file(a, name[f]), file(a, snapshot.FileIPSet))}
+	d := &realDump{family: f, rules: parseRules(variant, f, file(a, name[f]), file(a, snapshot.FileIPSet)), native: parseNative(t, a)}
 	s := parseSituation(t, file(a, "situation"))
 	s.sysctls = parseSysctls(file(a, snapshot.FileSysctl))
-	s.neighbours = neighbours(d.rules, f)
+	s.neighbours = neighbours(d.rules, d.native, f)
 	d.node = newNode(t, s)
 	d.addresses = slices.DeleteFunc(d.addresses, func(a netip.Addr) bool { return packet.Of(a) != f })
 	if sets := file(a, snapshot.FileIPSet); sets != "" {
 		d.node.run(t, sets, "ipset", "restore")
 	}
-	d.must(t, d.ns.Do(func() error { return addAccounting(file(a, name[f])) }))
-	d.must(t, d.restore(variant, f, file(a, name[f])))
+	if rules := file(a, name[f]); rules != "" {
+		d.must(t, d.ns.Do(func() error { return addAccounting(rules) }))
+		d.must(t, d.restore(variant, f, rules))
+	}
+	if tables := file(a, fileNative); tables != "" {
+		d.node.run(t, tables, "nft", "-f", "-")
+	}
 	d.capture(t)
 	host, err := snapshot.Read([]string{d.dir}, strings.NewReader(""))
 	d.must(t, err)
@@ -93,12 +101,25 @@ func openDump(t *testing.T, a *txtar.Archive, f packet.Family) *realDump {
 	return d
 }
 
+// fileNative is a dump's nft.json once more, as text that nft -f takes, without
+// the tables of iptables.
+const fileNative = "ruleset.nft"
+
+func parseNative(t *testing.T, a *txtar.Archive) *nftables.Ruleset {
+	t.Helper()
+	r, problems := nftables.ReadText(file(a, fileNative), 1)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	return r
+}
+
 // readArchive reads the dump's own files.
 func readArchive(t *testing.T, a *txtar.Archive) *snapshot.Host {
 	t.Helper()
 	dir := t.TempDir()
 	for _, f := range a.Files {
-		if f.Name == "situation" {
+		if f.Name == "situation" || f.Name == fileNative {
 			continue
 		}
 		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o600); err != nil {
@@ -198,8 +219,8 @@ func dumpPool(f packet.Family) (pool []netip.Addr) {
 }
 
 // neighbours that packets may be sent to.
-func neighbours(r *ruleset, f packet.Family) []netip.Addr {
-	all := dumpPool(f)
+func neighbours(r *ruleset, native *nftables.Ruleset, f packet.Family) []netip.Addr {
+	all := append(dumpPool(f), nativeNeighbours(native, f)...)
 	for _, t := range r.tables {
 		for _, c := range t.chains {
 			for _, rule := range c.rules {

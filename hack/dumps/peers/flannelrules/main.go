@@ -1,8 +1,8 @@
 // Command flannelrules writes flannel's masquerade and forward rules, through
-// iptables, with flannel's own code, as flanneld does for a node with a subnet
-// of each family, and keeps them until it is killed.
+// iptables or nftables, with flannel's own code, as flanneld does for a node with
+// a subnet of each family, and keeps them until it is killed.
 //
-//	flannelrules NETWORK SUBNET NETWORK6 SUBNET6
+//	flannelrules iptables|nftables NETWORK SUBNET NETWORK6 SUBNET6
 package main
 
 import (
@@ -13,7 +13,9 @@ import (
 
 	"github.com/flannel-io/flannel/pkg/ip"
 	"github.com/flannel-io/flannel/pkg/lease"
+	"github.com/flannel-io/flannel/pkg/trafficmngr"
 	"github.com/flannel-io/flannel/pkg/trafficmngr/iptables"
+	"github.com/flannel-io/flannel/pkg/trafficmngr/nftables"
 )
 
 func main() {
@@ -27,18 +29,21 @@ func main() {
 const resync = 5
 
 func run(args []string) error {
-	if len(args) != 4 {
-		return fmt.Errorf("usage: flannelrules NETWORK SUBNET NETWORK6 SUBNET6")
+	if len(args) != 5 {
+		return fmt.Errorf("usage: flannelrules iptables|nftables NETWORK SUBNET NETWORK6 SUBNET6")
 	}
 	var network ip.IP4Net
 	var network6 ip.IP6Net
 	l := &lease.Lease{EnableIPv4: true, EnableIPv6: true}
 	for i, v := range []json.Unmarshaler{&network, &l.Subnet, &network6, &l.IPv6Subnet} {
-		if err := v.UnmarshalJSON([]byte(`"` + args[i] + `"`)); err != nil {
+		if err := v.UnmarshalJSON([]byte(`"` + args[1+i] + `"`)); err != nil {
 			return err
 		}
 	}
-	var m iptables.IPTablesManager
+	var m trafficmngr.TrafficManager = &iptables.IPTablesManager{}
+	if args[0] == "nftables" {
+		m = &nftables.NFTablesManager{}
+	}
 	ctx := context.Background()
 	if err := m.Init(ctx); err != nil {
 		return err
