@@ -16,7 +16,7 @@ func (t nativeTable) nat(s nftables.NAT) statement {
 	if s.Address != nil {
 		for f, name := range map[packet.Family]string{packet.IPv4Family: "ipv4_addr", packet.IPv6Family: "ipv6_addr"} {
 			types := []nftables.Datatype{{Name: name, Bytes: map[string]int{"ipv4_addr": 4, "ipv6_addr": 16}[name]}}
-			if c, ok := s.Address.(nftables.Concat); ok && len(c.Parts) == 2 {
+			if withPort(s.Address) {
 				types = append(types, portType)
 			}
 			byFamily[f] = t.data(s.Address, types)
@@ -40,6 +40,19 @@ func (t nativeTable) nat(s nftables.NAT) statement {
 		}
 		return ended, r.translateNative(at, s, g)
 	}
+}
+
+// withPort says whether an address is a concatenation of address and port, or a
+// literal map of such: a named map has its own types.
+func withPort(e nftables.Expr) bool {
+	switch e := e.(type) {
+	case nftables.Concat:
+		return len(e.Parts) == 2
+	case nftables.Lookup:
+		m, ok := e.Map.(nftables.SetLiteral)
+		return ok && len(m.Elements) > 0 && withPort(m.Elements[0].Data)
+	}
+	return false
 }
 
 var portType = nftables.Datatype{Name: "inet_service", Bytes: 2}
