@@ -219,6 +219,9 @@ func (e *Explainer) ruleDecider(at sim.RuleRef) *Decider {
 	if at.Table.Variant != ruleset.VariantUnknown {
 		out.Variant = at.Table.Variant.String()
 	}
+	if n := at.Table.Native; n != nil && n.IPTables {
+		out.Variant = ruleset.NFT.String()
+	}
 	if at.Rule != nil {
 		out.Index, out.Line = at.Rule.Index, at.Rule.Line
 		if at.Rule.Native != nil {
@@ -243,7 +246,7 @@ func (e *Explainer) addMark(d *Decider, at sim.RuleRef, o *sim.Outcome) {
 		owner.KubeProxy: "KUBE-MARK-MASQ", owner.CNIPortmap: "CNI-HOSTPORT-SETMARK", owner.Podman: "NETAVARK-HOSTPORT-SETMARK",
 	}
 	marking := marks[d.Owner]
-	if d.Owner == owner.KubeProxy && d.Variant == ruleset.Native.String() {
+	if d.Owner == owner.KubeProxy && d.native() {
 		marking = "mark-for-masquerade"
 	}
 	if s := lastJump(o, marking); s != nil {

@@ -129,6 +129,9 @@ func (x *Index) Of(t *ruleset.Table, c *ruleset.Chain, rule *ruleset.Rule) Owner
 	if rule == nil {
 		return x.policy(t, c)
 	}
+	if rule.Native != nil {
+		return x.behindNFT(t, c, rule)
+	}
 	p := place{Index: x, table: t, chain: c, rule: rule}
 	var o Owner
 	if builtIn(c.Name) {

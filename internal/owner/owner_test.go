@@ -28,6 +28,7 @@ var update = flag.Bool("update", false, "write the owners that are found into te
 //	rules6      the same of ip6tables-save
 //	listing     the same as iptables -L prints it
 //	native      base chains of native tables, a line each: family table chain
+//	nft…        what the component writes, as nft list ruleset prints it
 //	look-alikes what the component didn't write, though it may look so
 //	want        the owner of each rule, part by part
 func TestOwners(t *testing.T) {
@@ -134,6 +135,9 @@ func owners(t *testing.T, part txtar.File) []found {
 	if part.Name == "native" {
 		return natives(t, text)
 	}
+	if strings.HasPrefix(part.Name, "nft") || strings.HasSuffix(part.Name, " nft") {
+		return nftRules(t, part.Name, text)
+	}
 	var all []found
 	tables := read(t, part.Name, text)
 	index := owner.New(&ruleset.Ruleset{Tables: tables}, nil)
@@ -187,6 +191,34 @@ func natives(t *testing.T, text string) []found {
 		c := &nftables.Chain{Name: w[2], Base: &nftables.Base{Type: "nat", Hook: "postrouting", Priority: 100}}
 		t := ruleset.FromNative(&nftables.Table{Family: w[0], Name: w[1], Chains: []*nftables.Chain{c}})
 		all = append(all, found{text: strings.TrimSpace(line), owner: owner.Of(t, t.Chains[0], nil)})
+	}
+	return all
+}
+
+// nftRules are the rules of a ruleset with their owners.
+func nftRules(t *testing.T, part, text string) []found {
+	t.Helper()
+	read, problems := nftables.ReadText(text, 1)
+	for _, p := range problems {
+		t.Errorf("%s:%d: %s: %s", part, p.Line, p.Why, p.Text)
+	}
+	rules := &ruleset.Ruleset{}
+	for _, table := range read.Tables {
+		rules.Tables = append(rules.Tables, ruleset.FromNative(table))
+	}
+	index := owner.New(rules, nil)
+	var all []found
+	for _, table := range rules.Tables {
+		for _, c := range table.Chains {
+			for i := range c.Rules {
+				f := found{text: c.Name + ": " + c.Rules[i].Text, owner: index.Of(table, c, &c.Rules[i])}
+				for _, s := range c.Rules[i].Native.Statements {
+					nat, ok := s.(nftables.NAT)
+					f.hides = f.hides || ok && (nat.Kind == nftables.Masquerade || nat.Kind == nftables.SNAT)
+				}
+				all = append(all, f)
+			}
+		}
 	}
 	return all
 }
