@@ -11,6 +11,7 @@ import (
 	"github.com/unmasq/unmasq/internal/route"
 	"github.com/unmasq/unmasq/internal/ruleset"
 	"github.com/unmasq/unmasq/internal/ruleset/iptables"
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 	"github.com/unmasq/unmasq/internal/ruleset/rulesettest"
 	"github.com/unmasq/unmasq/internal/sim"
 	"github.com/unmasq/unmasq/internal/snapshot"
@@ -85,6 +86,55 @@ func BenchmarkAnswer(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "answers/s")
 		})
 	}
+}
+
+// readNative reads what nft prints: its text, or its JSON.
+func readNative(b *testing.B, text string) *snapshot.Host {
+	read := nftables.ReadText
+	if strings.HasPrefix(text, "{") {
+		read = nftables.ReadJSON
+	}
+	rules, problems := read(text, 1)
+	if len(problems) > 0 {
+		b.Fatal(problems[0])
+	}
+	h := &snapshot.Host{IPTables: map[packet.Family]bool{packet.IPv4Family: true}, NFTGiven: true, Sysctls: map[string]string{"net.ipv4.ip_forward": "1"}}
+	for _, t := range rules.Tables {
+		h.Rules.Tables = append(h.Rules.Tables, ruleset.FromNative(t))
+	}
+	h.Network.ReadText(route.Addresses, addresses, 1, packet.IPv4Family)
+	h.Network.ReadText(route.Routes, routes, 1, packet.IPv4Family)
+	h.Network.Complete()
+	return h
+}
+
+// BenchmarkFirstNativeAnswer: from the text of kube-proxy's native tables to one answer.
+func BenchmarkFirstNativeAnswer(b *testing.B) {
+	text, all := rulesettest.KubeProxyNFT(services, 3), rulesettest.Services(services, 3)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		n := sim.New(readNative(b, text))
+		if got := n.Run(toService(all[7]), sim.Options{}); len(got) != 3 {
+			b.Fatalf("%d outcomes: %+v", len(got), got)
+		}
+	}
+}
+
+// BenchmarkNativeAnswer: answers from the parsed state.
+func BenchmarkNativeAnswer(b *testing.B) {
+	text, all := rulesettest.KubeProxyNFT(services, 3), rulesettest.Services(services, 3)
+	n := sim.New(readNative(b, text))
+	for i := range all { // chains are made fit to run when first asked
+		n.Run(toService(all[i]), sim.Options{})
+	}
+	i := 0
+	for b.Loop() {
+		i++
+		if got := n.Run(toService(all[i*7919%services]), sim.Options{}); len(got) != 3 {
+			b.Fatalf("%d outcomes", len(got))
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "answers/s")
 }
 
 // BenchmarkFirewall: from the text of a firewall of 400 KB to one answer.

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset"
@@ -25,7 +26,10 @@ const (
 type statement func(r *run, at RuleRef, depth int) (flow, verdict)
 
 // nativeChain is a chain whose rules are made fit to run when it is first asked.
-type nativeChain struct{ rules [][]statement }
+type nativeChain struct {
+	chain *ruleset.Chain
+	rules [][]statement
+}
 
 // nativeTable holds what its chains share.
 type nativeTable struct {
@@ -39,7 +43,7 @@ func (n *Node) nativeOf(t *ruleset.Table, c *ruleset.Chain) *nativeChain {
 		return made.(*nativeChain)
 	}
 	of := nativeTable{n, t}
-	made := &nativeChain{rules: make([][]statement, len(c.Rules))}
+	made := &nativeChain{chain: c, rules: make([][]statement, len(c.Rules))}
 	for i := range c.Rules {
 		made.rules[i] = of.compile(c.Rules[i].Native)
 	}
@@ -49,12 +53,16 @@ func (n *Node) nativeOf(t *ruleset.Table, c *ruleset.Chain) *nativeChain {
 
 // evaluateNative runs a chain of a native table: nf_tables_core.c, nft_do_chain.
 func (r *run) evaluateNative(c *ruleset.Chain, depth int) verdict {
+	return r.runRules(r.node.nativeOf(r.table, c), depth)
+}
+
+func (r *run) runRules(made *nativeChain, depth int) verdict {
+	c := made.chain
 	if depth > deepest {
 		r.lacks("rules", fmt.Sprintf("chain %s calls itself, or chains call each other more than %d deep", c.Name, deepest))
 		r.doubt = true
 		return fallThrough
 	}
-	made := r.node.nativeOf(r.table, c)
 	for i, statements := range made.rules {
 		if r.work += 1 + len(statements); r.spent() {
 			return r.giveUp()
@@ -196,8 +204,12 @@ func (t nativeTable) verdict(s nftables.Verdict) statement {
 	case nftables.Jump, nftables.Goto:
 		to := t.table.Chain(s.Chain)
 		text := s.Kind.String() + " " + s.Chain
+		var made atomic.Pointer[nativeChain]
 		return func(r *run, at RuleRef, depth int) (flow, verdict) {
-			return r.jumpNative(at, to, s, text, depth)
+			if to != nil && made.Load() == nil {
+				made.Store(t.node.nativeOf(t.table, to))
+			}
+			return r.jumpNative(at, made.Load(), s, text, depth)
 		}
 	case nftables.Continue:
 		return nil // as if it weren't there
@@ -222,7 +234,7 @@ func (t nativeTable) verdict(s nftables.Verdict) statement {
 	return unknownStatement("queue", "a program decides what happens to a queued packet")
 }
 
-func (r *run) jumpNative(at RuleRef, to *ruleset.Chain, s nftables.Verdict, text string, depth int) (flow, verdict) {
+func (r *run) jumpNative(at RuleRef, to *nativeChain, s nftables.Verdict, text string, depth int) (flow, verdict) {
 	if to == nil {
 		r.lacks("chain "+s.Chain, "it isn't in the dump; it is taken as doing nothing")
 		r.doubt = true
@@ -230,7 +242,7 @@ func (r *run) jumpNative(at RuleRef, to *ruleset.Chain, s nftables.Verdict, text
 	}
 	mark := len(r.steps)
 	r.step(at, text)
-	v := r.evaluate(to, depth+1)
+	v := r.runRules(to, depth+1)
 	if v == fallThrough && len(r.steps) == mark+1 && !r.options.Trace {
 		r.steps = r.steps[:mark] // nothing happened there
 	}
@@ -242,7 +254,8 @@ func (r *run) jumpNative(at RuleRef, to *ruleset.Chain, s nftables.Verdict, text
 
 // verdictMap looks a verdict up.
 func (t nativeTable) verdictMap(s nftables.VerdictMap) statement {
-	find := t.lookup(s.Key, s.Map)
+	index := t.indexOf(s.Key, s.Map, nil)
+	find := t.lookupIn(index, s.Key)
 	text := nftables.ExprText(s.Key)
 	return func(r *run, at RuleRef, depth int) (flow, verdict) {
 		e, state := find(r)
@@ -253,26 +266,27 @@ func (t nativeTable) verdictMap(s nftables.VerdictMap) statement {
 			return mismatch, fallThrough
 		}
 		r.found(e)
-		v, ok := e.Element.Data.(nftables.VerdictValue)
-		if !ok {
-			return unknownStatement("vmap "+text, "its element isn't a verdict")(r, at, depth)
-		}
-		made := r.node.verdictOf(e.Element, func() statement { return t.verdict(v.Verdict) })
+		made := index.made[e.Order()].Load()
 		if made == nil {
-			return onward, fallThrough
+			made = t.verdictOf(e, text)
+			index.made[e.Order()].Store(made)
 		}
-		return made(r, at, depth)
+		return (*made)(r, at, depth)
 	}
 }
 
-// verdictOf is an element's verdict made fit to run, made when first used.
-func (n *Node) verdictOf(e *nftables.Element, make func() statement) statement {
-	if made, ok := n.natives.Load(e); ok {
-		return made.(statement)
+// verdictOf is an element's verdict made fit to run.
+func (t nativeTable) verdictOf(e *nftables.Entry, text string) *statement {
+	var made statement
+	if v, ok := e.Element.Data.(nftables.VerdictValue); ok {
+		made = t.verdict(v.Verdict)
+	} else {
+		made = unknownStatement("vmap "+text, "its element isn't a verdict")
 	}
-	made := make()
-	n.natives.Store(e, made)
-	return made
+	if made == nil { // continue
+		made = func(*run, RuleRef, int) (flow, verdict) { return onward, fallThrough }
+	}
+	return &made
 }
 
 // match compares.

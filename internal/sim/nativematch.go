@@ -3,6 +3,7 @@ package sim
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 )
@@ -218,6 +219,12 @@ func (r *run) found(e *nftables.Entry) {
 type setIndex struct {
 	index *nftables.Index
 	set   *nftables.Set
+	// made are the verdicts of its elements, made fit to run when first met.
+	made []atomic.Pointer[statement]
+}
+
+func newSetIndex(index *nftables.Index, set *nftables.Set) *setIndex {
+	return &setIndex{index, set, make([]atomic.Pointer[statement], index.Len())}
 }
 
 func (t nativeTable) indexOf(key, set nftables.Expr, data []nftables.Datatype) *setIndex {
@@ -232,13 +239,13 @@ func (t nativeTable) indexOf(key, set nftables.Expr, data []nftables.Datatype) *
 			return made.(*setIndex)
 		}
 		index, _ := t.table.Native.IndexOf(named, nil)
-		made := &setIndex{index, named}
+		made := newSetIndex(index, named)
 		t.node.natives.Store(named, made)
 		return made
 	case nftables.SetLiteral:
 		literal := &nftables.Set{Elements: s.Elements, Map: len(data) > 0}
 		index, _ := t.table.Native.IndexOf(literal, types, data...)
-		return &setIndex{index, literal}
+		return newSetIndex(index, literal)
 	}
 	return nil
 }
@@ -249,8 +256,11 @@ const mostParts = 16
 // lookup makes the search for a key fit to run. data are the types of what an
 // anonymous map holds; none for sets and verdict maps.
 func (t nativeTable) lookup(key, set nftables.Expr, data ...nftables.Datatype) find {
+	return t.lookupIn(t.indexOf(key, set, data), key)
+}
+
+func (t nativeTable) lookupIn(index *setIndex, key nftables.Expr) find {
 	subjects := t.subjects(key)
-	index := t.indexOf(key, set, data)
 	if index == nil || index.index == nil || len(subjects) > mostParts {
 		return func(*run) (*nftables.Entry, state) { return nil, open }
 	}

@@ -11,27 +11,18 @@ import (
 // nat makes a translation fit to run: net/netfilter/nft_nat.c, nft_masq.c,
 // nft_redir.c.
 func (t nativeTable) nat(s nftables.NAT) statement {
-	var address, port func(r *run) ([]nftables.Interval, state)
-	byFamily := map[packet.Family]func(r *run) ([]nftables.Interval, state){}
-	if s.Address != nil {
-		for f, name := range map[packet.Family]string{packet.IPv4Family: "ipv4_addr", packet.IPv6Family: "ipv6_addr"} {
-			types := []nftables.Datatype{{Name: name, Bytes: map[string]int{"ipv4_addr": 4, "ipv6_addr": 16}[name]}}
-			if withPort(s.Address) {
-				types = append(types, portType)
-			}
-			byFamily[f] = t.data(s.Address, types)
-		}
-	}
-	if s.Port != nil {
-		port = t.data(s.Port, []nftables.Datatype{portType})
-	}
+	v4 := t.natRange(s, nftables.Datatype{Name: "ipv4_addr", Bytes: 4}, packet.IPv4Family)
+	v6 := t.natRange(s, nftables.Datatype{Name: "ipv6_addr", Bytes: 16}, packet.IPv6Family)
 	text := nftables.StatementText(s)
 	return func(r *run, at RuleRef, depth int) (flow, verdict) {
 		if s.Family == "ip" && r.family != packet.IPv4Family || s.Family == "ip6" && r.family != packet.IPv6Family {
 			return onward, fallThrough
 		}
-		address = byFamily[r.family]
-		g, state := natRange(r, address, port)
+		of := v4
+		if r.family == packet.IPv6Family {
+			of = v6
+		}
+		g, state := of(r)
 		switch {
 		case state == broken:
 			return mismatch, fallThrough
@@ -57,7 +48,32 @@ func withPort(e nftables.Expr) bool {
 
 var portType = nftables.Datatype{Name: "inet_service", Bytes: 2}
 
-// natRange is where an address and port are taken from.
+// natRange makes fit to run where an address of a family and a port are taken from.
+func (t nativeTable) natRange(s nftables.NAT, addressType nftables.Datatype, f packet.Family) func(r *run) (ruleset.NATRange, state) {
+	var address, port func(r *run) ([]nftables.Interval, state)
+	fixed := true
+	if s.Address != nil {
+		types := []nftables.Datatype{addressType}
+		if withPort(s.Address) {
+			types = append(types, portType)
+		}
+		address = t.data(s.Address, types)
+		_, ok := constants(types, s.Address)
+		fixed = fixed && ok
+	}
+	if s.Port != nil {
+		types := []nftables.Datatype{portType}
+		port = t.data(s.Port, types)
+		_, ok := constants(types, s.Port)
+		fixed = fixed && ok
+	}
+	if fixed {
+		g, s := natRange(&run{family: f}, address, port)
+		return func(*run) (ruleset.NATRange, state) { return g, s }
+	}
+	return func(r *run) (ruleset.NATRange, state) { return natRange(r, address, port) }
+}
+
 func natRange(r *run, address, port func(r *run) ([]nftables.Interval, state)) (g ruleset.NATRange, s state) {
 	if address != nil {
 		parts, s := address(r)

@@ -169,10 +169,12 @@ func (n *Node) addStandard(f packet.Family, h hook, standard standard, at func(i
 	s := at(standard.priority, standard.name == "nat")
 	given := false
 	for _, t := range n.host.Rules.Tables {
-		if t.Native != nil || t.Family != f || t.Name != standard.name {
+		if t.Family != f || t.Name != standard.name {
 			continue
 		}
-		given = true
+		if given = given || t.Native == nil || t.Native.IPTables; t.Native != nil {
+			continue
+		}
 		c := t.Chain(builtin[h])
 		if c == nil && !t.Excerpt || c != nil && len(c.Rules) == 0 && c.Policy != "DROP" {
 			continue // no rule is asked there
@@ -180,8 +182,20 @@ func (n *Node) addStandard(f packet.Family, h hook, standard standard, at func(i
 		s.bases = append(s.bases, base{t, c, standard.priority, standard.name == "mangle" && h == output, effects{}})
 	}
 	if !given && !n.host.IPTables[f] {
-		s.absent = "table " + standard.name
+		s.absent = n.absent(standard.name)
 	}
+}
+
+// absent says what isn't known of a table of iptables that no dump shows. nft
+// lists those of iptables-nft, and never those of iptables-legacy.
+func (n *Node) absent(table string) string {
+	switch {
+	case n.host.NFTWhole:
+		return "the tables of " + ruleset.Legacy.String()
+	case n.host.NFTGiven:
+		return "all other tables of nftables and iptables"
+	}
+	return "table " + table
 }
 
 // addNative adds the base chains of native tables.

@@ -41,6 +41,12 @@ type Entry struct {
 	order int32
 }
 
+// Order of the entry in its index, from 0.
+func (e *Entry) Order() int { return int(e.order) }
+
+// Len is the number of entries.
+func (x *Index) Len() int { return len(x.entries) }
+
 // maxToldOfSet are told of one set; the rest is counted.
 const maxToldOfSet = 20
 
