@@ -2,6 +2,7 @@ package judge_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -18,7 +19,7 @@ import (
 // that differ from that one in one thing: an address or port at a boundary, the
 // protocol, the link it comes in by, or that the node itself sends it.
 func (d *realDump) derive() []packet.Flow {
-	g := &derivation{realDump: d, seen: map[packet.Flow]bool{}}
+	g := &derivation{realDump: d, seen: map[packet.Flow]bool{}, random: rand.New(rand.NewPCG(1, 2))}
 	for _, t := range d.rules.tables {
 		callers := map[string][]caller{}
 		for _, c := range t.chains {
@@ -70,6 +71,8 @@ type derivation struct {
 	*realDump
 	seen  map[packet.Flow]bool
 	flows []packet.Flow
+	// random is the same each time.
+	random *rand.Rand
 }
 
 func (g *derivation) about(own hints, way []hints) {
@@ -112,9 +115,36 @@ func (g *derivation) about(own hints, way []hints) {
 		with(func(f *packet.Flow) { f.Protocol = p })
 	}
 	for _, a := range g.addresses {
-		with(func(f *packet.Flow) { f.Destination = a })
+		for _, link := range g.links { // a port of the node's, from everywhere
+			with(func(f *packet.Flow) { f.Destination, f.InInterface = a, link })
+		}
 		with(func(f *packet.Flow) { f.Source, f.Local, f.InInterface = a, true, "" })
+		for _, b := range g.addresses {
+			with(func(f *packet.Flow) { f.Source, f.Destination, f.Local, f.InInterface = a, b, true, "" })
+		}
 	}
+	for range mixtures {
+		with(func(f *packet.Flow) { g.mix(f, all, pool) })
+	}
+}
+
+// mixtures are packets of a rule that differ from its first in several things.
+const mixtures = 4
+
+func (g *derivation) mix(f *packet.Flow, all hints, pool []netip.Addr) {
+	f.Source = oneOf(g, f.Source, all.sources, pool[:4])
+	f.Destination = oneOf(g, f.Destination, all.destinations, g.addresses)
+	f.Protocol = oneOf(g, f.Protocol, all.protocols)
+	f.DestinationPort = oneOf(g, f.DestinationPort, all.destinationPorts)
+	f.InInterface = oneOf(g, f.InInterface, g.links)
+}
+
+// oneOf several, or in one of three cases what there was.
+func oneOf[T any](g *derivation, was T, lists ...[]T) T {
+	if choice := slices.Concat(lists...); len(choice) > 0 && g.random.IntN(3) > 0 {
+		return choice[g.random.IntN(len(choice))]
+	}
+	return was
 }
 
 func first[T any](lists ...[]T) (v T) {
