@@ -72,9 +72,9 @@ func TestExplainRefuses(t *testing.T) {
 		{"--snapshot node --local --in-interface eth0 10.0.0.1 10.0.0.2", `--in-interface eth0: what the node itself sends comes in by none; expected it or --local (or an interface as source), not both`},
 		{"--snapshot node --snapshot links --in-interface eth7 10.0.0.1 10.0.0.2", `--in-interface eth7: the node has none of that name; expected one of lo`},
 		{"--snapshot node --snapshot links --out-interface eth7 10.0.0.1 10.0.0.2", `--out-interface eth7: the node has none of that name; expected one of lo`},
-		{"--snapshot node --rule POSTROUTING:2 10.0.0.1 10.0.0.0/8", "--rule \"POSTROUTING:2\": no such IPv4 rule; expected CHAIN:INDEX as `iptables --line-numbers` counts, or the rule's text"},
-		{"--snapshot node --rule nonsense 10.0.0.1 10.0.0.0/8", "--rule \"nonsense\": no such IPv4 rule; expected CHAIN:INDEX as `iptables --line-numbers` counts, or the rule's text"},
-		{"--snapshot node --rule POSTROUTING:1 fd00::1 fd00::/8", "--rule \"POSTROUTING:1\": no such IPv6 rule; expected CHAIN:INDEX as `iptables --line-numbers` counts, or the rule's text"},
+		{"--snapshot node --rule POSTROUTING:2 10.0.0.1 10.0.0.0/8", "--rule \"POSTROUTING:2\": no such IPv4 rule; expected CHAIN:INDEX as `iptables --line-numbers` counts, TABLE CHAIN handle N as `nft -a` shows it, or the rule's text"},
+		{"--snapshot node --rule nonsense 10.0.0.1 10.0.0.0/8", "--rule \"nonsense\": no such IPv4 rule; expected CHAIN:INDEX as `iptables --line-numbers` counts, TABLE CHAIN handle N as `nft -a` shows it, or the rule's text"},
+		{"--snapshot node --rule POSTROUTING:1 fd00::1 fd00::/8", "--rule \"POSTROUTING:1\": no such IPv6 rule; expected CHAIN:INDEX as `iptables --line-numbers` counts, TABLE CHAIN handle N as `nft -a` shows it, or the rule's text"},
 		{"--snapshot node -o svg 10.0.0.1 10.0.0.0/8", `-o svg draws one packet's way; expected one source and one destination, no network and no --rule`},
 		{"--snapshot node -o dot --rule POSTROUTING:1 10.0.0.1 10.0.0.2", `-o dot draws one packet's way; expected one source and one destination, no network and no --rule`},
 		// files

@@ -29,7 +29,7 @@ func (a *asker) generalise(o *sim.Outcome, address netip.Addr) {
 		if s.At.Rule == nil || !s.Matched {
 			continue
 		}
-		switch t := s.At.Rule.Target.(type) {
+		switch t := translation(s).(type) {
 		case ruleset.SNAT:
 			if a.hashed(t.NATRange, t.NATFlags) && strings.HasPrefix(s.Effect, "snat to ") && o.Source != a.at(address).Source {
 				s.Effect = "snat to " + rangeText(t.NATRange)
@@ -61,11 +61,23 @@ func pool(o *sim.Outcome) []netip.Addr {
 	if o.Source.IsValid() || o.SourceKind != sim.SNATed || o.DecidedBy == nil || o.DecidedBy.Rule == nil || o.DecidedBy.Rule.Rule == nil {
 		return nil
 	}
-	t, ok := o.DecidedBy.Rule.Rule.Target.(ruleset.SNAT)
-	if !ok {
+	for i := range o.Steps {
+		if t, ok := translation(&o.Steps[i]).(ruleset.SNAT); ok && o.Steps[i].At == *o.DecidedBy.Rule {
+			return []netip.Addr{t.First, t.Last}
+		}
+	}
+	return nil
+}
+
+// translation is what a step's rule does, a native one's with its maps looked up.
+func translation(s *sim.Step) ruleset.Target {
+	switch {
+	case s.Translation != nil:
+		return s.Translation
+	case s.At.Rule == nil:
 		return nil
 	}
-	return []netip.Addr{t.First, t.Last}
+	return s.At.Rule.Target
 }
 
 // hashed says whether the addresses asked about pick one of the range.
@@ -142,7 +154,7 @@ func relative(a, own netip.Addr, o *sim.Outcome, source bool) string {
 		if s.At.Rule == nil || !s.Matched {
 			continue
 		}
-		t, ok := s.At.Rule.Target.(ruleset.NetMap)
+		t, ok := translation(&s).(ruleset.NetMap)
 		if behind := s.Hook == "postrouting" || s.Hook == "input"; ok && behind == source {
 			return "in " + t.To.String()
 		}

@@ -216,11 +216,8 @@ func (e *Explainer) ruleDecider(at sim.RuleRef) *Decider {
 		Kind: "rule", Family: tableFamily(at.Table), Table: at.Table.Name, Chain: at.Chain.Name, Rule: ruleText(at),
 		File: at.Table.File, Owner: owned.Name, OwnerVersion: owned.Version, Setting: owned.Setting, Change: owned.Change, Trap: owned.Trap, Because: owned.Because,
 	}
-	if at.Table.Variant != ruleset.VariantUnknown {
-		out.Variant = at.Table.Variant.String()
-	}
-	if n := at.Table.Native; n != nil && n.IPTables {
-		out.Variant = ruleset.NFT.String()
+	if v := variantOf(at.Table); v != ruleset.VariantUnknown {
+		out.Variant = v.String()
 	}
 	if at.Rule != nil {
 		out.Index, out.Line = at.Rule.Index, at.Rule.Line

@@ -140,6 +140,45 @@ func (b *boundaries) native(t *nftables.Table) {
 	if masked && b.err == nil {
 		b.err = fmt.Errorf("table %s %s compares addresses under a mask; ask for one address", t.Family, t.Name)
 	}
+	for _, c := range t.Chains {
+		for _, r := range c.Rules {
+			for _, s := range r.Statements {
+				if nat, ok := s.(nftables.NAT); ok && nat.Prefix {
+					b.nativeMaps(t, nat.Address)
+				}
+			}
+		}
+	}
+}
+
+// nativeMaps are the networks that "prefix to" maps onto, of maps too.
+func (b *boundaries) nativeMaps(t *nftables.Table, to nftables.Expr) {
+	switch e := to.(type) {
+	case nftables.Prefix:
+		if p, err := netip.ParsePrefix(nftables.ExprText(e)); err == nil {
+			b.maps = append(b.maps, ruleset.Rule{Target: ruleset.NetMap{To: p}})
+		}
+	case nftables.Literal:
+		if p, err := netip.ParsePrefix(e.Text); err == nil {
+			b.maps = append(b.maps, ruleset.Rule{Target: ruleset.NetMap{To: p}})
+		}
+	case nftables.Lookup:
+		for _, element := range elementsOf(t, e.Map) {
+			b.nativeMaps(t, element.Data)
+		}
+	}
+}
+
+func elementsOf(t *nftables.Table, e nftables.Expr) []nftables.Element {
+	switch e := e.(type) {
+	case nftables.SetLiteral:
+		return e.Elements
+	case nftables.SetRef:
+		if s := t.Set(e.Name); s != nil {
+			return s.Elements
+		}
+	}
+	return nil
 }
 
 // network adds what routing tells apart, for destinations and for sources.

@@ -174,7 +174,7 @@ func outcomeNumbers(numbers []int) string {
 
 // hidesNAT: rules that are missing may be such.
 func hidesNAT(missing string) bool {
-	return missing == "table nat" || missing == "chain POSTROUTING of table nat" || strings.HasPrefix(missing, "the tables of ")
+	return missing == "table nat" || missing == "chain POSTROUTING of table nat" || strings.HasPrefix(missing, "the tables of ") || strings.HasPrefix(missing, "all other tables ")
 }
 
 // unread says whether NAT rules that weren't given keep the source from being told.

@@ -22,6 +22,7 @@ func (e *Explainer) warnings() []string {
 		}
 		all = append(all, unreadable(h)...)
 		all = append(all, variants(h)...)
+		all = append(all, dormant(h)...)
 		all = append(all, orphans(h)...)
 		all = append(all, ciliumWithout(h)...)
 	}
@@ -76,7 +77,7 @@ func variants(h *snapshot.Host) []string {
 	for _, t := range h.Rules.Tables {
 		for _, c := range t.Chains {
 			if t.Name == "nat" && len(c.Rules) > 0 {
-				has[t.Variant] = true
+				has[variantOf(t)] = true
 			}
 		}
 	}
@@ -84,6 +85,25 @@ func variants(h *snapshot.Host) []string {
 		return []string{"both iptables-legacy and iptables-nft hold NAT rules; the kernel asks both, in an order that no dump tells"}
 	}
 	return nil
+}
+
+// variantOf a table: what iptables-nft wrote is its own also where only nft shows it.
+func variantOf(t *ruleset.Table) ruleset.Variant {
+	if t.Native != nil && t.Native.IPTables {
+		return ruleset.NFT
+	}
+	return t.Variant
+}
+
+// dormant warns of tables that are switched off: they look as if they were in force.
+func dormant(h *snapshot.Host) []string {
+	var all []string
+	for _, t := range h.Rules.Tables {
+		if t.Native != nil && t.Native.IsDormant() {
+			all = append(all, fmt.Sprintf("table %s %s is dormant: none of its chains is asked", t.Native.Family, t.Name))
+		}
+	}
+	return all
 }
 
 // orphans warns of chains whose rules no packet comes to, in an excerpt: the

@@ -12,7 +12,11 @@ import (
 )
 
 // native gathers nftables tables, those of iptables-nft among them.
-type native struct{ tables []*nftables.Table }
+type native struct {
+	tables []*nftables.Table
+	// listed: the snapshot's own file was among the dumps, which holds all tables.
+	listed bool
+}
 
 // readJSON reads nft -j list ruleset.
 func (n *native) readJSON(b *builder, file, text string, line int) {
@@ -45,6 +49,22 @@ func (n *native) add(b *builder, file string, rules *nftables.Ruleset, problems 
 		n.tables = append(n.tables, t)
 	}
 	b.host.NFTGiven = true
+	n.listed = n.listed || file == FileNFT || strings.HasSuffix(file, "/"+FileNFT)
+}
+
+// whole says whether the dumps are a whole ruleset. Several tables come of nft
+// list ruleset; one alone may have been asked for.
+func (n *native) whole() bool {
+	count := map[string]int{}
+	several := false
+	for _, t := range n.tables {
+		if t.Excerpt {
+			return false
+		}
+		count[t.File]++
+		several = several || count[t.File] > 1
+	}
+	return n.listed || several
 }
 
 // again says whether the table was given before. Its twin, which says the same,
@@ -100,6 +120,7 @@ func (n *native) finish(b *builder) {
 	slices.SortStableFunc(n.tables, func(x, y *nftables.Table) int {
 		return cmp.Or(cmp.Compare(x.Family, y.Family), cmp.Compare(x.Name, y.Name))
 	})
+	b.host.NFTWhole = n.whole()
 	for _, t := range n.tables {
 		own := iptablesOwn(t)
 		t.IPTables = own

@@ -30,6 +30,9 @@ type Host struct {
 	AllSysctls bool
 	// NFTGiven: a dump of nftables was given, so that Rules.Native is all there is.
 	NFTGiven bool
+	// NFTWhole: and it is a whole ruleset, so that a table of nftables or of
+	// iptables-nft that it lacks doesn't exist. One table alone may be a part.
+	NFTWhole bool
 	// Connections of conntrack -L; ConnectionsGiven says whether it was asked for.
 	Connections      []conntrack.Entry
 	ConnectionsGiven bool

@@ -68,11 +68,13 @@ func (w *addressWalk) expr(e Expr) {
 			w.add(first, last)
 		}
 	case Binary:
-		if _, ok := address(e.Right); ok {
+		if _, ok := address(e.Right); ok || isAddress(e.Left) {
 			w.masked = true
 		}
 		w.expr(e.Left)
 		w.expr(e.Right)
+	case RawPayload:
+		w.masked = w.masked || e.Base == "nh" && e.Offset < 320 && e.Offset+e.Length > 64 // where either family has its addresses
 	case Lookup:
 		w.expr(e.Key)
 		w.expr(e.Map)
@@ -90,6 +92,17 @@ func (w *addressWalk) expr(e Expr) {
 			w.expr(e.Elements[i].Data)
 		}
 	}
+}
+
+// isAddress says whether an expression is an end of the packet or connection.
+func isAddress(e Expr) bool {
+	switch e := e.(type) {
+	case Payload:
+		return (e.Protocol == "ip" || e.Protocol == "ip6") && (e.Field == "saddr" || e.Field == "daddr")
+	case CT:
+		return e.Key == "saddr" || e.Key == "daddr"
+	}
+	return false
 }
 
 func address(e Expr) (netip.Addr, bool) {
