@@ -86,3 +86,26 @@ func writeKubeModule(ctx context.Context, dir, version string) error {
 	fmt.Fprintf(&b, "require k8s.io/kubernetes %s\n", version)
 	return os.WriteFile(filepath.Join(dir, "go.mod"), b.Bytes(), 0o644)
 }
+
+// dockerVersion of docker's module: its releases have no version there that a
+// module can require.
+const dockerVersion = "v2.0.0-beta.24"
+
+// dockerProgram builds dockerd, once.
+func dockerProgram(ctx context.Context) (string, error) {
+	dir := filepath.Join(cache, "docker-"+dockerVersion)
+	program := filepath.Join(dir, "dockerd")
+	if _, err := os.Stat(program); err == nil {
+		return program, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	module := "module dockerd\n\ngo 1.25.0\n\nrequire github.com/moby/moby/v2 " + dockerVersion + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(module), 0o644); err != nil {
+		return "", err
+	}
+	fmt.Printf("building dockerd %s, which takes some minutes\n", dockerVersion)
+	return program, goCommand(ctx, dir, "build", "-mod=mod", "-trimpath", "-ldflags", "-s -w",
+		"-tags", "exclude_graphdriver_btrfs no_systemd", "-o", program, "github.com/moby/moby/v2/cmd/dockerd")
+}

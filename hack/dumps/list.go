@@ -27,6 +27,7 @@ func nativeDumps() (all []dump) {
 	add("flannel", "flannel v0.28.4 with EnableNFTables and --ip-masq", usual(), flannelNative)
 	add("cni-bridge", "CNI plugins v1.9.1: bridge with ipMasq, two pods, the second with portmap, both plugins' backends nftables", usual(), cniBridge)
 	add("cni-ptp", "CNI plugins v1.9.1: ptp with ipMasq, two pods, the second with portmap, both plugins' backends nftables", ptpNode(), cniPTP)
+	add("docker", "dockerd of github.com/moby/moby/v2 "+dockerVersion+" with --firewall-backend=nftables and a second network", dockerNode(), dockerNative)
 	add("node", "kube-proxy "+newestKube+" in nftables mode, flannel v0.28.4 with EnableNFTables, and dockerd 20.10 through iptables-nft, on one node", dockerNode(), together(
 		docker, flannelNative, kubeProxyNative(newestKube)))
 	return all
@@ -133,6 +134,21 @@ const blueBridge = "br-0123456789ab"
 
 func docker(ctx context.Context, h *host) error {
 	d, err := dockerd.Start(ctx, h.ns, dockerd.Options{Variant: h.dump.variant, Bridge: netip.MustParsePrefix("172.17.0.1/16")})
+	if err != nil {
+		return err
+	}
+	defer d.Stop()
+	return d.CreateNetwork(ctx, "blue", netip.MustParsePrefix("172.18.0.0/16"), netip.MustParsePrefix("fd00:b1::/64"))
+}
+
+// dockerNative runs a docker that is newer than Debian's.
+func dockerNative(ctx context.Context, h *host) error {
+	program, err := dockerProgram(ctx)
+	if err != nil {
+		return err
+	}
+	d, err := dockerd.Start(ctx, h.ns, dockerd.Options{Variant: h.dump.variant, Bridge: netip.MustParsePrefix("172.17.0.1/16"),
+		Program: program, Arguments: []string{"--firewall-backend=nftables"}})
 	if err != nil {
 		return err
 	}

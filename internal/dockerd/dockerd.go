@@ -41,6 +41,10 @@ type Options struct {
 	Bridge netip.Prefix
 	// IPv6 is the subnet of docker0 (--fixed-cidr-v6). The zero Prefix: fd00:d0c::/64.
 	IPv6 netip.Prefix
+	// Program is the daemon's absolute path. Empty: dockerd in PATH.
+	Program string
+	// Arguments of the daemon's besides.
+	Arguments []string
 }
 
 // DefaultIPv6 is docker0's subnet unless Options say otherwise.
@@ -179,7 +183,7 @@ func (d *Daemon) arguments() []string {
 	if d.opts.Bridge.IsValid() {
 		args = append(args, "--bip", d.opts.Bridge.String())
 	}
-	return args
+	return append(args, d.opts.Arguments...)
 }
 
 // prepare writes an empty configuration, so that the host's is not read, and
@@ -193,11 +197,20 @@ func (d *Daemon) prepare() error {
 }
 
 // choosePrograms makes a directory that stands first in the daemon's PATH, in
-// which iptables is the one of the variant. The host's alternatives stay.
+// which dockerd is the one asked for, and iptables the one of the variant. The
+// host's alternatives stay.
 func (d *Daemon) choosePrograms() error {
 	bin := filepath.Join(d.dir, "bin")
-	if err := os.Mkdir(bin, 0o700); err != nil || d.opts.Variant == "" {
+	if err := os.Mkdir(bin, 0o700); err != nil {
 		return err
+	}
+	if d.opts.Program != "" {
+		if err := os.Symlink(d.opts.Program, filepath.Join(bin, "dockerd")); err != nil {
+			return err
+		}
+	}
+	if d.opts.Variant == "" {
+		return nil
 	}
 	for _, name := range []string{"iptables", "ip6tables"} {
 		for _, suffix := range []string{"", "-save", "-restore"} {
