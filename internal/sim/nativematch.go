@@ -221,10 +221,12 @@ type setIndex struct {
 	set   *nftables.Set
 	// made are the verdicts of its elements, made fit to run when first met.
 	made []atomic.Pointer[statement]
+	// dynamic: rules add elements.
+	dynamic bool
 }
 
 func newSetIndex(index *nftables.Index, set *nftables.Set) *setIndex {
-	return &setIndex{index, set, make([]atomic.Pointer[statement], index.Len())}
+	return &setIndex{index, set, make([]atomic.Pointer[statement], index.Len()), slices.Contains(set.Flags, "dynamic")}
 }
 
 func (t nativeTable) indexOf(key, set nftables.Expr, data []nftables.Datatype) *setIndex {
@@ -279,55 +281,60 @@ func (t nativeTable) lookupIn(index *setIndex, key nftables.Expr) find {
 			anyOpen = anyOpen || state == open
 		}
 		entries, certain := index.index.Find(parts)
-		if anyOpen {
-			return index.among(r, subjects, parts, entries, certain)
+		switch {
+		case anyOpen || !certain:
+			return index.among(r, subjects, parts, entries)
+		case len(entries) == 0:
+			return nil, known
 		}
-		if len(entries) == 1 && certain {
-			return entries[0], known
-		}
-		return index.uncertain(r, entries, certain)
+		return entries[0], known
 	}
 }
 
-// uncertain: the set changes by itself, or not all of it could be read.
-func (x *setIndex) uncertain(r *run, entries []*nftables.Entry, certain bool) (*nftables.Entry, state) {
+// among asks which of the entries that may have the key it is.
+func (x *setIndex) among(r *run, subjects []subject, parts []nftables.Part, entries []*nftables.Entry) (*nftables.Entry, state) {
+	asked := false
 	for _, e := range entries {
-		if !e.Changes || r.assume("", "set "+x.set.Name, "its elements come and go by themselves", true) {
+		asked = asked || e.Changes
+		if !e.Unread && !mayHave(parts, e) {
+			return nil, open // the set's keys can't be compared
+		}
+		if x.has(r, subjects, parts, e) {
 			return e, known
 		}
 	}
-	if certain || len(entries) > 0 {
+	switch {
+	case !x.dynamic || asked || !r.assume("", "set "+x.set.Name, changing, false):
 		return nil, known
+	case x.set.Map:
+		return nil, open
 	}
-	if x.set.Map {
-		if r.assume("", "set "+x.set.Name, "not all of its elements are known", true) {
-			return nil, open
-		}
-		return nil, known
-	}
-	return nil, open
+	return &nftables.Entry{Element: &nftables.Element{Key: nftables.Any{}}}, known
 }
 
-// among asks which of the entries that the open parts leave it is.
-func (x *setIndex) among(r *run, subjects []subject, parts []nftables.Part, entries []*nftables.Entry, certain bool) (*nftables.Entry, state) {
-	for _, e := range entries {
-		if x.hits(r, subjects, parts, e) {
-			return e, known
-		}
-	}
-	if certain {
-		return nil, known
-	}
-	return x.uncertain(r, nil, false)
-}
+const changing = "its elements come and go by themselves"
 
-func (x *setIndex) hits(r *run, subjects []subject, parts []nftables.Part, e *nftables.Entry) bool {
+// has asks whether the packet is in an entry.
+func (x *setIndex) has(r *run, subjects []subject, parts []nftables.Part, e *nftables.Entry) bool {
+	if e.Unread {
+		return r.assume("", "set "+x.set.Name, "element "+nftables.ExprText(e.Element.Key)+" isn't understood", true)
+	}
 	for i := range parts {
 		if parts[i].Open && !subjects[i].in(r, e.Key[i:i+1]) {
 			return false
 		}
 	}
-	return true
+	return !e.Changes || r.assume("", "set "+x.set.Name, changing, true)
+}
+
+// mayHave says whether the known parts of a key are those of an entry.
+func mayHave(parts []nftables.Part, e *nftables.Entry) bool {
+	for i := range parts {
+		if !parts[i].Open && !e.Key[i].Contains(parts[i].Value) {
+			return false
+		}
+	}
+	return len(e.Key) == len(parts)
 }
 
 // spread throws dice: each element has the part of their sides that it covers.
