@@ -46,7 +46,7 @@ var layers = []struct {
 	},
 	{
 		"services", "processes that go on for a while; they serve any face, a command line or a browser",
-		[]string{"internal/foreign", "internal/dockerd", "internal/agent", "internal/lab"},
+		[]string{"internal/foreign", "internal/dockerd", "internal/agent", "internal/lab", "internal/replay"},
 	},
 	{
 		"faces", "what people and scripts see; nothing depends on how it looks",

@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/unmasq/unmasq/internal/explain"
 	"github.com/unmasq/unmasq/internal/kernel/capture"
 	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/replay"
 	"github.com/unmasq/unmasq/internal/sim"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
@@ -28,7 +31,8 @@ is tcp where a port is given, else any. One of the two may be a network, such as
 10.0.0.0/8: then the answer is for each of its addresses.
 
 What a dump lacks isn't guessed: the answer says what it depends on. Exit status 1:
-part of the answer is unknown; 2: the question, a flag or a file is wrong.`
+part of the answer is unknown, or --replay disagrees; 2: the question, a flag or a
+file is wrong.`
 
 type explainOptions struct {
 	snapshots   []string
@@ -40,6 +44,13 @@ type explainOptions struct {
 	output      string
 	local       bool
 	verbose     bool
+	replay      bool
+}
+
+// known is a node with what a replay loads again, where one is asked for.
+type known struct {
+	explain.Node
+	sources []snapshot.Source
 }
 
 func newExplain() *cobra.Command {
@@ -66,6 +77,7 @@ func newExplain() *cobra.Command {
 	f.BoolVar(&opts.local, "local", false, "the node itself sends it")
 	f.StringVar(&opts.names, "names", "", "`FILE` of names, as /etc/hosts has them: for SRC and DST, and beside addresses")
 	f.StringVar(&opts.rule, "rule", "", "which addresses of the network meet this `RULE`: CHAIN:INDEX, or its text")
+	f.BoolVar(&opts.replay, "replay", false, "ask this kernel too: build the node in namespaces of its own, send the packet there, and compare (root)")
 	f.BoolVarP(&opts.verbose, "verbose", "v", false, "show every rule that was looked at")
 	f.StringVarP(&opts.output, "output", "o", "", "`FORMAT`: json, dot, svg, or text (default)")
 	return cmd
@@ -87,25 +99,71 @@ func (o *explainOptions) run(ctx context.Context, args []string, stdin io.Reader
 	if err != nil {
 		return inputError{err}
 	}
-	nodes, err := o.nodes(ctx, stdin)
+	if o.replay {
+		if err := replay.Allowed(); err != nil {
+			return err
+		}
+	}
+	all, err := o.nodes(ctx, stdin)
 	if err != nil {
 		return err
 	}
+	nodes := make([]explain.Node, len(all))
+	for i := range all {
+		nodes[i] = all[i].Node
+	}
 	q, err := o.question(nodes, names, args)
 	if err != nil {
+		return inputError{err}
+	}
+	if err := o.replayable(len(nodes), q); err != nil {
 		return inputError{err}
 	}
 	if o.rule != "" || q.Sources.IsValid() || q.Destinations.IsValid() {
 		return o.ranges(explain.New(nodes...), q, names, out)
 	}
 	answer := explain.New(nodes...).Explain(q.Question, sim.Options{Trace: o.verbose})
+	if o.replay {
+		if answer.Replay, err = o.judge(ctx, all[0], q, answer.Flow.Local); err != nil {
+			return err
+		}
+	}
 	if err := o.print(&answer, names, out); err != nil {
 		return err
+	}
+	if answer.Replay.Disagrees() {
+		return partlyUnknown{errors.New("this kernel did what wasn't predicted: please report it with the snapshot")}
 	}
 	if answer.Unknown() {
 		return partlyUnknown{errors.New("part of the answer is unknown: see what it depends on")}
 	}
 	return nil
+}
+
+// replayable refuses what --replay isn't for.
+func (o *explainOptions) replayable(nodes int, q explain.Asked) error {
+	switch {
+	case !o.replay:
+	case nodes > 1:
+		return errors.New("--replay builds one node; expected one snapshot")
+	case o.rule != "" || q.Sources.IsValid() || q.Destinations.IsValid():
+		return errors.New("--replay sends one packet; expected one source and one destination, no network and no --rule")
+	case o.output == "dot" || o.output == "svg":
+		return fmt.Errorf("--replay isn't drawn; expected -o json or text, found %s", o.output)
+	}
+	return nil
+}
+
+// judge replays the question, until somebody interrupts.
+func (o *explainOptions) judge(ctx context.Context, n known, q explain.Asked, local bool) (*explain.Replay, error) {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	asked := q.Question
+	asked.Local = local
+	return replay.Run(ctx, replay.Node{Host: n.Host, Sources: n.sources}, asked)
 }
 
 func (o *explainOptions) print(a *explain.Answer, names explain.Names, out io.Writer) error {
@@ -146,16 +204,13 @@ func (o *explainOptions) readNames() (explain.Names, error) {
 }
 
 // nodes reads the snapshots: of one node, of several by name, or of this host.
-func (o *explainOptions) nodes(ctx context.Context, stdin io.Reader) ([]explain.Node, error) {
+func (o *explainOptions) nodes(ctx context.Context, stdin io.Reader) ([]known, error) {
 	if len(o.snapshots) == 0 {
 		if ctx == nil {
 			ctx = context.Background()
 		}
-		host, err := capture.Live(ctx, capture.Options{Connections: o.sourcePort != ""})
-		if err != nil {
-			return nil, err
-		}
-		return []explain.Node{{Host: host}}, nil
+		n, err := o.live(ctx)
+		return []known{n}, err
 	}
 	var order []string
 	paths := map[string][]string{}
@@ -175,15 +230,34 @@ func (o *explainOptions) nodes(ctx context.Context, stdin io.Reader) ([]explain.
 	if len(order) > 1 && len(paths[""]) > 0 {
 		return nil, inputError{fmt.Errorf("--snapshot %s has no name; of several nodes, expected NAME=PATH for each", paths[""][0])}
 	}
-	var nodes []explain.Node
+	var nodes []known
 	for _, name := range order {
-		host, err := snapshot.Read(paths[name], stdin)
+		n := known{Node: explain.Node{Name: name}}
+		var err error
+		if o.replay {
+			n.Host, n.sources, err = snapshot.ReadSources(paths[name], stdin)
+		} else {
+			n.Host, err = snapshot.Read(paths[name], stdin)
+		}
 		if err != nil {
 			return nil, inputError{err}
 		}
-		nodes = append(nodes, explain.Node{Name: name, Host: host})
+		nodes = append(nodes, n)
 	}
 	return nodes, nil
+}
+
+// live reads this host.
+func (o *explainOptions) live(ctx context.Context) (n known, err error) {
+	files, err := capture.Take(ctx, capture.Options{Connections: o.sourcePort != ""})
+	switch {
+	case err != nil:
+	case o.replay:
+		n.Host, n.sources, err = snapshot.SourcesFromFiles(files)
+	default:
+		n.Host, err = snapshot.FromFiles(files)
+	}
+	return n, err
 }
 
 // question reads the arguments and flags. Without a destination, --rule asks

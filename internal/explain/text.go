@@ -34,6 +34,7 @@ func (a *Answer) Text(w io.Writer, o TextOptions) {
 		t.details(a, &a.Outcomes[i], i, "", seen)
 	}
 	t.dependencies(a)
+	t.replay(a.Replay)
 	t.warnings(a.Warnings)
 }
 

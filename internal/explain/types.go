@@ -14,6 +14,8 @@ type Answer struct {
 	Node     string    `json:"node,omitempty"`
 	Warnings []string  `json:"warnings"`
 	Outcomes []Outcome `json:"outcomes"`
+	// Replay is nil where none was asked for.
+	Replay *Replay `json:"replay,omitempty"`
 }
 
 // Flow is the question.

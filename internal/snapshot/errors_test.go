@@ -82,7 +82,7 @@ func TestErrors(t *testing.T) {
 				paths = append(paths, filepath.Join(dir, g))
 			}
 			writeAll(t, dir, c.files)
-			host, err := read(paths, nil, tight)
+			host, err := read(paths, nil, tight, nil)
 			if err == nil {
 				t.Fatalf("no error; read %+v", host)
 			}
@@ -183,7 +183,7 @@ func TestHostile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := strings.Repeat(unit, many/len(unit))
-			host, err := build([]file{{name: "a", content: []byte(text)}}, nil, usual)
+			host, err := build([]file{{name: "a", content: []byte(text)}}, nil, usual, nil)
 			if err != nil {
 				if len(err.Error()) > 1000 {
 					t.Errorf("an error of %d bytes", len(err.Error()))
@@ -214,7 +214,7 @@ func FuzzRead(f *testing.F) {
 		if err := l.stream("a", bytes.NewReader(content)); err != nil {
 			return
 		}
-		host, err := build(l.files, l.notes, small)
+		host, err := build(l.files, l.notes, small, nil)
 		if (host == nil) == (err == nil) {
 			t.Errorf("host %v, error %v", host, err)
 		}
@@ -231,7 +231,7 @@ func FuzzRead(f *testing.F) {
 // TestTooManyRoutes: memory stays bounded, and it is said where.
 func TestTooManyRoutes(t *testing.T) {
 	text := strings.Repeat("10.0.0.0/8 dev a\n", mostLines+1)
-	_, err := build([]file{{name: "a", content: []byte(text)}}, nil, usual)
+	_, err := build([]file{{name: "a", content: []byte(text)}}, nil, usual, nil)
 	if err == nil || !strings.Contains(err.Error(), "a:1: with it, more than 1572864 routes") {
 		t.Error(err)
 	}

@@ -24,10 +24,10 @@ const Formats = "iptables-save, iptables -S, iptables -L, ipset save, ipset list
 // a directory, a .tar.gz or a file; "-" is stdin. An error names the file, the
 // line where there is one, and what was expected.
 func Read(paths []string, stdin io.Reader) (*Host, error) {
-	return read(paths, stdin, usual)
+	return read(paths, stdin, usual, nil)
 }
 
-func read(paths []string, stdin io.Reader, l limits) (*Host, error) {
+func read(paths []string, stdin io.Reader, l limits, sources *[]Source) (*Host, error) {
 	if len(paths) == 0 {
 		return nil, errors.New("nothing to read: expected a snapshot or a dump")
 	}
@@ -37,23 +37,27 @@ func read(paths []string, stdin io.Reader, l limits) (*Host, error) {
 			return nil, err
 		}
 	}
-	return build(load.files, load.notes, l)
+	return build(load.files, load.notes, l, sources)
 }
 
 // FromFiles reads the files of a snapshot by their names, as package
 // kernel/capture returns them.
-func FromFiles(files map[string][]byte) (*Host, error) {
+func FromFiles(files map[string][]byte) (*Host, error) { return fromFiles(files, nil) }
+
+func fromFiles(files map[string][]byte, sources *[]Source) (*Host, error) {
 	var list []file
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		list = append(list, file{name: name, content: files[name], member: true, meta: true})
 	}
-	return build(list, nil, usual)
+	return build(list, nil, usual, sources)
 }
 
 // builder puts a host together.
 type builder struct {
 	host   *Host
 	limits limits
+	// sources are kept where it isn't nil.
+	sources *[]Source
 	// recognised counts what was understood of all files.
 	recognised int
 	tables     tables
@@ -64,8 +68,8 @@ type builder struct {
 	noted map[string]int
 }
 
-func build(files []file, notes []Note, l limits) (*Host, error) {
-	b := &builder{host: &Host{IPTables: map[packet.Family]bool{}, Notes: notes}, limits: l, noted: map[string]int{}}
+func build(files []file, notes []Note, l limits, sources *[]Source) (*Host, error) {
+	b := &builder{host: &Host{IPTables: map[packet.Family]bool{}, Notes: notes}, limits: l, sources: sources, noted: map[string]int{}}
 	b.tables = tables{
 		from: map[*ruleset.Table]*origin{}, saved: map[packet.Family]bool{}, broken: map[packet.Family]bool{}, legacy: map[packet.Family]bool{},
 	}
@@ -226,6 +230,7 @@ func (b *builder) sections(f *file, text string, sections []section) error {
 	}
 	if t, line, ok := own(formatIPSet); ok {
 		b.sets(f.name, t, line)
+		b.source(f, IPSetSource, t)
 	}
 	if t, line, ok := own(formatConntrack); ok {
 		entries, p := conntrack.Read(t, line)
@@ -243,6 +248,7 @@ func (b *builder) sections(f *file, text string, sections []section) error {
 	}
 	if t, line, ok := own(formatNFT); ok {
 		b.native.readText(b, f.name, t, line)
+		b.source(f, NFTSource, t)
 	}
 	b.problems(f.name, problems)
 	for i := range sections {
@@ -321,6 +327,7 @@ func (b *builder) json(f *file, text string, s *section) error {
 	switch {
 	case kind.nft:
 		b.native.readJSON(b, f.name, text, s.line)
+		b.source(f, NFTJSONSource, text)
 	case kind.meta:
 		return b.meta(f.name, text)
 	case kind.kind != 0:

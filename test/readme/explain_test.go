@@ -180,6 +180,8 @@ func TestJSONFieldsAreDocumented(t *testing.T) {
 		{"### outcome", []any{explain.Outcome{}, explain.Dependency{}, explain.Encapsulated{}, explain.Next{}}},
 		{"### decidedBy", []any{explain.Decider{}}},
 		{"### step", []any{explain.Step{}}},
+		{"### replay", []any{explain.Replay{}}},
+		{"### fate", []any{explain.Fate{}}},
 		{"### Ranges", []any{explain.Ranges{}, explain.Range{}}},
 	} {
 		text := section(t, reference, x.heading)
