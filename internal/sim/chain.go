@@ -33,9 +33,6 @@ func (r *run) evaluate(c *ruleset.Chain, depth int) verdict {
 		r.doubt = true
 		return fallThrough
 	}
-	if c.Native != nil {
-		return r.evaluateNative(c, depth)
-	}
 	if len(c.Rules) > shortChain && !r.options.Trace {
 		return r.evaluateLong(c, depth)
 	}

@@ -51,11 +51,7 @@ func (n *Node) nativeOf(t *ruleset.Table, c *ruleset.Chain) *nativeChain {
 	return made
 }
 
-// evaluateNative runs a chain of a native table: nf_tables_core.c, nft_do_chain.
-func (r *run) evaluateNative(c *ruleset.Chain, depth int) verdict {
-	return r.runRules(r.node.nativeOf(r.table, c), depth)
-}
-
+// runRules runs a chain of a native table: nf_tables_core.c, nft_do_chain.
 func (r *run) runRules(made *nativeChain, depth int) verdict {
 	c := made.chain
 	if depth > deepest {

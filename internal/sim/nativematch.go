@@ -270,16 +270,17 @@ func (t nativeTable) lookupIn(index *setIndex, key nftables.Expr) find {
 		return index.spread(&subjects[0])
 	}
 	return func(r *run) (*nftables.Entry, state) {
-		var room [mostParts]nftables.Part
-		parts, anyOpen := room[:len(subjects)], false
+		base, anyOpen := len(r.parts), false
+		defer func() { r.parts = r.parts[:base] }()
 		for i := range subjects {
 			v, state := subjects[i].value(r)
 			if state == broken {
 				return nil, broken
 			}
-			parts[i] = nftables.Part{Value: v, Open: state == open}
+			r.parts = append(r.parts, nftables.Part{Value: v, Open: state == open})
 			anyOpen = anyOpen || state == open
 		}
+		parts := r.parts[base:]
 		entries, certain := index.index.Find(parts)
 		switch {
 		case anyOpen || !certain:

@@ -73,6 +73,9 @@ type run struct {
 	// lacking are tables and chains that the dump doesn't have.
 	lacking []string
 	steps   []Step
+	// values of the packet's fields; parts of keys that are being looked up.
+	values fieldValues
+	parts  []nftables.Part
 	// elements that the native rule at hand found the packet in.
 	elements []*nftables.Element
 	// translation that it came to.
@@ -108,7 +111,7 @@ func (r *run) begin(q Question, o Options, depth int) {
 		family: q.Family(), src: q.Source, dst: q.Destination, protocol: q.Protocol, question: q,
 		mark: q.Mark, local: q.Local,
 		kind: Kept, verdict: Accepted, sourceKnown: true,
-		steps: r.steps[:0], lacking: r.lacking[:0], elements: r.elements[:0],
+		steps: r.steps[:0], lacking: r.lacking[:0], elements: r.elements[:0], parts: r.parts[:0], values: r.values,
 	}
 	if q.Protocol == 0 {
 		r.protocol = anyProtocols[r.choose(protocolKey, "protocol", protocolAlternatives...)]

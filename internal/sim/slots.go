@@ -67,6 +67,8 @@ type base struct {
 	// new route of what the node sends.
 	reroutes bool
 	does     effects
+	// native is a native chain made fit to run.
+	native *nativeChain
 }
 
 func (b *base) name() string {
@@ -179,7 +181,7 @@ func (n *Node) addStandard(f packet.Family, h hook, standard standard, at func(i
 		if c == nil && !t.Excerpt || c != nil && len(c.Rules) == 0 && c.Policy != "DROP" {
 			continue // no rule is asked there
 		}
-		s.bases = append(s.bases, base{t, c, standard.priority, standard.name == "mangle" && h == output, effects{}})
+		s.bases = append(s.bases, base{t, c, standard.priority, standard.name == "mangle" && h == output, effects{}, nil})
 	}
 	if !given && !n.host.IPTables[f] {
 		s.absent = n.absent(standard.name)
@@ -214,7 +216,7 @@ func (n *Node) addNative(f packet.Family, h hook, at func(int, bool) *slot) {
 			if len(c.Rules) == 0 && c.Policy != "DROP" {
 				continue
 			}
-			s.bases = append(s.bases, base{t, c, b.Priority, b.Type == "route" && h == output, effects{}})
+			s.bases = append(s.bases, base{t, c, b.Priority, b.Type == "route" && h == output, effects{}, n.nativeOf(t, c)})
 		}
 	}
 }
@@ -345,6 +347,13 @@ func orderMatters(nat bool, group []base) bool {
 	return marks || stops > 1
 }
 
+func (r *run) evaluateBase(b *base) verdict {
+	if b.native != nil {
+		return r.runRules(b.native, 0)
+	}
+	return r.evaluate(b.chain, 0)
+}
+
 // passBase runs one base chain.
 func (r *run) passBase(b *base) bool {
 	r.table = b.table
@@ -363,7 +372,7 @@ func (r *run) passBase(b *base) bool {
 		r.markOpen = r.markOpen || r.hook == prerouting || r.hook == output
 		return true
 	}
-	switch r.evaluate(b.chain, 0) {
+	switch r.evaluateBase(b) {
 	case drop:
 		return false
 	case fallThrough:

@@ -135,11 +135,52 @@ func (t nativeTable) subject(e nftables.Expr) subject {
 func number32(n uint32) nftables.Value {
 	return nftables.Value(binary.BigEndian.AppendUint32(nil, n))
 }
+func number8(n uint8) nftables.Value { return nftables.Value([]byte{n}) }
+
+// fieldValues remembers what the packet's fields are as values: rules ask for the
+// same ones again and again.
+type fieldValues struct {
+	source, destination  addressValue
+	numbers              [8]numberValue
+	sourcePort, destPort numberValue
+}
+
+type addressValue struct {
+	of    netip.Addr
+	value nftables.Value
+}
+
+func (v *addressValue) get(a netip.Addr) nftables.Value {
+	if v.of != a {
+		v.of, v.value = a, nftables.Value(a.AsSlice())
+	}
+	return v.value
+}
+
+type numberValue struct {
+	of    uint32
+	value nftables.Value
+}
+
+// number32 is a mark, a state or the like.
+func (v *fieldValues) number32(n uint32) nftables.Value {
+	at := &v.numbers[n%uint32(len(v.numbers))]
+	if at.of != n || at.value == "" {
+		*at = numberValue{n, number32(n)}
+	}
+	return at.value
+}
+
+func (v *numberValue) port(n uint16) nftables.Value {
+	if v.of != uint32(n) || v.value == "" {
+		*v = numberValue{uint32(n), number16(n)}
+	}
+	return v.value
+}
+
 func number16(n uint16) nftables.Value {
 	return nftables.Value(binary.BigEndian.AppendUint16(nil, n))
 }
-func number8(n uint8) nftables.Value           { return nftables.Value([]byte{n}) }
-func addressValue(a netip.Addr) nftables.Value { return nftables.Value(a.AsSlice()) }
 
 // interfaceName is a name as registers hold it.
 func interfaceName(name string) nftables.Value {
@@ -156,7 +197,7 @@ func metaSubject(e nftables.Meta) subject {
 			if r.markOpen {
 				return "", open
 			}
-			return number32(r.mark), known
+			return r.values.number32(r.mark), known
 		}, why: "the chain that could mark it isn't in the dump"}
 	case "iifname", "iif":
 		return interfaceSubject(func(r *run) *openInterface { return &r.in })
@@ -248,7 +289,10 @@ func portSubject(side ruleset.Side, has func(*run) bool) subject {
 			case !has(r):
 				return "", broken
 			case of(r).known:
-				return number16(of(r).port), known
+				if side == ruleset.Source {
+					return r.values.sourcePort.port(r.sport.port), known
+				}
+				return r.values.destPort.port(r.dport.port), known
 			}
 			return "", open
 		},
@@ -319,9 +363,9 @@ func networkSubject(e nftables.Payload) subject {
 	var read func(r *run) nftables.Value
 	switch e.Field {
 	case "saddr":
-		read = func(r *run) nftables.Value { return addressValue(r.src) }
+		read = func(r *run) nftables.Value { return r.values.source.get(r.src) }
 	case "daddr":
-		read = func(r *run) nftables.Value { return addressValue(r.dst) }
+		read = func(r *run) nftables.Value { return r.values.destination.get(r.dst) }
 	case "protocol", "nexthdr":
 		read = func(r *run) nftables.Value { return number8(r.protocol) }
 	case "version":
@@ -371,7 +415,7 @@ func transportSubject(e nftables.Payload) subject {
 // ctSubject is ct KEY: net/netfilter/nft_ct.c.
 func ctSubject(e nftables.CT) subject {
 	if e.Key == "state" {
-		return subject{value: func(r *run) (nftables.Value, state) { return number32(ctState(r.states())), known }}
+		return subject{value: func(r *run) (nftables.Value, state) { return r.values.number32(ctState(r.states())), known }}
 	}
 	read := ctField(e)
 	return subject{value: func(r *run) (nftables.Value, state) {
@@ -429,9 +473,9 @@ func (r *run) ctStatus() (bits uint32) {
 func ctField(e nftables.CT) func(r *run) (nftables.Value, state) {
 	switch e.Key {
 	case "status":
-		return func(r *run) (nftables.Value, state) { return number32(r.ctStatus()), known }
+		return func(r *run) (nftables.Value, state) { return r.values.number32(r.ctStatus()), known }
 	case "mark":
-		return func(r *run) (nftables.Value, state) { return number32(r.connMark), known }
+		return func(r *run) (nftables.Value, state) { return r.values.number32(r.connMark), known }
 	case "direction":
 		return func(r *run) (nftables.Value, state) {
 			if r.reply {
@@ -465,9 +509,9 @@ func (r *run) tupleField(e nftables.CT) (nftables.Value, state) {
 	port := of.sport
 	switch e.Key {
 	case "saddr":
-		return addressValue(of.src), known
+		return r.values.source.get(of.src), known
 	case "daddr":
-		return addressValue(of.dst), known
+		return r.values.destination.get(of.dst), known
 	case "proto-dst":
 		port = of.dport
 	}
@@ -495,7 +539,7 @@ func fibSubject(e nftables.FIB) subject {
 			if !ok {
 				return "", open
 			}
-			return number32(uint32(t) + 1), known
+			return r.values.number32(uint32(t) + 1), known
 		},
 		within: func(r *run, set []nftables.Interval) bool {
 			t := route.Unicast
@@ -563,9 +607,9 @@ func rtSubject(e nftables.RT) subject {
 		case !r.route.Known:
 			return "", open
 		case r.nextHop.IsValid():
-			return addressValue(r.nextHop), known
+			return nftables.Value(r.nextHop.AsSlice()), known
 		}
-		return addressValue(r.dst), known
+		return r.values.destination.get(r.dst), known
 	}}
 }
 
