@@ -13,7 +13,7 @@ BIN := bin/unmasq
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/unmasq
@@ -28,6 +28,18 @@ deps: ## install the programs that tests and the lab run (Debian; root or sudo)
 test: deps build lint ## install, build, and run every test, those that need root too
 	@go build -C test/tools -o /dev/null tool
 	@go run ./hack/gotest -count=1 -timeout 14m ./...
+
+.PHONY: judge
+judge: deps ## hold explain against the kernel: a table of right, honestly unknown and wrong answers
+	@go run ./hack/judge
+
+# How many random packets, or rulesets of 100 packets each.
+PACKETS ?= 220000
+RULESETS ?= $(shell echo $$(( ($(PACKETS) + 99) / 100 )))
+
+.PHONY: differential
+differential: deps ## the same with many random rulesets: PACKETS=220000, or RULESETS=; SEED= repeats a run
+	@UNMASQ_RULESETS=$(RULESETS) UNMASQ_SEED=$(SEED) go run ./hack/judge -run 'TestRandomRulesets'
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck

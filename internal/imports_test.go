@@ -54,7 +54,7 @@ var layers = []struct {
 	},
 	{
 		"programs", "main calls a face and exits",
-		[]string{"cmd/unmasq", "hack/gotest", "hack/kernels", "hack/kernels/guest", "hack/dumps"},
+		[]string{"cmd/unmasq", "hack/gotest", "hack/judge", "hack/kernels", "hack/kernels/guest", "hack/dumps"},
 	},
 	{
 		"test support", "tests and benchmarks stand on it; no program imports it",
@@ -79,7 +79,7 @@ var restricted = []struct {
 	{
 		"processes", "programs are started inside a namespace, by internal/kernel/netns",
 		[]string{"os/exec"},
-		[]string{"layer kernel", "internal/dockerd", "hack/gotest", "hack/dumps", "hack/kernels", "hack/kernels/guest", "internal/agent/agenttest"},
+		[]string{"layer kernel", "internal/dockerd", "hack/gotest", "hack/judge", "hack/dumps", "hack/kernels", "hack/kernels/guest", "internal/agent/agenttest"},
 	},
 	{
 		"the world outside", "logic has no clock, no dice, no network, no signals: the same input gives the same output",

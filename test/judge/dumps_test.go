@@ -28,26 +28,29 @@ func TestDumps(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no dumps: %v", err)
 	}
-	sum := tally{reasons: map[string]int{}}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+	var dumps tallies
+	for i, file := range files {
+		dumps.progress(t, uint64(i), uint64(len(files)))
+		name := strings.TrimSuffix(filepath.Base(file), ".txt")
+		t.Run(name, func(t *testing.T) {
 			archive, err := txtar.ParseFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, f := range packet.Families {
 				d := openDump(t, archive, f)
-				d.sum = &sum
+				d.sum = dumps.of(name)
 				d.judge(t)
 			}
-			sum.rulesets++
+			dumps.of(name).Rulesets++
 		})
 	}
-	for reason, n := range sum.reasons { // nothing in these dumps depends on what isn't in them
+	dumps.report(t)
+	sum := dumps.sum()
+	for reason, n := range sum.Reasons { // nothing in these dumps depends on what isn't in them
 		t.Errorf("unknown %d times: %s", n, reason)
 	}
-	t.Logf("checked: %d packets, %d dumps of real programs: %d right (%d of them one of several), %d unknown, 0 wrong; conntrack says the same of %d",
-		sum.packets, sum.rulesets, sum.right, sum.depends, sum.unknown, sum.connections)
+	t.Logf("checked: %d packets, %d dumps of real programs: %s; conntrack says the same of %d", sum.Packets, sum.Rulesets, sum, sum.Connections)
 }
 
 // realDump is a dump in a node, with its rules of one family as packets are
@@ -245,29 +248,30 @@ func (d *realDump) judge(t *testing.T) {
 		if disagreement != "" {
 			t.Error(disagreement)
 		}
-		d.sum.connections += asked
+		d.sum.Connections += asked
 		return err
 	})
 	d.must(t, err)
 	n, given, shown := sim.New(d.host), sim.New(d.given), 0
 	for i, f := range flows {
-		d.sum.packets++
+		d.sum.Packets++
 		outcomes := n.Run(question(f), sim.Options{})
 		if here, there := probabilities(outcomes), probabilities(given.Run(question(f), sim.Options{})); !maps.Equal(here, there) {
 			t.Errorf("%s: in the namespace %v, by the dump's own files %v", flowText(f), here, there)
 		}
 		switch compare(f, fates[i], outcomes, always) {
 		case wrong:
+			d.sum.Wrong++
 			if shown++; shown <= 3 {
 				t.Errorf("%s\nthe kernel: %s\npredicted:%s", flowText(f), fateText(fates[i]), outcomesText(outcomes))
 			}
 		case unknown:
-			d.sum.unknown++
+			d.sum.Unknown++
 			d.sum.reason(outcomes)
 		case right:
-			d.sum.right++
+			d.sum.Right++
 			if len(outcomes) > 1 {
-				d.sum.depends++
+				d.sum.Depends++
 			}
 		}
 	}

@@ -24,7 +24,7 @@ const (
 	seedVariable  = "UNMASQ_SEED"
 	rulesVariable = "UNMASQ_RULESETS"
 
-	defaultRulesets   = 240
+	defaultRulesets   = 160
 	packetsPerRuleset = 100
 	// repeats of a packet whose fate is a matter of chance.
 	repeats = 60
@@ -69,6 +69,16 @@ type world struct {
 	made      int
 }
 
+// source of its rulesets, for the report.
+func (w *world) source() string {
+	names := map[string]string{"nft": "iptables-nft", "legacy": "iptables-legacy", "native": "nftables"}
+	var all []string
+	for _, v := range w.variants {
+		all = append(all, names[v])
+	}
+	return "random " + strings.Join(all, " + ")
+}
+
 // worlds are a plain and a random one for each family and choice of variants.
 func worlds(t *testing.T, seed uint64) (all []*world) {
 	r := rand.New(rand.NewPCG(seed, 3))
@@ -86,31 +96,23 @@ func worlds(t *testing.T, seed uint64) (all []*world) {
 	return all
 }
 
-// tally of what was checked.
-type tally struct {
-	rulesets, packets, right, unknown, depends int
-	// connections that conntrack was asked about.
-	connections int
-	reasons     map[string]int
-}
-
 func TestRandomRulesets(t *testing.T) {
 	seed := number(t, seedVariable, uint64(time.Now().UnixNano()))
 	count := number(t, rulesVariable, defaultRulesets)
 	all := worlds(t, seed)
-	sum := tally{reasons: map[string]int{}}
+	var kinds tallies
 	for i := range count {
-		c := &testcase{world: all[rand.New(rand.NewPCG(seed+i, 1)).IntN(len(all))], seed: seed + i, sum: &sum}
+		w := all[rand.New(rand.NewPCG(seed+i, 1)).IntN(len(all))]
+		c := &testcase{world: w, seed: seed + i, sum: kinds.of(w.source())}
 		c.run(t)
+		kinds.progress(t, i+1, count)
 	}
-	if sum.rulesets < int(count)*9/10 {
-		t.Errorf("the programs took only %d of %d random rulesets", sum.rulesets, count)
+	kinds.report(t)
+	sum := kinds.sum()
+	if sum.Rulesets < int(count)*9/10 {
+		t.Errorf("the programs took only %d of %d random rulesets", sum.Rulesets, count)
 	}
-	for reason, n := range sum.reasons {
-		t.Logf("unknown %d times: %s", n, reason)
-	}
-	t.Logf("checked: %d packets, %d random rulesets: %d right (%d of them one of several), %d unknown, 0 wrong (seed %d)",
-		sum.packets, sum.rulesets, sum.right, sum.depends, sum.unknown, seed)
+	t.Logf("checked: %d packets, %d random rulesets: %s (seed %d)", sum.Packets, sum.Rulesets, sum, seed)
 }
 
 // testcase is one ruleset with its packets.
@@ -139,7 +141,7 @@ func (c *testcase) run(t *testing.T) {
 	if err != nil {
 		t.Fatalf("seed %d: %v\n%s", c.seed, err, c.rules)
 	}
-	c.sum.rulesets++
+	c.sum.Rulesets++
 	s := newSender(g.Rand, c.node, c.rules, randomPool(c.family))
 	var flows []packet.Flow
 	for len(flows) < packetsPerRuleset {
@@ -150,19 +152,20 @@ func (c *testcase) run(t *testing.T) {
 		t.Fatalf("seed %d: %v", c.seed, err)
 	}
 	for i, f := range flows {
-		c.sum.packets++
+		c.sum.Packets++
 		outcomes := predict(f)
 		switch compare(f, fates[i], outcomes, mayBeLost) {
 		case wrong:
+			c.sum.Wrong++
 			c.fail(t, f, fmt.Sprintf("%s: %s", flowText(f), fateText(fates[i])))
 			return
 		case unknown:
-			c.sum.unknown++
+			c.sum.Unknown++
 			c.sum.reason(outcomes)
 		case right:
-			c.sum.right++
+			c.sum.Right++
 			if len(outcomes) > 1 {
-				c.sum.depends++
+				c.sum.Depends++
 			}
 			if i%8 != 0 || c.multipath || !chancy(outcomes) {
 				continue
@@ -172,20 +175,13 @@ func (c *testcase) run(t *testing.T) {
 				t.Fatal(err)
 			}
 			if disagrees != "" {
+				c.sum.Right, c.sum.Wrong = c.sum.Right-1, c.sum.Wrong+1
 				c.fail(t, f, disagrees)
 				return
 			}
 			if missing != "" {
 				t.Fatalf("seed %d: never seen in %d times: %s\n%s\n%s\npredicted:%s", c.seed, repeats, missing, flowText(f), c.rules, outcomesText(outcomes))
 			}
-		}
-	}
-}
-
-func (s *tally) reason(outcomes []sim.Outcome) {
-	for _, o := range outcomes {
-		for _, d := range o.DependsOn {
-			s.reasons[d.What+": "+d.Text()]++
 		}
 	}
 }
