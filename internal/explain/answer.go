@@ -9,6 +9,7 @@ import (
 	"github.com/unmasq/unmasq/internal/owner"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset"
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 	"github.com/unmasq/unmasq/internal/sim"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
@@ -118,6 +119,7 @@ func (e *Explainer) outcome(o *sim.Outcome, q sim.Question) Outcome {
 		out.Steps = append(out.Steps, e.step(s))
 	}
 	out.DecidedBy = e.decider(o, q)
+	spared(&out, o)
 	if c := o.Encapsulated; c != nil {
 		out.Encapsulated = &Encapsulated{c.Interface, flow(c.Question), e.outcomes(c.Outcomes, c.Question)}
 	}
@@ -145,6 +147,9 @@ func (e *Explainer) step(s sim.Step) Step {
 	}
 	out.Table, out.Chain = s.At.Table.Name, s.At.Chain.Name
 	out.Rule = ruleText(s.At)
+	for _, element := range s.Elements {
+		out.Elements = append(out.Elements, nftables.ExprText(element.Key))
+	}
 	if s.Matched {
 		owned := e.owner(s.At)
 		out.Owner, out.Because = owned.Name, owned.Because
@@ -160,6 +165,14 @@ func ruleText(at sim.RuleRef) string {
 		return fmt.Sprintf("-P %s %s", at.Chain.Name, at.Chain.Policy)
 	}
 	return strings.TrimSpace(at.Rule.Text)
+}
+
+// placedRule is a rule with its chain, which those of iptables have in their text.
+func placedRule(at sim.RuleRef) string {
+	if at.Table.Native == nil {
+		return ruleText(at)
+	}
+	return at.Chain.Name + ": " + ruleText(at)
 }
 
 func (e *Explainer) owner(at sim.RuleRef) owner.Owner {
@@ -248,11 +261,11 @@ func (e *Explainer) addMark(d *Decider, at sim.RuleRef, o *sim.Outcome) {
 	}
 	if s := lastJump(o, marking); s != nil {
 		marking := e.owner(s.At)
-		d.MarkedBy, d.Because, d.Setting, d.Change, d.Trap = ruleText(s.At), marking.Because, marking.Setting, marking.Change, marking.Trap
+		d.MarkedBy, d.Because, d.Setting, d.Change, d.Trap = placedRule(s.At), marking.Because, marking.Setting, marking.Change, marking.Trap
 		return
 	}
 	if s := marksFor(at, o); s != nil {
-		d.MarkedBy = ruleText(s.At)
+		d.MarkedBy = placedRule(s.At)
 		if marking := e.owner(s.At); marking.Because != "" && marking.Name == d.Owner {
 			d.Because, d.Setting, d.Change, d.Trap = marking.Because, marking.Setting, marking.Change, marking.Trap
 		}

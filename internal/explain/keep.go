@@ -40,6 +40,11 @@ spec:
 }
 
 func sourcePrefix(rule *ruleset.Rule, source netip.Addr) string {
+	if rule != nil && rule.Native != nil {
+		if p := nativeSource(rule.Native); p.IsValid() && p.Bits() > 0 && p.Contains(source) {
+			return p.Masked().String()
+		}
+	}
 	if rule != nil && !rule.Source.Not && rule.Source.Prefix.Bits() > 0 && rule.Source.Prefix.Contains(source) {
 		return rule.Source.Prefix.Masked().String()
 	}

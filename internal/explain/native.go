@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -232,6 +233,21 @@ func (p seen) fib(e nftables.FIB) string {
 		return p.endOf(ruleset.Source)
 	}
 	return "the route back to " + p.source.String()
+}
+
+// nativeSource is the network that a rule's sources are in, where it asks for one.
+func nativeSource(rule *nftables.Rule) netip.Prefix {
+	for _, s := range rule.Statements {
+		m, ok := s.(nftables.Match)
+		if !ok || m.Op != "==" {
+			continue
+		}
+		if field, ok := m.Left.(nftables.Payload); ok && field.Field == "saddr" {
+			p, _ := netip.ParsePrefix(nftables.ExprText(m.Right))
+			return p
+		}
+	}
+	return netip.Prefix{}
 }
 
 // marksFor is the last rule on the way that set the mark that a native rule asks

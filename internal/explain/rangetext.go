@@ -21,7 +21,11 @@ func (r *Ranges) Text(w io.Writer, o TextOptions) {
 	}
 	what := "packets from " + source + " to " + destination
 	if r.Rule != nil {
-		what += " that meet rule " + r.Rule.Rule
+		what += " that meet rule "
+		if r.Rule.native() { // its text doesn't name the chain
+			what += fmt.Sprintf("%d of chain %s: ", r.Rule.Index, r.Rule.Chain)
+		}
+		what += r.Rule.Rule
 	}
 	if len(r.Ranges) == 0 {
 		what = "no " + what

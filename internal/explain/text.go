@@ -364,7 +364,11 @@ func (t writer) steps(steps []Step) {
 	for line := range strings.Lines(b.String()) {
 		fmt.Fprint(t, line)
 		if t.Verbose && steps[i].Rule != "" {
-			t.line("      %s", steps[i].Rule)
+			text := steps[i].Rule
+			if found := steps[i].Elements; found != nil {
+				text += ": element " + strings.Join(found, ", ")
+			}
+			t.line("      %s", text)
 		}
 		i++
 	}

@@ -124,6 +124,8 @@ type Step struct {
 	Rule   string `json:"rule,omitempty"`
 	Owner  string `json:"owner,omitempty"`
 	Effect string `json:"effect"`
+	// Elements of nftables' sets and maps that the rule found the packet in.
+	Elements []string `json:"elements,omitempty"`
 	// Because: why the rule takes the packet, where its owner is known.
 	Because string `json:"because,omitempty"`
 	// Matched is false, with -v, for rules that were looked at in vain.

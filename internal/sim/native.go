@@ -73,18 +73,25 @@ func (r *run) runRules(made *nativeChain, depth int) verdict {
 
 func (r *run) runRule(statements []statement, at RuleRef, depth int) (v verdict, done bool) {
 	r.elements, r.translation = r.elements[:0], nil
+	begun := len(r.steps)
 	for _, s := range statements {
 		switch f, v := s(r, at, depth); f {
 		case ended:
 			return v, true
 		case mismatch:
-			if r.options.Trace {
+			if r.options.Trace && !acted(r.steps[begun:], at) {
 				r.record(Step{Hook: r.hook.String(), At: at, Effect: "no match"})
 			}
 			return fallThrough, false
 		}
 	}
 	return fallThrough, false
+}
+
+// acted says whether a rule that was left has done something before: jumped to a
+// chain that came back.
+func acted(steps []Step, at RuleRef) bool {
+	return slices.ContainsFunc(steps, func(s Step) bool { return s.Matched && s.At == at })
 }
 
 func (t nativeTable) compile(rule *nftables.Rule) []statement {
