@@ -37,11 +37,12 @@ func goCommand(ctx context.Context, dir string, args ...string) error {
 	return nil
 }
 
-// kubeProxyProgram builds kube-proxy of a version, once. A module that needs
-// k8s.io/kubernetes must replace its staging modules, whose versions go along.
-func kubeProxyProgram(ctx context.Context, version string) (string, error) {
+// kubeProgram builds a program of a version of Kubernetes, once. A module that
+// needs k8s.io/kubernetes must replace its staging modules, whose versions go
+// along.
+func kubeProgram(ctx context.Context, version, name string) (string, error) {
 	dir := filepath.Join(cache, "kube-"+version)
-	program := filepath.Join(dir, "kube-proxy")
+	program := filepath.Join(dir, name)
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
 	}
@@ -51,9 +52,9 @@ func kubeProxyProgram(ctx context.Context, version string) (string, error) {
 	if err := writeKubeModule(ctx, dir, version); err != nil {
 		return "", err
 	}
-	fmt.Printf("building kube-proxy %s, which takes some minutes\n", version)
+	fmt.Printf("building %s %s, which takes some minutes\n", name, version)
 	return program, goCommand(ctx, dir, "build", "-mod=mod", "-trimpath",
-		"-ldflags", "-s -w -X k8s.io/component-base/version.gitVersion="+version, "-o", program, "k8s.io/kubernetes/cmd/kube-proxy")
+		"-ldflags", "-s -w -X k8s.io/component-base/version.gitVersion="+version, "-o", program, "k8s.io/kubernetes/cmd/"+name)
 }
 
 func writeKubeModule(ctx context.Context, dir, version string) error {
@@ -71,7 +72,7 @@ func writeKubeModule(ctx context.Context, dir, version string) error {
 		return err
 	}
 	var b bytes.Buffer
-	b.WriteString("module kube-proxy\n\n")
+	b.WriteString("module kubernetes-programs\n\n")
 	staging := "v0." + strings.TrimPrefix(version, "v1.")
 	lines := bufio.NewScanner(bytes.NewReader(upstream))
 	for lines.Scan() {
@@ -87,25 +88,33 @@ func writeKubeModule(ctx context.Context, dir, version string) error {
 	return os.WriteFile(filepath.Join(dir, "go.mod"), b.Bytes(), 0o644)
 }
 
-// dockerVersion of docker's module: its releases have no version there that a
-// module can require.
-const dockerVersion = "v2.0.0-beta.24"
+// Versions of modules whose programs are built. Docker's releases have no version
+// there that a module can require.
+const (
+	dockerVersion = "v2.0.0-beta.24"
+	etcdVersion   = "v3.6.14"
+)
 
-// dockerProgram builds dockerd, once.
 func dockerProgram(ctx context.Context) (string, error) {
-	dir := filepath.Join(cache, "docker-"+dockerVersion)
-	program := filepath.Join(dir, "dockerd")
+	return moduleProgram(ctx, "docker-"+dockerVersion, "github.com/moby/moby/v2 "+dockerVersion, "dockerd", "github.com/moby/moby/v2/cmd/dockerd",
+		"-tags", "exclude_graphdriver_btrfs no_systemd")
+}
+
+// moduleProgram builds a program of a module, once, in a folder of the cache.
+func moduleProgram(ctx context.Context, folder, module, name, pkg string, flags ...string) (string, error) {
+	dir := filepath.Join(cache, folder)
+	program := filepath.Join(dir, name)
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	module := "module dockerd\n\ngo 1.25.0\n\nrequire github.com/moby/moby/v2 " + dockerVersion + "\n"
-	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(module), 0o644); err != nil {
+	text := fmt.Sprintf("module %s\n\ngo 1.25.0\n\nrequire %s\n", name, module)
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(text), 0o644); err != nil {
 		return "", err
 	}
-	fmt.Printf("building dockerd %s, which takes some minutes\n", dockerVersion)
-	return program, goCommand(ctx, dir, "build", "-mod=mod", "-trimpath", "-ldflags", "-s -w",
-		"-tags", "exclude_graphdriver_btrfs no_systemd", "-o", program, "github.com/moby/moby/v2/cmd/dockerd")
+	fmt.Printf("building %s, which takes some minutes\n", module)
+	args := append([]string{"build", "-mod=mod", "-trimpath", "-ldflags", "-s -w", "-o", program}, flags...)
+	return program, goCommand(ctx, dir, append(args, pkg)...)
 }

@@ -1,24 +1,34 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"strings"
+)
 
-// cluster is what kube-proxy sees: this node, and a service of each kind.
+const (
+	servicesPath = "/api/v1/namespaces/default/services"
+	slicesPath   = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+)
+
+// cluster is what kube-proxy sees: this node, and a service of each kind, by the
+// paths that they are made at.
 func cluster() map[string][]object {
 	lists := map[string][]object{
 		"/api/v1/nodes": {node()},
-		"/apis/networking.k8s.io/v1/servicecidrs": {{"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
-			"metadata": object{"name": "kubernetes", "resourceVersion": "1"}, "spec": object{"cidrs": []string{"10.96.0.0/16", "fd00:96::/112"}}}},
 	}
 	for i, s := range services() {
-		lists["/api/v1/services"] = append(lists["/api/v1/services"], s.object(i))
-		lists["/apis/discovery.k8s.io/v1/endpointslices"] = append(lists["/apis/discovery.k8s.io/v1/endpointslices"], s.slices()...)
+		if !s.made {
+			lists[servicesPath] = append(lists[servicesPath], s.object(i))
+		}
+		lists[slicesPath] = append(lists[slicesPath], s.slices()...)
 	}
 	return lists
 }
 
 func node() object {
 	return object{"apiVersion": "v1", "kind": "Node",
-		"metadata": object{"name": nodeName, "uid": nodeName, "resourceVersion": "1"},
+		"metadata": object{"name": nodeName},
 		"spec":     object{"podCIDR": "10.244.1.0/24", "podCIDRs": []string{"10.244.1.0/24", "fd00:10:244:1::/64"}},
 		"status": object{"addresses": []object{{"type": "InternalIP", "address": "192.168.5.10"},
 			{"type": "InternalIP", "address": "fd00:192:168:5::10"}}},
@@ -37,6 +47,8 @@ type service struct {
 	local, remote []int
 	// terminating: the endpoints serve, but are going.
 	terminating bool
+	// made: the API server makes the service itself.
+	made bool
 }
 
 type port struct {
@@ -59,7 +71,7 @@ func services() []service {
 		return more
 	}
 	return []service{
-		{name: "kubernetes", ports: []port{{"https", "TCP", 443, 6443, 0}}, remote: []int{11}},
+		{name: "kubernetes", made: true, ports: []port{{"https", "TCP", 443, 6443, 0}}, remote: []int{11}},
 		{name: "dns", ports: dns, local: []int{7}, remote: []int{7, 8}},
 		{name: "one", ports: web(0), local: []int{9}},
 		{name: "four", ports: web(0), local: []int{20, 21}, remote: []int{20, 21}},
@@ -81,6 +93,10 @@ func services() []service {
 			balancer: []string{"203.0.113.62", "2001:db8:113::62"}, local: []int{72}, remote: []int{72}},
 		{name: "balancer-none", ports: web(30089), spec: balancer(object{}), balancer: []string{"203.0.113.63", "2001:db8:113::63"}},
 		{name: "terminating", ports: web(0), terminating: true, local: []int{80}, remote: []int{80}},
+		{name: "many", ports: web(0), local: []int{90, 91, 92, 93}, remote: []int{90, 91, 92, 93, 94}},
+		{name: "node-port-affinity", ports: web(30090), spec: nodePort(with(affinity, "externalTrafficPolicy", "Local")), local: []int{100, 101}, remote: []int{100}},
+		{name: "two-ports", ports: []port{{"a", "TCP", 80, 8080, 30091}, {"b", "TCP", 81, 8080, 30092}}, spec: nodePort(object{"externalIPs": []string{"203.0.113.51", "2001:db8:113::51"}}),
+			local: []int{110}, remote: []int{110}},
 	}
 }
 
@@ -104,7 +120,7 @@ func (s service) object(i int) object {
 		ingress = append(ingress, object{"ip": a, "ipMode": "VIP"})
 	}
 	return object{"apiVersion": "v1", "kind": "Service", "spec": spec,
-		"metadata": object{"name": s.name, "namespace": "default", "uid": s.name, "resourceVersion": "1"},
+		"metadata": object{"name": s.name, "namespace": "default"},
 		"status":   object{"loadBalancer": object{"ingress": ingress}}}
 }
 
@@ -126,8 +142,15 @@ func (s service) slices() (out []object) {
 			ports = append(ports, object{"name": p.name, "protocol": p.protocol, "port": p.target})
 		}
 		out = append(out, object{"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": f.name, "endpoints": endpoints, "ports": ports,
-			"metadata": object{"name": s.name + "-" + f.name, "namespace": "default", "uid": s.name + f.name, "resourceVersion": "1",
+			"metadata": object{"name": s.name + "-" + strings.ToLower(f.name), "namespace": "default",
 				"labels": object{"kubernetes.io/service-name": s.name}}})
 	}
 	return out
+}
+
+// with one thing more.
+func with(o object, key string, value any) object {
+	o = maps.Clone(o)
+	o[key] = value
+	return o
 }

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 )
@@ -18,10 +16,7 @@ var (
 	kubeNativeVersions = []string{"v1.34.4", "v1.35.4", "v1.36.3", newestKube}
 )
 
-const (
-	apiAddress = "127.0.0.1:6443"
-	nodeName   = "node1"
-)
+const nodeName = "node1"
 
 // kubeProxy runs the program in iptables mode until it has written its rules.
 func kubeProxy(version string, flags ...string) func(context.Context, *host) error {
@@ -33,21 +28,21 @@ func kubeProxyNative(version string, flags ...string) func(context.Context, *hos
 	return runKubeProxy(version, []string{"table ip kube-proxy", "table ip6 kube-proxy", "masquerade fully-random", "dnat to 10.244.", "dnat to [fd00:10:244:"}, append(flags, "--proxy-mode=nftables"))
 }
 
-// runKubeProxy runs the program in the node, beside an API server of our own that
-// serves what it reads, until its rules hold the words.
+// runKubeProxy runs the program in the node, beside an API server, until its rules
+// hold the words.
 func runKubeProxy(version string, words, flags []string) func(context.Context, *host) error {
 	return func(ctx context.Context, h *host) error {
-		program, err := kubeProxyProgram(ctx, version)
+		program, err := kubeProgram(ctx, version, "kube-proxy")
 		if err != nil {
 			return err
 		}
-		stop, err := serveAPI(h)
+		a, err := startAPI(ctx, h)
 		if err != nil {
 			return err
 		}
-		defer stop()
+		defer a.close()
 		config := filepath.Join(h.bin, "kubeconfig")
-		if err := os.WriteFile(config, fmt.Appendf(nil, kubeconfig, apiAddress), 0o600); err != nil {
+		if err := os.WriteFile(config, fmt.Appendf(nil, kubeconfig, apiAddress, token), 0o600); err != nil {
 			return err
 		}
 		return h.runUntil(ctx, words, program, append([]string{"--kubeconfig=" + config,
@@ -58,20 +53,8 @@ func runKubeProxy(version string, words, flags []string) func(context.Context, *
 
 const kubeconfig = `apiVersion: v1
 kind: Config
-clusters: [{name: c, cluster: {server: "http://%s"}}]
+clusters: [{name: c, cluster: {server: "https://%s", insecure-skip-tls-verify: true}}]
 contexts: [{name: c, context: {cluster: c, user: u}}]
-users: [{name: u, user: {}}]
+users: [{name: u, user: {token: "%s"}}]
 current-context: c
 `
-
-// serveAPI serves in the node's namespace until stop is called.
-func serveAPI(h *host) (stop func(), err error) {
-	var listener net.Listener
-	err = h.ns.Do(func() (err error) { listener, err = net.Listen("tcp", apiAddress); return err })
-	if err != nil {
-		return nil, err
-	}
-	server := &http.Server{Handler: newAPI(cluster())}
-	go server.Serve(listener)
-	return func() { server.Close() }, nil
-}

@@ -10,9 +10,11 @@
 // A dump is a txtar archive of the files of a snapshot (package snapshot), with
 // one more, "situation": how the node was set up, so that a test can set up
 // another. Where there are native tables, "ruleset.nft" has them as text, to be
-// loaded there. kube-proxy writes its chains in any order, so that its dumps in
-// nftables mode differ each time. It needs root and, the first time, the network: kube-proxy is built
-// from its source (two minutes for a version) and kept in .cache/dumps.
+// loaded there. kube-proxy reads a real API server, with its etcd, and writes its
+// chains in any order, so that its dumps in nftables mode differ each time.
+//
+// It needs root and, the first time, the network: Kubernetes' programs, etcd and
+// dockerd are built from their sources (20 minutes in all) and kept in .cache/dumps.
 package main
 
 import (
