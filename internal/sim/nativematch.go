@@ -14,8 +14,12 @@ func (t nativeTable) comparison(s nftables.Match) func(r *run) bool {
 	case nftables.SetRef, nftables.SetLiteral:
 		return t.inSet(s)
 	}
-	types, ok := t.table.Native.TypeOf(s.Left)
+	types, ok := t.table.Native.TypeOfMatch(s)
 	subjects := t.subjects(s.Left)
+	if f, is := s.Left.(nftables.FIB); is && ok && types[0].Name == "boolean" { // exists, missing
+		f.Result = "check"
+		subjects = []subject{t.subject(f)}
+	}
 	if !ok || len(types) != len(subjects) {
 		return assumedMatch(nftables.StatementText(s), subjects)
 	}

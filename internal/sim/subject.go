@@ -582,7 +582,7 @@ func (r *run) fibInterface(e nftables.FIB, source bool) (nftables.Value, state) 
 		if !ok {
 			return "", open
 		}
-		if found && kind == route.Unicast && back == r.in.name {
+		if found && kind != route.Local && kind != route.Anycast && back == r.in.name {
 			name = back
 		}
 	}

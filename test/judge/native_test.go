@@ -147,6 +147,8 @@ type nativeGenerator struct {
 	ip, address string
 	// kind of NAT that the chain may do: none, destination, source.
 	kind natKind
+	// incoming: the chain sees packets that come in, and may ask for the way back.
+	incoming bool
 	// last: the chain is the last one, which maps lead to.
 	last bool
 }
@@ -222,6 +224,7 @@ func (g *nativeGenerator) fill() {
 	for range 3 + g.IntN(12) {
 		i := g.IntN(len(g.t.chains))
 		g.kind, g.last = kinds[i], i == len(g.t.chains)-1
+		g.incoming = strings.Contains(g.t.chains[i].base, "hook prerouting") || strings.Contains(g.t.chains[i].base, "hook input")
 		g.t.chains[i].rules = append(g.t.chains[i].rules, g.nativeRule(g.callees(i, kinds)))
 	}
 }
@@ -490,6 +493,9 @@ func (g *nativeGenerator) nativeConntrack() string {
 }
 
 func (g *nativeGenerator) nativeFIB() string {
+	if g.incoming && g.chance(2) {
+		return "fib saddr . " + g.of("iif", "mark . iif") + " oif " + g.of("exists", "missing")
+	}
 	switch g.IntN(4) {
 	case 0:
 		return "fib daddr type " + g.of("local", "unicast", "{ local, broadcast }", "!= local", "multicast")
