@@ -86,7 +86,7 @@ const nativeRules = `table inet guard {
 `
 
 // captured is a snapshot of a node that has some of everything, and is gone.
-func captured(t *testing.T, add ...string) map[string][]byte {
+func captured(t *testing.T) map[string][]byte {
 	t.Helper()
 	n := netnstest.Test(t, "node")
 	run := func(stdin string, words ...string) {
@@ -96,7 +96,7 @@ func captured(t *testing.T, add ...string) map[string][]byte {
 		}
 	}
 	run("", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-	run(setUp+strings.Join(add, "\n"), "ip", "-batch", "-")
+	run(setUp, "ip", "-batch", "-")
 	run("create outside hash:net\nadd outside 0.0.0.0/1\nadd outside 128.0.0.0/1\nadd outside 10.0.0.0/8 nomatch\nadd outside 198.51.100.0/24 nomatch\n", "ipset", "restore")
 	if err := wires.AddAccounting(n, "replayed"); err != nil {
 		t.Fatal(err)
@@ -129,8 +129,7 @@ func nothingLeft(t *testing.T) {
 }
 
 func TestReplay(t *testing.T) {
-	files := captured(t)
-	host, sources, err := snapshot.SourcesFromFiles(files)
+	host, sources, err := snapshot.SourcesFromFiles(captured(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,6 +182,35 @@ func describe(f *explain.Fate) string {
 		return f.Verdict + " " + f.Source.String() + " " + f.Destination.String() + " to the node"
 	}
 	return f.Verdict + " " + f.Source.String() + " " + f.Destination.String() + " " + f.OutInterface
+}
+
+// Native tables are loaded from text too, as nft list ruleset prints it or as
+// commands, and not the tables of iptables beside them.
+func TestText(t *testing.T) {
+	commands := `add table inet guard
+add chain inet guard late { type nat hook postrouting priority 95; policy accept; }
+add map inet guard to { type ipv4_addr : verdict; }
+add chain inet guard away
+add rule inet guard away snat ip to 192.0.2.99
+add element inet guard to { 192.0.2.66 : goto away }
+add rule inet guard late ip daddr vmap @to
+`
+	listing := "table ip nat {\n\tchain POSTROUTING {\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n\t\txt target \"MASQUERADE\"\n\t}\n}\n" + nativeRules
+	for name, text := range map[string]string{"list ruleset": listing, "commands": commands} {
+		files := captured(t)
+		files[snapshot.FileNFT] = []byte(text)
+		host, sources, err := snapshot.SourcesFromFiles(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := replay.Run(t.Context(), replay.Node{Host: host, Sources: sources}, ask(t, "10.244.1.7", "192.0.2.66:80"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Agrees == nil || !*got.Agrees || describe(&got.Seen[0]) != "accepted 192.0.2.99 192.0.2.66 eth0" {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
 }
 
 // A prediction that isn't the kernel's is found out: here the rules that the

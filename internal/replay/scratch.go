@@ -24,6 +24,8 @@ import (
 // scratch is a node in a namespace, with the far ends of its links in another.
 type scratch struct {
 	node, far *netns.NS
+	// made counts links.
+	made int
 	// ends are the links that packets come in and leave by.
 	ends  []wires.Wire
 	wires *wires.Set
@@ -169,17 +171,8 @@ func (s *scratch) links(ctx context.Context, h *snapshot.Host) error {
 }
 
 func (s *scratch) link(h *snapshot.Host, l *link) error {
-	far := fmt.Sprintf("far%d", len(s.ends))
-	end := wires.Wire{Link: l.Name, Far: s.far, FarLink: far}
-	for _, a := range h.Network.Addresses {
-		end.Own = append(end.Own, a.Prefix.Addr())
-		if a.Interface == l.Name && a.Prefix.Addr().Is4() && a.Prefix.Bits() < 31 {
-			end.Broadcasts = append(end.Broadcasts, netipx.PrefixLastIP(a.Prefix))
-		}
-		if a.Interface == l.Name && l.Kind == "bridge" {
-			end.OnLink = append(end.OnLink, a.Prefix)
-		}
-	}
+	s.made++
+	end := s.end(h, l)
 	var err error
 	switch master := h.Network.Link(l.Master); {
 	case l.Name == "lo":
@@ -189,27 +182,59 @@ func (s *scratch) link(h *snapshot.Host, l *link) error {
 	case master != nil && master.Kind == "bridge":
 		return nil // one port is made with the bridge
 	case l.Kind == "bridge":
-		port := portOf(h, l.Name, len(s.ends))
-		err = errors.Join(netns.Veth(s.node, port, s.far, far), s.node.Bridge(l.Name), s.node.Enslave(port, l.Name))
-		if err == nil {
-			// What comes from one end of it and is sent to another goes back by the one port.
-			_, err = s.node.Run("", "ip", "link", "set", port, "type", "bridge_slave", "hairpin", "on")
-		}
+		err = s.bridge(l.Name, portOf(h, l.Name, s.made), end.FarLink)
 	default:
-		err = netns.Veth(s.node, l.Name, s.far, far)
-		if err == nil {
-			_, err = s.node.Run("", "ip", "link", "set", l.Name, "arp", "off")
-		}
+		err = s.veth(l.Name, end.FarLink)
 		if tunnels[l.Kind] {
 			s.tunnels = append(s.tunnels, l.Name)
 		}
 	}
-	if err == nil && !l.Up {
+	switch {
+	case err != nil:
+	case l.Up:
+		s.ends = append(s.ends, end)
+	default:
 		_, err = s.node.Run("", "ip", "link", "set", l.Name, "down")
 	}
-	if err == nil && l.Up {
-		s.ends = append(s.ends, end)
+	return err
+}
+
+// end of a link that packets are sent into, with what the bridge knows itself.
+func (s *scratch) end(h *snapshot.Host, l *link) wires.Wire {
+	end := wires.Wire{Link: l.Name, Far: s.far, FarLink: fmt.Sprintf("far%d", s.made)}
+	for _, a := range h.Network.Addresses {
+		end.Own = append(end.Own, a.Prefix.Addr())
+		if a.Interface == l.Name && a.Prefix.Addr().Is4() && a.Prefix.Bits() < 31 {
+			end.Broadcasts = append(end.Broadcasts, netipx.PrefixLastIP(a.Prefix))
+		}
+		if a.Interface == l.Name && l.Kind == "bridge" {
+			end.OnLink = append(end.OnLink, a.Prefix)
+		}
 	}
+	return end
+}
+
+func (s *scratch) bridge(name, port, far string) error {
+	if err := errors.Join(netns.Veth(s.node, port, s.far, far), s.node.Bridge(name), s.node.Enslave(port, name)); err != nil {
+		return err
+	}
+	// What comes from one end of it and is sent to another goes back by the one port.
+	_, err := s.node.Run("", "ip", "link", "set", port, "type", "bridge_slave", "hairpin", "on")
+	return err
+}
+
+func (s *scratch) veth(name, far string) error {
+	err := netns.Veth(s.node, name, s.far, far)
+	if errors.Is(err, os.ErrExist) { // tunl0, sit0 and the like come with a namespace
+		if _, err := s.node.Run("", "ip", "link", "set", name, "name", fmt.Sprintf("unmasq-own%d", s.made)); err != nil {
+			return err
+		}
+		err = netns.Veth(s.node, name, s.far, far)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = s.node.Run("", "ip", "link", "set", name, "arp", "off")
 	return err
 }
 
