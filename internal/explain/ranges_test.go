@@ -66,8 +66,14 @@ func agree(t *rapid.T, n network, sources bool) {
 	}
 }
 
+// failing is what a test and a property have in common.
+type failing interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
 // fares holds the outcomes for one address against those of its range.
-func fares(t *rapid.T, r *explain.Range, alone []explain.Outcome, a netip.Addr, sources bool) {
+func fares(t failing, r *explain.Range, alone []explain.Outcome, a netip.Addr, sources bool) {
 	t.Helper()
 	if len(alone) != len(r.Outcomes) {
 		t.Fatalf("%s: %d outcomes, in its range %d", a, len(alone), len(r.Outcomes))
