@@ -10,43 +10,47 @@ import (
 )
 
 // behindNFT is the owner of a rule of an iptables-nft table that only nft shows:
-// without the parameters of iptables' extensions, comments among them. A chain's
+// without comments, and without the parameters of iptables' extensions. A chain's
 // name still tells whose the rule is, and a jump whose chain it leads to.
 func (x *Index) behindNFT(t *ruleset.Table, c *ruleset.Chain, rule *ruleset.Rule) Owner {
-	asIPTables, hidden := iptablesForm(rule.Native)
-	asIPTables.Index = rule.Index
-	p := place{Index: x, table: t, chain: c, rule: &asIPTables}
-	var o Owner
+	form := iptablesForm(rule.Native)
+	form.Index = rule.Index
+	p := place{Index: x, table: t, chain: c, rule: &form}
+	chain, o := c.Name, Owner{}
 	if builtIn(c.Name) {
+		chain, _ = jump(&form)
 		o = p.inBuiltIn()
 	} else {
 		o = p.inOwnChain()
 	}
-	if o.Name == Unknown && hidden && !builtIn(c.Name) {
-		if k := chainComponent(c.Name); k != "" {
-			return Owner{Name: k, Version: "nft doesn't show all of the rule; iptables-save does"}
+	if o.Name != Unknown {
+		return o
+	}
+	if name := commentsIn(chain); name != "" {
+		save := map[string]string{"ip": "iptables-save", "ip6": "ip6tables-save"}[t.Native.Family]
+		return Owner{
+			Name: name, Version: "by the chain's name: nft shows no comments",
+			Change: []string{"give " + save + " -t " + t.Name + " too: its comments tell the rule's reason and setting"},
 		}
 	}
-	if o.Name == Unknown && hidden {
-		o.Version = "nft doesn't show all of the rule; iptables-save does"
+	if o.Version == "" {
+		o.Version = "nft shows neither comments nor extensions' parameters, iptables-save does"
 	}
-	if o.Name == Unknown && len(o.Change) == 0 {
-		o.Change = nativePlace{table: t, chain: c.Name, rule: rule.Native}.deletion()
-	}
+	o.Change = nativePlace{table: t, chain: c.Name, rule: rule.Native}.deletion()
 	return o
 }
 
-// chainComponent is the component that makes a chain of that name, where all
-// rules in it are its own; empty for others.
-func chainComponent(chain string) string {
+// commentsIn is the component that makes a chain of that name, where its rules go
+// by their comments, or by extensions; empty for others.
+func commentsIn(chain string) string {
 	for _, k := range [...]struct {
 		owns func(string) bool
 		name string
 	}{
-		{kubeRouterChain, KubeRouter}, {kubeletChain, Kubelet}, {kubeProxyChain, KubeProxy}, {dockerWrites, Docker}, {flannelChain, Flannel},
-		{masqAgentChain, IPMasqAgent}, {awsChain, AWSVPCCNI}, {portmapChain, CNIPortmap}, {cniChain, CNIBridge}, {calicoChain, Calico},
-		{ciliumChain, Cilium}, {antreaChain, Antrea}, {ovnKubernetesChain, OVNKubernetes}, {kubeOVNChain, KubeOVN}, {weaveChain, Weave},
-		{istioChain, Istio}, {netbirdChain, Netbird}, {tailscaleChain, Tailscale}, {libvirtChain, Libvirt}, {azureNPMChain, AzureNPM},
+		{kubeRouterChain, KubeRouter}, {kubeletChain, Kubelet}, {kubeProxyChain, KubeProxy}, {flannelChain, Flannel},
+		{masqAgentChain, IPMasqAgent}, {kindnetChain, Kindnet}, {awsChain, AWSVPCCNI}, {portmapChain, CNIPortmap}, {cniChain, CNIBridge},
+		{cniFirewallChain, CNIFirewall}, {calicoChain, Calico}, {ciliumChain, Cilium}, {antreaChain, Antrea}, {kubeOVNChain, KubeOVN},
+		{weaveChain, Weave}, {netbirdChain, Netbird}, {azureNPMChain, AzureNPM},
 	} {
 		if k.owns(chain) {
 			return k.name
@@ -56,9 +60,9 @@ func chainComponent(chain string) string {
 }
 
 // iptablesForm is a rule of an iptables-nft table as iptables would have it, as
-// far as nft shows it; hidden says that parameters are missing.
-func iptablesForm(rule *nftables.Rule) (out ruleset.Rule, hidden bool) {
-	out = ruleset.Rule{Text: rule.Text, Comment: rule.Comment}
+// far as nft shows it.
+func iptablesForm(rule *nftables.Rule) ruleset.Rule {
+	out := ruleset.Rule{Text: rule.Text, Comment: rule.Comment}
 	for _, s := range rule.Statements {
 		switch s := s.(type) {
 		case nftables.Match:
@@ -70,14 +74,13 @@ func iptablesForm(rule *nftables.Rule) (out ruleset.Rule, hidden bool) {
 		case nftables.Reject:
 			out.Target = ruleset.Reject{}
 		case nftables.XT:
-			hidden = true
 			hiddenPart(&out, s)
 		case nftables.Inert:
 		default:
 			out.Matches = append(out.Matches, ruleset.Unknown{Text: nftables.StatementText(s)})
 		}
 	}
-	return out, hidden
+	return out
 }
 
 // hiddenPart is an extension that nft names and no more. A comment asks for

@@ -47,7 +47,7 @@ func (p place) tailscale() Owner {
 	if !translatesSource(p.rule.Target) {
 		return o
 	}
-	if m, ok := only(p.rule).(ruleset.Mark); !ok || m.Connection || m.Value != 0x40000 {
+	if m, ok := only(p.rule).(ruleset.Mark); !ok || m.Connection || m.Value != 0x40000 && (m.Value != 0x400 || m.Mask != 0xff00) { // the mark can be set
 		return alien(Tailscale, p.chain.Name)
 	}
 	o.Because = "the packet came in from tailscale0: rules of ts-forward marked it"
