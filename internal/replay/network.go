@@ -261,11 +261,11 @@ func (s *scratch) routes(ctx context.Context, h *snapshot.Host, f packet.Family)
 	slices.SortStableFunc(others, func(a, b string) int {
 		return strings.Compare(boolKey(!strings.Contains(a, " via ")), boolKey(!strings.Contains(b, " via ")))
 	})
-	if err := s.localRoutes(ctx, f, own); err != nil {
-		return err
+	if len(own) > 0 { // most are there already: what is missing shows when the node is read back
+		_ = s.run(ctx, strings.Join(own, "\n")+"\n", "ip", flag(f), "-force", "-batch", "-")
 	}
-	if len(others) == 0 {
-		return nil
+	if len(others) == 0 || ctx.Err() != nil {
+		return ctx.Err()
 	}
 	if err := s.run(ctx, strings.Join(others, "\n")+"\n", "ip", flag(f), "-batch", "-"); err != nil {
 		return cannot("routes: %w", err)
@@ -273,19 +273,10 @@ func (s *scratch) routes(ctx context.Context, h *snapshot.Host, f packet.Family)
 	return nil
 }
 
-// localRoutes adds those of table local that the kernel didn't make itself.
-func (s *scratch) localRoutes(ctx context.Context, f packet.Family, lines []string) error {
-	if len(lines) == 0 {
-		return nil
-	}
-	err := s.run(ctx, strings.Join(lines, "\n")+"\n", "ip", flag(f), "-force", "-batch", "-")
-	if err == nil || ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return nil // most are there already
-}
-
+// routeLine is the route as ip takes it; empty where the kernel makes it itself,
+// or nothing goes there. why: it can't be made.
 func routeLine(r *model.Route) (line, why string) {
+	hops := slices.DeleteFunc(slices.Clone(r.Nexthops), func(h model.Nexthop) bool { return h.Dead })
 	switch {
 	case r.Unknown != "":
 		return "", r.Unknown
@@ -293,54 +284,49 @@ func routeLine(r *model.Route) (line, why string) {
 		return "", "for a source alone"
 	case r.Type == model.Multicast, r.Type == model.Anycast, r.Family == packet.IPv6Family && r.Table == model.TableLocal && r.Type != model.Local:
 		return "", ""
+	case len(r.Nexthops) > 0 && len(hops) == 0:
+		return "", ""
+	case slices.ContainsFunc(hops, func(h model.Nexthop) bool { return h.Encap != "" }):
+		return "", "encapsulated"
 	}
 	verb := "append" // several may have one destination and metric
 	if r.Table == model.TableLocal {
 		verb = "add"
 	}
-	line = fmt.Sprintf("route %s %s %s table %d", verb, r.Type, r.Destination, r.Table)
-	if r.Metric != 0 {
-		line += fmt.Sprintf(" metric %d", r.Metric)
+	var b strings.Builder
+	fmt.Fprintf(&b, "route %s %s %s table %d", verb, r.Type, r.Destination, r.Table)
+	word := func(ok bool, format string, args ...any) {
+		if ok {
+			fmt.Fprintf(&b, " "+format, args...)
+		}
 	}
-	if r.TOS != 0 {
-		line += fmt.Sprintf(" tos %d", r.TOS)
-	}
-	if r.Family == packet.IPv4Family && len(r.Nexthops) > 0 {
-		line += fmt.Sprintf(" scope %d", r.Scope)
-	}
-	if r.Source.IsValid() {
-		line += " src " + r.Source.String()
-	}
-	switch {
-	case r.Preference > 0:
-		line += " pref high"
-	case r.Preference < 0:
-		line += " pref low"
-	}
-	hops := slices.DeleteFunc(slices.Clone(r.Nexthops), func(h model.Nexthop) bool { return h.Dead })
-	if len(r.Nexthops) > 0 && len(hops) == 0 {
-		return "", "" // nothing goes there
-	}
-	if slices.ContainsFunc(hops, func(h model.Nexthop) bool { return h.Encap != "" }) {
-		return "", "encapsulated"
-	}
+	word(r.Metric != 0, "metric %d", r.Metric)
+	word(r.TOS != 0, "tos %#x", r.TOS)
+	word(r.Family == packet.IPv4Family && len(r.Nexthops) > 0, "scope %d", r.Scope)
+	word(r.Source.IsValid(), "src %s", r.Source)
+	word(r.Preference > 0, "pref high")
+	word(r.Preference < 0, "pref low")
 	for _, h := range hops {
-		if len(hops) > 1 {
-			line += fmt.Sprintf(" nexthop weight %d", max(h.Weight, 1))
-		}
-		if h.Via.IsValid() && packet.Of(h.Via) != r.Family {
-			line += " via inet6 " + h.Via.String()
-		} else if h.Via.IsValid() {
-			line += " via " + h.Via.String()
-		}
-		if h.Interface != "" && (r.Type == model.Unicast || r.Type == model.Local || r.Type == model.Broadcast) {
-			line += " dev " + h.Interface
-			if h.Via.IsValid() {
-				line += " onlink"
-			}
+		word(len(hops) > 1, "nexthop weight %d", max(h.Weight, 1))
+		b.WriteString(hopWords(r, h))
+	}
+	return b.String(), ""
+}
+
+func hopWords(r *model.Route, h model.Nexthop) (words string) {
+	switch {
+	case h.Via.IsValid() && packet.Of(h.Via) != r.Family:
+		words = " via inet6 " + h.Via.String()
+	case h.Via.IsValid():
+		words = " via " + h.Via.String()
+	}
+	if h.Interface != "" && (r.Type == model.Unicast || r.Type == model.Local || r.Type == model.Broadcast) {
+		words += " dev " + h.Interface
+		if h.Via.IsValid() {
+			words += " onlink" // its gateway needn't be reachable by a route that is there already
 		}
 	}
-	return line, ""
+	return words
 }
 
 func (s *scratch) rules(ctx context.Context, h *snapshot.Host, f packet.Family) error {
@@ -399,7 +385,7 @@ func ruleLine(r *model.Rule) (line, why string) {
 	if u := r.UIDs; u != nil {
 		word(true, "uidrange %d-%d", u[0], u[1])
 	}
-	word(r.TOS != 0, "tos %d", r.TOS)
+	word(r.TOS != 0, "tos %#x", r.TOS)
 	word(true, "priority %d", r.Priority)
 	switch {
 	case r.NoOperation:
