@@ -124,11 +124,16 @@ func isUnicast6(a netip.Addr) bool {
 // lookupTypes6 is match_lookup_rt6: local, anycast and unreachable by a route
 // lookup as for a packet of the node's own.
 func (n *Network) lookupTypes6(a netip.Addr, dev string, askLocal bool) (types uint16, known bool) {
+	return n.lookupTypes6As(Query{Destination: a, OutInterface: dev, SourcePort: 0, DestinationPort: 0}, dev, askLocal)
+}
+
+func (n *Network) lookupTypes6As(q Query, dev string, askLocal bool) (types uint16, known bool) {
+	a := q.Destination
 	if dev != "" && askLocal && n.holds(dev, a) {
 		types = bitOf(Local)
 	}
 	known = n.localGiven(packet.IPv6Family) || n.addressesGiven(packet.IPv6Family)
-	r := n.Lookup(Query{Destination: a, OutInterface: dev, SourcePort: 0, DestinationPort: 0})
+	r := n.Lookup(q)
 	switch {
 	case !r.Known:
 		return types, false
@@ -166,10 +171,46 @@ func (n *Network) holds(dev string, a netip.Addr) bool {
 }
 
 func (n *Network) typeOf6(a netip.Addr, dev string) (t Type, known bool) {
+	return n.typeOf6As(Query{Destination: a, OutInterface: dev, SourcePort: 0, DestinationPort: 0}, dev)
+}
+
+// FIBType is what nft's "fib … type" says of q's Destination: for IPv6 the kernel
+// looks a route up, from q's Source and with its mark (nft_fib6_eval_type).
+func (n *Network) FIBType(q Query, dev string) (t Type, known bool) {
+	if q.Destination.Is4() {
+		return n.TypeOf(q.Destination, dev)
+	}
+	if !q.Destination.IsLinkLocalUnicast() {
+		q.OutInterface = ""
+	}
+	return n.typeOf6As(q, dev)
+}
+
+// FIBInterface is the interface of the route that nft's "fib … oif" finds, in
+// where it may be that one (nft_fib4_eval, nft_fib6_eval).
+func (n *Network) FIBInterface(q Query, in string) (out string, kind Type, found, known bool) {
+	if q.Destination.Is4() {
+		return n.ReversePath(q.Destination, q.Source, in, q.Mark)
+	}
+	if !q.Destination.IsLinkLocalUnicast() {
+		q.OutInterface = ""
+	}
+	r := n.Lookup(q)
+	if !r.Known || !r.Found || r.Type >= Blackhole {
+		return "", Unicast, false, r.Known
+	}
+	if len(r.Nexthops) > 1 {
+		return "", r.Type, true, false // a hash picks one
+	}
+	return r.Interface, r.Type, true, true
+}
+
+func (n *Network) typeOf6As(q Query, dev string) (t Type, known bool) {
+	a := q.Destination
 	if a.IsMulticast() {
 		return Multicast, true
 	}
-	types, known := n.lookupTypes6(a, dev, true)
+	types, known := n.lookupTypes6As(q, dev, true)
 	for _, t := range [...]Type{Local, Anycast, Unreachable} {
 		if types&bitOf(t) != 0 {
 			return t, known

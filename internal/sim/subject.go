@@ -535,7 +535,7 @@ func fibSubject(e nftables.FIB) subject {
 	}
 	return subject{
 		value: func(r *run) (nftables.Value, state) {
-			t, ok := r.node.host.Network.TypeOf(of(r), r.fibDevice(e))
+			t, ok := r.node.host.Network.FIBType(r.fibQuery(e, source), r.fibDevice(e))
 			if !ok {
 				return "", open
 			}
@@ -552,6 +552,18 @@ func fibSubject(e nftables.FIB) subject {
 			return contains(set, number32(uint32(t)+1))
 		},
 	}
+}
+
+// fibQuery is the lookup; that of a source is the way back.
+func (r *run) fibQuery(e nftables.FIB, source bool) route.Query {
+	q := route.Query{Source: r.src, Destination: r.dst, SourcePort: -1, DestinationPort: -1, OutInterface: r.in.name}
+	if source {
+		q.Source, q.Destination = q.Destination, q.Source
+	}
+	if slices.Contains(e.Keys, "mark") {
+		q.Mark = r.mark
+	}
+	return q
 }
 
 func (r *run) fibDevice(e nftables.FIB) string {
@@ -574,11 +586,7 @@ func (r *run) fibInterface(e nftables.FIB, source bool) (nftables.Value, state) 
 	if r.in.name == "lo" {
 		name = "lo"
 	} else {
-		mark := uint32(0)
-		if slices.Contains(e.Keys, "mark") {
-			mark = r.mark
-		}
-		back, kind, found, ok := r.node.host.Network.ReversePath(r.src, r.dst, r.in.name, mark)
+		back, kind, found, ok := r.node.host.Network.FIBInterface(r.fibQuery(e, source), r.in.name)
 		if !ok {
 			return "", open
 		}

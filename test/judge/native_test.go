@@ -556,7 +556,7 @@ func (g *nativeGenerator) transport() string {
 }
 
 func (g *nativeGenerator) nativeRest() string {
-	switch g.IntN(8) {
+	switch g.IntN(9) {
 	case 0:
 		if g.t.family != "inet" {
 			return ""
@@ -572,6 +572,8 @@ func (g *nativeGenerator) nativeRest() string {
 		return g.ip + " daddr & " + map[string]string{"ip": "255.255.0.255 == 10.244.0.7", "ip6": "ffff:ffff::ffff == fd00:10::7"}[g.ip]
 	case 5:
 		return "meta pkttype " + g.of("host", "broadcast", "!= host")
+	case 7:
+		return "meta l4proto { tcp, udp } ct original proto-src " + g.notEqual(3) + "10000-20000"
 	case 6:
 		return "meta mark . " + g.ip + " daddr { 0x0 . " + g.nativePrefix() + ", 0x1 . " + g.singleAddress() + " }"
 	}
@@ -592,7 +594,7 @@ func (g *nativeGenerator) effect() string {
 	case 4:
 		return "meta mark set ct mark"
 	case 5:
-		return "meta mark set meta mark ^ 0x4000"
+		return g.of("meta mark set meta mark ^ 0x4000", "meta mark set numgen random mod 2 map { 0 : 0x1, 1 : 0x100 }", g.ip+" dscp set cs1", "ct mark set ct mark | 0x2", "meta mark set (meta mark & 0xffffff00) | 0x1")
 	case 6:
 		for declared, names := range g.sets {
 			if key, data, ok := strings.Cut(declared, " : "); ok && data == "mark" {
@@ -679,6 +681,10 @@ func (g *nativeGenerator) nativeNAT() string {
 			return transport + "masquerade to :" + g.of("1024-29999", "5000-5100")
 		case 4:
 			return "snat " + ip + "to " + g.ip + " saddr" // keeps it
+		case 5:
+			if g.chance(2) {
+				return "snat " + g.ip + " prefix to " + g.ip + " saddr map { " + g.of(g.words.prefixes[0], disjoint[g.address][1]) + " : " + g.of(g.words.networks...) + " }"
+			}
 		}
 		return "snat " + ip + "to " + source + g.natFlags()
 	}
@@ -694,7 +700,12 @@ func (g *nativeGenerator) nativeNAT() string {
 			}
 		}
 	}
-	switch g.IntN(7) {
+	switch g.IntN(9) {
+	case 7:
+		return "dnat " + ip + "to " + g.of("jhash "+g.ip+" saddr mod 2", "symhash mod 2", "jhash "+g.ip+" saddr . "+g.ip+" daddr mod 2 seed 0x7", "numgen inc mod 2") +
+			" map { 0 : " + g.singleAddress() + ", 1 : " + g.singleAddress() + " }"
+	case 8:
+		return "dnat " + g.ip + " prefix to " + g.ip + " daddr map { " + g.of(disjoint[g.address][:2]...) + " : " + g.of(g.words.networks[1:]...) + " }"
 	case 0:
 		return transport + "dnat " + ip + "to " + port(backend, g.of("8080", "9000", "9000-9010")) + g.natFlags()
 	case 1:
@@ -761,4 +772,14 @@ func (h *hints) addNative(side, w string) {
 
 func isNumber(w string) bool {
 	return w != "" && strings.Trim(w, "0123456789") == ""
+}
+
+// hashes says whether a rule picks by a hash, which is the same for a packet
+// with the same addresses.
+func (r *ruleset) hashes() bool {
+	return slices.ContainsFunc(r.native, func(t *nativeTable) bool {
+		return slices.ContainsFunc(t.chains, func(c *nativeChain) bool {
+			return slices.ContainsFunc(c.rules, func(rule string) bool { return strings.Contains(rule, "hash ") })
+		})
+	})
 }
