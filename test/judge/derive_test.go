@@ -56,7 +56,7 @@ func ways(chain string, callers map[string][]caller, depth int) (out [][]hints) 
 	if depth == 0 || len(callers[chain]) == 0 {
 		return [][]hints{nil}
 	}
-	const many = 3
+	const many = 2
 	for _, c := range callers[chain] {
 		for _, w := range ways(c.chain, callers, depth-1) {
 			if out = append(out, append([]hints{c.hints}, w...)); len(out) == many {
@@ -94,6 +94,17 @@ func (g *derivation) about(own hints, way []hints) {
 		Protocol: first(all.protocols, []uint8{packet.TCP}), DestinationPort: first(outer.destinationPorts, []uint16{80}),
 		InInterface: g.links[len(g.links)-1],
 	}
+	g.add(base)
+	g.vary(base, all, pool)
+	for range mixtures {
+		f := base
+		g.mix(&f, all, pool)
+		g.add(f)
+	}
+}
+
+// vary a packet in one thing, or in the two that make it one of the node's own.
+func (g *derivation) vary(base packet.Flow, all hints, pool []netip.Addr) {
 	with := func(change func(*packet.Flow)) {
 		f := base
 		change(&f)
@@ -114,22 +125,17 @@ func (g *derivation) about(own hints, way []hints) {
 	for _, p := range []uint8{packet.TCP, packet.UDP, packet.ICMP, packet.ICMPv6, packet.SCTP} {
 		with(func(f *packet.Flow) { f.Protocol = p })
 	}
-	for _, a := range g.addresses {
-		for _, link := range g.links { // a port of the node's, from everywhere
-			with(func(f *packet.Flow) { f.Destination, f.InInterface = a, link })
-		}
+	for i, a := range g.addresses {
+		other := g.addresses[(i+1)%len(g.addresses)]
+		with(func(f *packet.Flow) { f.Destination = a })
+		with(func(f *packet.Flow) { f.Destination, f.InInterface = a, g.links[0] }) // by the uplink
 		with(func(f *packet.Flow) { f.Source, f.Local, f.InInterface = a, true, "" })
-		for _, b := range g.addresses {
-			with(func(f *packet.Flow) { f.Source, f.Destination, f.Local, f.InInterface = a, b, true, "" })
-		}
-	}
-	for range mixtures {
-		with(func(f *packet.Flow) { g.mix(f, all, pool) })
+		with(func(f *packet.Flow) { f.Source, f.Destination, f.Local, f.InInterface = a, other, true, "" })
 	}
 }
 
 // mixtures are packets of a rule that differ from its first in several things.
-const mixtures = 4
+const mixtures = 2
 
 func (g *derivation) mix(f *packet.Flow, all hints, pool []netip.Addr) {
 	f.Source = oneOf(g, f.Source, all.sources, pool[:4])
