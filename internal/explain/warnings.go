@@ -15,7 +15,11 @@ func (e *Explainer) warnings() []string {
 	for _, h := range e.hosts {
 		for i, n := range h.Notes {
 			if i == 3 {
-				all = append(all, fmt.Sprintf("%d more lines weren't understood", len(h.Notes)-i))
+				more := "1 more line wasn't understood"
+				if len(h.Notes) > i+1 {
+					more = fmt.Sprintf("%d more lines weren't understood", len(h.Notes)-i)
+				}
+				all = append(all, more)
 				break
 			}
 			all = append(all, noteText(n))

@@ -203,7 +203,7 @@ func (o *Owner) kindnetNative(n nativePlace) {
 // calicoNative: the chains have the names of its iptables mode, behind the table's:
 // nat-cali-nat-outgoing, filter-cali-FORWARD.
 //
-//	ip saddr @cali40masq-ipam-pools ip daddr != @cali40network-ip-pools masquerade fully-random comment "cali:JjuWIaIfSLZi41Xk;"
+//	ip saddr @cali40masq-ipam-pools ip daddr != @cali40network-ip-pools masquerade fully-random comment "cali:AAAAAAAAAAAAAAAA;"
 func (o *Owner) calicoNative(n nativePlace) {
 	switch {
 	case n.rule == nil:
@@ -216,6 +216,10 @@ func (o *Owner) calicoNative(n nativePlace) {
 	case n.translates():
 		o.Setting = "tunnels of the IPPool (vxlanMode, ipipMode), WireGuard"
 		o.Because = "the node's own packet goes to a pod by a tunnel"
+	case n.stops() && strings.Contains(n.rule.Text, "fib saddr"):
+		o.Because = "the route back to the source doesn't lead by the interface that the packet came in by (a workload may send from its own addresses only)"
+		o.Setting = "workloadSourceSpoofing in FelixConfiguration"
+		o.Change = []string{"annotation cni.projectcalico.org/allowedSourcePrefixes on the pod, with workloadSourceSpoofing: Any"}
 	case n.stops():
 		o.Setting, o.Because = "NetworkPolicy, GlobalNetworkPolicy, HostEndpoint", calicoReason(n.comment())
 		o.Change = []string{"kubectl get networkpolicies -A; calicoctl get globalnetworkpolicy,hostendpoint"}
@@ -224,13 +228,13 @@ func (o *Owner) calicoNative(n nativePlace) {
 
 const calicoPool = `kubectl patch ippool NAME --type merge -p '{"spec":{"natOutgoing":false}}'`
 
-// calicoReason is the text behind a comment's hash: "cali:KMISEjprqaGFiicp; Unknown interface".
+// calicoReason is the text behind a comment's hash: "cali:BBBBBBBBBBBBBBBB; Unknown interface".
 func calicoReason(comment string) string {
 	_, reason, _ := strings.Cut(comment, ";")
 	if reason = strings.TrimSpace(reason); reason != "" {
 		return "calico: " + reason
 	}
-	return "a policy doesn't let the packet through"
+	return "" // policies have names in their chains, not in comments
 }
 
 // ovnKubernetesNative goes by the chain: several translate, each for its own reason.

@@ -144,7 +144,11 @@ func (t nativeTable) statement(s nftables.Statement) statement {
 	case nftables.Inert:
 		return nil
 	case nftables.XT:
-		return unknownStatement(s.Kind+" "+s.Name, "nft doesn't show the parameters of iptables' extensions; give iptables-save")
+		name := s.Name
+		if s.Kind != "target" {
+			name = s.Kind + " " + name
+		}
+		return unknownStatement(name, "nft doesn't show the parameters of iptables' extensions; give iptables-save")
 	case nftables.UnknownStatement:
 		why := s.Why
 		if why == "" {
