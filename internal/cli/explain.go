@@ -23,7 +23,7 @@ import (
 
 const explainHelp = `Says what happens to the first packet of a connection: what the peer sees, which
 rule decides, whose rule it is, and how to change it. Of this host (as root), or
-of a snapshot or any dump: iptables-save, iptables -S or -L, ipset, ip and others.
+of a snapshot or any dump: iptables-save, iptables -S or -L, nft, ipset, ip and others.
 
 SRC is an address, or an interface of the node, which then sends the packet itself.
 DST is ADDRESS[:PORT][/PROTOCOL]; IPv6 with a port is [ADDRESS]:PORT. The protocol
@@ -76,7 +76,7 @@ func newExplain() *cobra.Command {
 	f.StringVar(&opts.via, "via", "", "`ADDRESS` of the next hop, where the routes aren't to be asked")
 	f.BoolVar(&opts.local, "local", false, "the node itself sends it")
 	f.StringVar(&opts.names, "names", "", "`FILE` of names, as /etc/hosts has them: for SRC and DST, and beside addresses")
-	f.StringVar(&opts.rule, "rule", "", "which addresses of the network meet this `RULE`: CHAIN:INDEX, or its text")
+	f.StringVar(&opts.rule, "rule", "", "which addresses of the network meet this `RULE`: CHAIN:INDEX, TABLE CHAIN handle N of nftables, or its text")
 	f.BoolVar(&opts.replay, "replay", false, "ask this kernel too: build the node in namespaces of its own, send the packet there, and compare (root)")
 	f.BoolVarP(&opts.verbose, "verbose", "v", false, "show every rule that was looked at")
 	f.StringVarP(&opts.output, "output", "o", "", "`FORMAT`: json, dot, svg, or text (default)")

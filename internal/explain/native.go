@@ -43,6 +43,9 @@ func nativeConditions(rule *nftables.Rule, p seen) []string {
 		case nftables.Stateful:
 			add(s.Text, "taken as holding; it depends on what was before")
 		case nftables.XT:
+			if s.Name == "comment" {
+				continue
+			}
 			add(nftables.StatementText(s), "taken as holding; nft doesn't show its parameters")
 		case nftables.UnknownStatement:
 			add(s.Text, "taken as holding; it isn't understood")

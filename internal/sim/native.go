@@ -144,11 +144,13 @@ func (t nativeTable) statement(s nftables.Statement) statement {
 	case nftables.Inert:
 		return nil
 	case nftables.XT:
-		name := s.Name
-		if s.Kind != "target" {
-			name = s.Kind + " " + name
+		switch {
+		case s.Kind == "match" && s.Name == "comment":
+			return nil // it asks for nothing
+		case s.Kind == "match":
+			return assumed("match "+s.Name, "nft doesn't show the parameters of iptables' extensions; give iptables-save")
 		}
-		return unknownStatement(name, "nft doesn't show the parameters of iptables' extensions; give iptables-save")
+		return unknownStatement(s.Name, "nft doesn't show the parameters of iptables' extensions; give iptables-save")
 	case nftables.UnknownStatement:
 		why := s.Why
 		if why == "" {
