@@ -89,10 +89,11 @@ func (g *derivation) about(own hints, way []hints) {
 		h.sources, h.destinations = slices.DeleteFunc(h.sources, g.bad), slices.DeleteFunc(h.destinations, g.bad)
 	}
 	pool := dumpPool(g.family)
+	all.destinations, outer.destinations = g.behind(all), append(outer.destinations, g.behind(hints{out: outer.out})...)
 	base := packet.Flow{
 		Source: first(all.sources, pool[:1]), Destination: first(outer.destinations, pool[3:4]),
 		Protocol: first(all.protocols, []uint8{packet.TCP}), DestinationPort: first(outer.destinationPorts, []uint16{80}),
-		InInterface: g.links[len(g.links)-1],
+		InInterface: first(g.named(all.in), g.links[len(g.links)-1:]),
 	}
 	g.add(base)
 	g.vary(base, all, pool)
@@ -125,13 +126,43 @@ func (g *derivation) vary(base packet.Flow, all hints, pool []netip.Addr) {
 	for _, p := range []uint8{packet.TCP, packet.UDP, packet.ICMP, packet.ICMPv6, packet.SCTP} {
 		with(func(f *packet.Flow) { f.Protocol = p })
 	}
-	for i, a := range g.addresses {
-		other := g.addresses[(i+1)%len(g.addresses)]
+	for _, a := range all.targets {
+		with(func(f *packet.Flow) { f.Source = a })
+	}
+	for _, a := range g.addresses {
 		with(func(f *packet.Flow) { f.Destination = a })
 		with(func(f *packet.Flow) { f.Destination, f.InInterface = a, g.links[0] }) // by the uplink
 		with(func(f *packet.Flow) { f.Source, f.Local, f.InInterface = a, true, "" })
-		with(func(f *packet.Flow) { f.Source, f.Destination, f.Local, f.InInterface = a, other, true, "" })
+		for _, b := range g.addresses {
+			with(func(f *packet.Flow) { f.Source, f.Destination, f.Local, f.InInterface = a, b, true, "" })
+		}
 	}
+}
+
+// behind are a rule's destinations, and addresses behind the links that it names.
+func (g *derivation) behind(h hints) []netip.Addr {
+	all := slices.Clone(h.destinations)
+	for _, link := range g.named(h.out) {
+		for _, p := range g.subnets(link) {
+			if i := slices.IndexFunc(dumpPool(g.family), p.Contains); i >= 0 {
+				all = append(all, dumpPool(g.family)[i])
+			}
+		}
+	}
+	return all
+}
+
+// named links, those with + or * at the end among them.
+func (g *derivation) named(names []string) (all []string) {
+	for _, name := range names {
+		prefix := strings.TrimRight(name, "+*")
+		for _, link := range g.links {
+			if link == name || prefix != name && strings.HasPrefix(link, prefix) {
+				all = append(all, link)
+			}
+		}
+	}
+	return all
 }
 
 // mixtures are packets of a rule that differ from its first in several things.

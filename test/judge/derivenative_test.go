@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset/nftables"
@@ -30,7 +31,7 @@ func (g *derivation) native(t *nftables.Table) {
 			rules[r] = x
 			for _, e := range append(x.elements, element{hints: x.own, leads: x.leads}) {
 				if e.leads != "" {
-					callers[e.leads] = append(callers[e.leads], caller{c.Name, e.with(x.own)})
+					callers[e.leads] = append(callers[e.leads], caller{c.Name, e.with(x)})
 				}
 			}
 		}
@@ -39,9 +40,9 @@ func (g *derivation) native(t *nftables.Table) {
 		for _, r := range c.Rules {
 			x := rules[r]
 			for _, way := range ways(c.Name, callers, 5) {
-				g.about(x.own, way)
+				g.about(element{}.with(x), way)
 				for _, e := range x.elements {
-					g.about(e.with(x.own), way)
+					g.about(e.with(x), way)
 				}
 			}
 		}
@@ -55,6 +56,8 @@ type nativeRule struct {
 	own      hints
 	elements []element
 	leads    string
+	// firsts are the first element of each set.
+	firsts hints
 }
 
 type element struct {
@@ -62,10 +65,12 @@ type element struct {
 	leads string
 }
 
-// with puts a rule's own hints behind the element's.
-func (e element) with(own hints) (h hints) {
+// with puts behind the element's hints the rule's own, and elements of the other
+// sets that it asks.
+func (e element) with(x nativeRule) (h hints) {
 	h.add(e.hints)
-	h.add(own)
+	h.add(x.own)
+	h.add(x.firsts)
 	return h
 }
 
@@ -77,7 +82,11 @@ func readNative(t *nftables.Table, r *nftables.Rule) (x nativeRule) {
 				x.ask(s.Left, elements)
 				continue
 			}
-			x.own.add(valueHints(s.Left, s.Right))
+			h := valueHints(s.Left, s.Right)
+			if s.Op == "!=" { // by any other link
+				h.in, h.out = nil, nil
+			}
+			x.own.add(h)
 		case nftables.VerdictMap:
 			x.ask(s.Key, elementsOf(t, s.Map))
 		case nftables.Assign:
@@ -96,6 +105,9 @@ func readNative(t *nftables.Table, r *nftables.Rule) (x nativeRule) {
 // ask adds the elements of a set or map.
 func (x *nativeRule) ask(key nftables.Expr, elements []nftables.Element) {
 	x.own.add(keyHints(key))
+	if len(elements) > 0 {
+		x.firsts.add(valueHints(key, elements[0].Key))
+	}
 	for _, e := range elements {
 		y := element{hints: valueHints(key, e.Key)}
 		if v, is := e.Data.(nftables.VerdictValue); is {
@@ -117,20 +129,25 @@ func (x *nativeRule) translate(t *nftables.Table, n nftables.NAT) {
 		x.own.add(keyHints(l.Key))
 		for _, e := range elementsOf(t, l.Map) {
 			h := valueHints(l.Key, e.Key)
-			h.add(valueHints(targetKey(e.Data), e.Data))
+			h.add(targetHints(e.Data))
 			x.elements = append(x.elements, element{hints: h})
 		}
 		return
 	}
-	x.own.add(valueHints(targetKey(n.Address), n.Address))
+	x.own.add(targetHints(n.Address))
 	x.own.add(valueHints(aPort, n.Port))
 }
 
-func targetKey(value nftables.Expr) nftables.Expr {
-	if _, is := value.(nftables.Concat); is {
-		return nftables.Concat{Parts: []nftables.Expr{anAddress, aPort}}
+func targetHints(value nftables.Expr) (h hints) {
+	key := nftables.Expr(anAddress)
+	if c, is := value.(nftables.Concat); is {
+		key = nftables.Concat{Parts: []nftables.Expr{anAddress, aPort}}
+		h.aim(valueText(c.Parts[0]))
+	} else {
+		h.aim(valueText(value))
 	}
-	return anAddress
+	h.add(valueHints(key, value))
+	return h
 }
 
 // elementsOf a set, map or literal; nil for what is none.
@@ -199,6 +216,10 @@ func valueHints(key, value nftables.Expr) (h hints) {
 		h.sourcePorts = portEdges(text)
 	case "dport", "proto-dst":
 		h.destinationPorts = portEdges(text)
+	case "iifname", "iif":
+		h.in = []string{strings.Trim(text, `"`)}
+	case "oifname", "oif":
+		h.out = []string{strings.Trim(text, `"`)}
 	case "l4proto", "protocol", "nexthdr":
 		h.protocols = append(protocolNumbers(text), h.protocols...)
 	}

@@ -216,7 +216,7 @@ func parseRules(variant string, f packet.Family, text, sets string) *ruleset {
 func dumpPool(f packet.Family) (pool []netip.Addr) {
 	texts := []string{"10.244.1.7", "10.244.1.99", "10.244.2.7", "203.0.113.5", "192.168.5.11", "192.168.5.99", "172.31.0.99", "172.17.0.2", "172.18.0.3", "8.8.8.8"}
 	if f == packet.IPv6Family {
-		texts = []string{"fd00:10:244:1::7", "fd00:10:244:1::99", "fd00:10:244:2::7", "2001:db8:113::5", "fd00:192:168:5::11", "fd00:172:31::99", "fd00:d0c::2", "2001:4860::8888"}
+		texts = []string{"fd00:10:244:1::7", "fd00:10:244:1::99", "fd00:10:244:2::7", "2001:db8:113::5", "fd00:192:168:5::11", "fd00:172:31::99", "fd00:d0c::2", "fd00:b1::3", "2001:4860::8888"}
 	}
 	for _, a := range texts {
 		pool = append(pool, netip.MustParseAddr(a))

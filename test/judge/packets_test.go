@@ -19,12 +19,15 @@ type hints struct {
 	in                            []string
 	// out: an interface that the rule's packets leave by.
 	out []string
+	// targets of DNAT, which send packets too: those come back to them.
+	targets []netip.Addr
 }
 
 func (h *hints) add(o hints) {
 	h.sources, h.destinations = append(h.sources, o.sources...), append(h.destinations, o.destinations...)
 	h.sourcePorts, h.destinationPorts = append(h.sourcePorts, o.sourcePorts...), append(h.destinationPorts, o.destinationPorts...)
 	h.protocols, h.in, h.out = append(h.protocols, o.protocols...), append(h.in, o.in...), append(h.out, o.out...)
+	h.targets = append(h.targets, o.targets...)
 }
 
 // hintsOf reads a rule's text.
@@ -41,6 +44,7 @@ func hintsOf(rule string, sets []*set) (h hints) {
 			address, port := target(w)
 			h.destinations = append(h.destinations, edges(address)...)
 			h.destinationPorts = append(h.destinationPorts, portEdges(port)...)
+			h.aim(address)
 		case "--dport", "--dports", "--ports", "--ctorigdstport", "--to-ports":
 			h.destinationPorts = append(h.destinationPorts, portEdges(w)...)
 		case "--sport", "--sports":
@@ -58,6 +62,13 @@ func hintsOf(rule string, sets []*set) (h hints) {
 		}
 	}
 	return h
+}
+
+// aim adds a target, or the first one of a range.
+func (h *hints) aim(text string) {
+	if all := edges(text); len(all) > 0 {
+		h.targets = append(h.targets, all[0])
+	}
 }
 
 // target splits what --to-destination has.
@@ -97,7 +108,7 @@ func edges(w string) []netip.Addr {
 	if !first.IsValid() || !last.IsValid() {
 		return nil
 	}
-	all := []netip.Addr{first, last, first.Prev(), last.Next(), first.Next(), last.Prev()}
+	all := []netip.Addr{first, last, last.Prev(), first.Next(), first.Prev(), last.Next()} // those inside first
 	return slices.DeleteFunc(all, func(a netip.Addr) bool { return !a.IsValid() || a.BitLen() != first.BitLen() })
 }
 
