@@ -128,6 +128,7 @@ func (g *derivation) vary(base packet.Flow, all hints, pool []netip.Addr) {
 	}
 	for _, a := range all.targets {
 		with(func(f *packet.Flow) { f.Source = a })
+		with(func(f *packet.Flow) { f.Source, f.Destination = a, g.addresses[0] })
 	}
 	for _, a := range g.addresses {
 		with(func(f *packet.Flow) { f.Destination = a })
