@@ -19,8 +19,10 @@ func (s *shot) describe() tally {
 			port := int(seen.DestinationPort)
 			f.DestinationPort = &port
 		}
-	case s.fate.Error != "" || s.fate.Refused != nil:
+	case s.fate.Error != "":
 		f.Verdict, f.RejectWith = string(sim.Rejected), s.fate.Error
+	case s.fate.Refused != nil: // by the system call
+		f.Verdict, f.RejectWith = string(sim.Rejected), s.fate.Refused.Error()
 	default:
 		f.Verdict = string(sim.Dropped)
 	}

@@ -103,6 +103,9 @@ func (r *run) takeRoute(result route.Result) bool {
 	if hop.Interface == "" {
 		r.out = interfaceNamed(result.Interface)
 	}
+	if r.local && r.family == packet.IPv4Family && r.src.IsLoopback() && !r.routesLocalnet(r.out.name) { // __mkroute_output
+		return r.endRoute(Rejected, &Decider{Text: "127.0.0.0/8 leaves by " + r.out.name + " only with route_localnet, which is off"}, "martian")
+	}
 	return true
 }
 

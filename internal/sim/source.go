@@ -23,7 +23,7 @@ func (r *run) sourceIsPossible() bool {
 	if r.src.IsMulticast() || r.src.IsUnspecified() || r.src == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		return r.martian(r.src.String() + " can't be a source")
 	}
-	if (r.src.IsLoopback() || r.dst.IsLoopback()) && !r.routesLocalnet() {
+	if (r.src.IsLoopback() || r.dst.IsLoopback()) && !r.routesLocalnet(r.in.name) {
 		return r.martian("127.0.0.0/8 on " + r.in.name + ", and route_localnet is off")
 	}
 	return true
@@ -148,8 +148,9 @@ func (r *run) rpFilter() int {
 	return filter
 }
 
-func (r *run) routesLocalnet() bool {
-	for _, of := range []string{"all", r.in.name} {
+// routesLocalnet says whether 127.0.0.0/8 may come in, or leave, by an interface.
+func (r *run) routesLocalnet(name string) bool {
+	for _, of := range []string{"all", name} {
 		if v, given := r.sysctl("net.ipv4.conf." + of + ".route_localnet"); v == "1" || !given {
 			return true
 		}
