@@ -504,7 +504,11 @@ func holdsWithoutSocket(m ruleset.Owner) bool {
 }
 
 // isGroup says whether the packet goes to many, and maybe to the node itself too.
+// What goes by lo has no copy.
 func (r *run) isGroup() bool {
+	if r.out.known && r.out.name == "lo" {
+		return false
+	}
 	return r.dst.IsMulticast() || r.route.Type == route.Broadcast
 }
 
