@@ -23,14 +23,14 @@ func (t nativeTable) comparison(s nftables.Match) func(r *run) bool {
 	if !ok || len(types) != len(subjects) {
 		return assumedMatch(nftables.StatementText(s), subjects)
 	}
-	if len(types) == 1 && types[0].Flags && (s.Op == "in" || s.Op == "!") {
+	if len(types) == 1 && types[0].Flags && s.Op == "in" {
 		if mask, ok := constantOf(types[0], s.Right); ok {
-			return anyFlag(subjects[0], mask, s.Op == "!", nftables.StatementText(s))
+			return anyFlag(subjects[0], mask, nftables.StatementText(s))
 		}
 	}
-	ranges, ok := t.ranges(types, s)
+	ranges, ok := rangesOf(types, s)
 	if !ok {
-		return t.compareExpressions(s, subjects, types)
+		return t.compareExpressions(s, subjects)
 	}
 	not := s.Op == "!="
 	if len(subjects) == 1 {
@@ -85,8 +85,8 @@ func assumedMatch(text string, subjects []subject) func(r *run) bool {
 	}
 }
 
-// anyFlag is "ct state new,established": one of the bits is set; with not, none is.
-func anyFlag(s subject, mask nftables.Value, not bool, text string) func(r *run) bool {
+// anyFlag is "ct state new,established": one of the bits is set.
+func anyFlag(s subject, mask nftables.Value, text string) func(r *run) bool {
 	return func(r *run) bool {
 		v, state := s.value(r)
 		switch state {
@@ -95,32 +95,18 @@ func anyFlag(s subject, mask nftables.Value, not bool, text string) func(r *run)
 		case open:
 			return r.assume("match "+text, s.text, s.why, true)
 		}
-		return slices.ContainsFunc([]byte(operate("&", v, mask)), func(b byte) bool { return b != 0 }) != not
+		return slices.ContainsFunc([]byte(operate("&", v, mask)), func(b byte) bool { return b != 0 })
 	}
 }
 
-// ranges that the left side must lie in, one for each part; for a single part
-// there may be several.
-func (t nativeTable) ranges(types []nftables.Datatype, s nftables.Match) ([]nftables.Interval, bool) {
-	parts := []nftables.Expr{s.Right}
-	if c, ok := s.Right.(nftables.Concat); ok {
-		parts = c.Parts
+// rangesOf are those that the left side must lie in, one for each part; for a
+// single part there may be none.
+func rangesOf(types []nftables.Datatype, s nftables.Match) ([]nftables.Interval, bool) {
+	all, ok := constants(types, s.Right)
+	if !ok || len(all) != 1 {
+		return all, ok
 	}
-	if len(parts) != len(types) {
-		return nil, false
-	}
-	ranges := make([]nftables.Interval, len(parts))
-	for i, p := range parts {
-		g, err := nftables.Parse(types[i], p)
-		if err != nil {
-			return nil, false
-		}
-		ranges[i] = g
-	}
-	if len(ranges) == 1 {
-		return ordered(s.Op, ranges[0])
-	}
-	return ranges, true
+	return ordered(s.Op, all[0])
 }
 
 // ordered turns < and its like into a range.
@@ -162,7 +148,7 @@ func step(v nftables.Value, up bool) nftables.Value {
 }
 
 // compareExpressions: the right side is known only when the packet is there.
-func (t nativeTable) compareExpressions(s nftables.Match, left []subject, types []nftables.Datatype) func(r *run) bool {
+func (t nativeTable) compareExpressions(s nftables.Match, left []subject) func(r *run) bool {
 	right := t.subjects(s.Right)
 	if len(right) != len(left) || s.Op != "==" && s.Op != "!=" {
 		return assumedMatch(nftables.StatementText(s), left)

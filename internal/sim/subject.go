@@ -623,7 +623,7 @@ func rtSubject(e nftables.RT) subject {
 
 func contains(set []nftables.Interval, v nftables.Value) bool {
 	for i := range set {
-		if set[i].First <= v && v <= set[i].Last {
+		if set[i].Contains(v) {
 			return true
 		}
 	}
