@@ -27,7 +27,7 @@ var layers = []struct {
 }{
 	{
 		"values", "the words that all others use depend on nobody",
-		[]string{"api/v1alpha1", "internal/packet", "internal/cidr"},
+		[]string{"api/v1alpha1", "internal/packet", "internal/cidr", "internal/lines"},
 	},
 	{
 		"logic", "values in, values out: it runs on a bug report or a fixture as it runs on a live host",

@@ -2,10 +2,11 @@ package conntrack
 
 import (
 	"fmt"
-	"iter"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/unmasq/unmasq/internal/lines"
 )
 
 // Bounds of a text: no line of an entry comes near, and hostile text costs no
@@ -28,33 +29,13 @@ const (
 //	conntrack v1.4.7 (conntrack-tools): 2 flow entries have been shown.
 func Read(text string, firstLine int) ([]Entry, []Problem) {
 	r := reader{strange: map[string]bool{}}
-	for number, line := range lines(text, firstLine) {
+	for number, line := range lines.Of(text, firstLine) {
 		r.read(line, number)
 	}
 	if r.dropped > 0 {
 		r.problems = append(r.problems, Problem{Why: fmt.Sprintf("%d more lines weren't understood", r.dropped)})
 	}
 	return r.entries, r.problems
-}
-
-// lines yields the lines of a text with their numbers, without blanks around
-// them. A line ends with LF, CR LF or, in files that went through a Mac or a web
-// form, CR alone.
-func lines(text string, first int) iter.Seq2[int, string] {
-	return func(yield func(int, string) bool) {
-		for number := first; text != ""; {
-			var line string
-			line, text, _ = strings.Cut(text, "\n")
-			line = strings.TrimSuffix(line, "\r")
-			for more := true; more; number++ {
-				var one string
-				one, line, more = strings.Cut(line, "\r")
-				if !yield(number, strings.Trim(one, " \t\f\v\u00a0\ufeff")) {
-					return
-				}
-			}
-		}
-	}
 }
 
 type reader struct {

@@ -3,9 +3,10 @@ package ipset
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
+
+	"github.com/unmasq/unmasq/internal/lines"
 )
 
 // Bounds of a text. The kernel has at most 65535 sets, and no line comes near
@@ -44,32 +45,12 @@ const (
 //	172.18.0.11 timeout 0
 func Read(text string, firstLine int) (sets Sets, problems []Problem) {
 	r := &reader{sets: Sets{}, same: map[string]int{}, element: elementParser{ranges: maxRanges}}
-	for number, line := range lines(text, firstLine) {
+	for number, line := range lines.Of(text, firstLine) {
 		r.number, r.line = number, line
 		r.read()
 	}
 	r.finish()
 	return r.sets, r.problems
-}
-
-// lines yields the lines of a text with their numbers, without blanks around
-// them. A line ends with LF, CR LF or, in files that went through a Mac or a web
-// form, CR alone.
-func lines(text string, first int) iter.Seq2[int, string] {
-	return func(yield func(int, string) bool) {
-		for number := first; text != ""; {
-			var line string
-			line, text, _ = strings.Cut(text, "\n")
-			line = strings.TrimSuffix(line, "\r")
-			for more := true; more; number++ {
-				var one string
-				one, line, more = strings.Cut(line, "\r")
-				if !yield(number, strings.Trim(one, " \t\f\v\u00a0\ufeff")) {
-					return
-				}
-			}
-		}
-	}
 }
 
 type reader struct {

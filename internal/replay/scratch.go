@@ -8,10 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go4.org/netipx"
@@ -45,7 +43,7 @@ const prefix = "unmasq-replay-"
 var counter atomic.Int64
 
 func newScratch() (*scratch, error) {
-	if err := sweep(); err != nil {
+	if err := netns.Sweep(prefix); err != nil {
 		return nil, err
 	}
 	s := &scratch{}
@@ -58,25 +56,6 @@ func newScratch() (*scratch, error) {
 		*ns = made
 	}
 	return s, nil
-}
-
-// sweep removes what a killed replay left.
-func sweep() error {
-	names, err := netns.List(prefix)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		digits, _, _ := strings.Cut(strings.TrimPrefix(name, prefix), "-")
-		pid, err := strconv.Atoi(digits)
-		if err != nil || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			continue
-		}
-		if err := netns.Remove(name); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // close leaves nothing behind: the last descriptor of a namespace takes all with

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -85,6 +86,26 @@ func List(prefix string) ([]string, error) {
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// Sweep removes the namespaces that killed processes left: those that start with
+// prefix and the number of a process that is no more.
+func Sweep(prefix string) error {
+	names, err := List(prefix)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		digits, _, _ := strings.Cut(strings.TrimPrefix(name, prefix), "-")
+		pid, err := strconv.Atoi(digits)
+		if err != nil || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			continue
+		}
+		if err := Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Remove takes the name away; nil where it is gone already. The namespace itself lives until

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/unmasq/unmasq/internal/lines"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset"
 )
@@ -58,7 +59,7 @@ const (
 // them. Rule.Text and names are substrings of text.
 func ReadSave(text string, o Options) (tables []*ruleset.Table, problems []Problem) {
 	r := &reader{options: o}
-	for number, line := range lines(text, o.FirstLine) {
+	for number, line := range lines.Of(text, o.FirstLine) {
 		r.number, r.line = number, line
 		r.saveLine()
 	}
@@ -72,7 +73,7 @@ func ReadSave(text string, o Options) (tables []*ruleset.Table, problems []Probl
 func ReadList(text string, o Options) (tables []*ruleset.Table, problems []Problem) {
 	r := &reader{options: o}
 	r.listing = true
-	for number, line := range lines(text, o.FirstLine) {
+	for number, line := range lines.Of(text, o.FirstLine) {
 		r.number, r.line = number, line
 		r.listLine()
 	}

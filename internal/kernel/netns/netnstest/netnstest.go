@@ -62,7 +62,7 @@ func Main(m *testing.M) {
 	} else if !privileged() {
 		os.Exit(again())
 	}
-	if err := sweep(); err != nil {
+	if err := netns.Sweep(prefix); err != nil {
 		fail(err)
 	}
 	os.Exit(m.Run())
@@ -122,23 +122,4 @@ func privileged() bool {
 		}
 	}
 	return false
-}
-
-// sweep removes what killed test processes left.
-func sweep() error {
-	names, err := netns.List(prefix)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		digits, _, _ := strings.Cut(strings.TrimPrefix(name, prefix), "-")
-		pid, err := strconv.Atoi(digits)
-		if err != nil || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
-			continue
-		}
-		if err := netns.Remove(name); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -1,14 +1,15 @@
-package iptables
+// Package lines splits what people paste into lines.
+package lines
 
 import (
 	"iter"
 	"strings"
 )
 
-// lines yields the lines of a text with their numbers, without blanks around
+// Of yields the lines of a text with their numbers, without blanks around
 // them. A line ends with LF, CR LF or, in files that went through a Mac or a web
-// form, CR alone.
-func lines(text string, first int) iter.Seq2[int, string] {
+// form, CR alone. first is the number of the first, at least 1.
+func Of(text string, first int) iter.Seq2[int, string] {
 	return func(yield func(int, string) bool) {
 		number := max(first, 1)
 		for len(text) > 0 {
