@@ -3,7 +3,7 @@
 // many the prediction says that it can't tell, how many wrong. It fails where
 // a test does.
 //
-//	go run ./hack/judge                       # dumps of real programs, random rulesets
+//	go run ./hack/judge                       # dumps of real programs, explain --replay of them, random rulesets
 //	go run ./hack/judge -run RandomRulesets   # UNMASQ_RULESETS=2200: how many
 package main
 
@@ -20,9 +20,14 @@ import (
 	"text/tabwriter"
 )
 
+// replays is how many questions of each dump are asked of explain --replay,
+// unless the environment says.
+const replays = "UNMASQ_REPLAYS=14"
+
 func main() {
 	args := append([]string{"test", "-count=1", "-v", "-timeout", "12h", "./test/judge"}, os.Args[1:]...)
 	cmd := exec.Command("go", args...)
+	cmd.Env = append([]string{replays}, os.Environ()...) // of two the last one counts
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err == nil {

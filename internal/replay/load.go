@@ -51,8 +51,8 @@ func (s *scratch) loadTables(ctx context.Context, h *snapshot.Host, f packet.Fam
 	}
 	program := map[packet.Family]string{packet.IPv4Family: "iptables-", packet.IPv6Family: "ip6tables-"}[f] +
 		map[ruleset.Variant]string{ruleset.NFT: "nft", ruleset.Legacy: "legacy"}[v] + "-restore"
-	if err := s.accounting(text.String()); err != nil {
-		return err
+	if err := wires.AddAccounting(s.node, text.String()); err != nil {
+		return cannot("%w", err)
 	}
 	if err := s.run(ctx, text.String(), program); err != nil {
 		return cannot("%w", err)
@@ -100,22 +100,6 @@ func (s *scratch) writeTable(text *strings.Builder, t *ruleset.Table) error {
 		}
 	}
 	text.WriteString("COMMIT\n")
-	return nil
-}
-
-var accounting = regexp.MustCompile(`--nfacct-name\s+"?([^\s"]+)`)
-
-// accounting makes the objects that rules count in.
-func (s *scratch) accounting(rules string) error {
-	for _, m := range accounting.FindAllStringSubmatch(rules, -1) {
-		if slices.Contains(s.counters, m[1]) {
-			continue
-		}
-		s.counters = append(s.counters, m[1])
-		if err := wires.AddAccounting(s.node, m[1]); err != nil {
-			return cannot("%w", err)
-		}
-	}
 	return nil
 }
 

@@ -98,7 +98,7 @@ func captured(t *testing.T) map[string][]byte {
 	run("", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 	run(setUp, "ip", "-batch", "-")
 	run("create outside hash:net\nadd outside 0.0.0.0/1\nadd outside 128.0.0.0/1\nadd outside 10.0.0.0/8 nomatch\nadd outside 198.51.100.0/24 nomatch\n", "ipset", "restore")
-	if err := wires.AddAccounting(n, "replayed"); err != nil {
+	if err := wires.AddAccounting(n, rules); err != nil {
 		t.Fatal(err)
 	}
 	run(rules, "iptables-nft-restore")

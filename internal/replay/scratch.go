@@ -29,8 +29,6 @@ type scratch struct {
 	wires *wires.Set
 	// missing is what the snapshot has and the node has not.
 	missing []string
-	// counters are the accounting objects that were made.
-	counters []string
 	// tunnels that veths stand in for.
 	tunnels []string
 	// different: how the node reads back differently, where it does.

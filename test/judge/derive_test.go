@@ -1,15 +1,10 @@
 package judge_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
 
 	"github.com/unmasq/unmasq/internal/packet"
 )
@@ -18,8 +13,8 @@ import (
 // jumps that leads to it, there is one packet that should meet it, and others
 // that differ from that one in one thing: an address or port at a boundary, the
 // protocol, the link it comes in by, or that the node itself sends it.
-func (d *realDump) derive() []packet.Flow {
-	g := &derivation{realDump: d, seen: map[packet.Flow]bool{}, random: rand.New(rand.NewPCG(1, 2))}
+func (d *dump) derive() []packet.Flow {
+	g := &derivation{dump: d, own: d.own(), links: d.links(), seen: map[packet.Flow]bool{}, random: rand.New(rand.NewPCG(1, 2))}
 	for _, t := range d.rules.tables {
 		callers := map[string][]caller{}
 		for _, c := range t.chains {
@@ -68,7 +63,10 @@ func ways(chain string, callers map[string][]caller, depth int) (out [][]hints) 
 }
 
 type derivation struct {
-	*realDump
+	*dump
+	// own addresses and links of the node.
+	own   []netip.Addr
+	links []string
 	seen  map[packet.Flow]bool
 	flows []packet.Flow
 	// random is the same each time.
@@ -128,13 +126,13 @@ func (g *derivation) vary(base packet.Flow, all hints, pool []netip.Addr) {
 	}
 	for _, a := range all.targets {
 		with(func(f *packet.Flow) { f.Source = a })
-		with(func(f *packet.Flow) { f.Source, f.Destination = a, g.addresses[0] })
+		with(func(f *packet.Flow) { f.Source, f.Destination = a, g.own[0] })
 	}
-	for _, a := range g.addresses {
+	for _, a := range g.own {
 		with(func(f *packet.Flow) { f.Destination = a })
 		with(func(f *packet.Flow) { f.Destination, f.InInterface = a, g.links[0] }) // by the uplink
 		with(func(f *packet.Flow) { f.Source, f.Local, f.InInterface = a, true, "" })
-		for _, b := range g.addresses {
+		for _, b := range g.own {
 			with(func(f *packet.Flow) { f.Source, f.Destination, f.Local, f.InInterface = a, b, true, "" })
 		}
 	}
@@ -171,7 +169,7 @@ const mixtures = 2
 
 func (g *derivation) mix(f *packet.Flow, all hints, pool []netip.Addr) {
 	f.Source = oneOf(g, f.Source, all.sources, pool[:4])
-	f.Destination = oneOf(g, f.Destination, all.destinations, g.addresses)
+	f.Destination = oneOf(g, f.Destination, all.destinations, g.own)
 	f.Protocol = oneOf(g, f.Protocol, all.protocols)
 	f.DestinationPort = oneOf(g, f.DestinationPort, all.destinationPorts)
 	f.InInterface = oneOf(g, f.InInterface, g.links)
@@ -199,8 +197,7 @@ func (g *derivation) add(f packet.Flow) {
 	if !f.HasPorts() {
 		f.DestinationPort = 0
 	}
-	own := slices.Contains(g.addresses, f.Source)
-	if own {
+	if slices.Contains(g.own, f.Source) {
 		f.Local, f.InInterface = true, ""
 	}
 	otherICMP := f.Protocol == packet.ICMPv6 && g.family == packet.IPv4Family || f.Protocol == packet.ICMP && g.family == packet.IPv6Family
@@ -214,7 +211,7 @@ func (g *derivation) add(f packet.Flow) {
 // bad addresses are martian, or for many: also the first and last address of
 // one of the node's subnets. What those mean is another matter.
 func (g *derivation) bad(a netip.Addr) bool {
-	for _, own := range g.addresses {
+	for _, own := range g.own {
 		for _, bits := range []int{16, 24} {
 			if p, err := own.Prefix(bits); err == nil && a.Is4() && (a == p.Addr() || a == lastOf(p)) {
 				return true
@@ -233,28 +230,4 @@ func sourcePort(f packet.Flow, i int) uint16 {
 		return uint16(firstPort + i%(lastPort-firstPort))
 	}
 	return 0
-}
-
-// accounting objects that kube-proxy's rules count with; a rule can't be loaded
-// before its object is there.
-var accounting = regexp.MustCompile(`--nfacct-name\s+(\S+)`)
-
-// addAccounting makes the objects that rules name, in the namespace of this
-// thread: NFNL_MSG_ACCT_NEW.
-func addAccounting(rules string) error {
-	const subsystem, message, attributeName = 7, 0, 1
-	made := map[string]bool{}
-	for _, m := range accounting.FindAllStringSubmatch(rules, -1) {
-		if made[m[1]] {
-			continue
-		}
-		made[m[1]] = true
-		r := nl.NewNetlinkRequest(subsystem<<8|message, unix.NLM_F_CREATE|unix.NLM_F_ACK)
-		r.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC})
-		r.AddData(nl.NewRtAttr(attributeName, nl.ZeroTerminated(m[1])))
-		if _, err := r.Execute(unix.NETLINK_NETFILTER, 0); err != nil {
-			return fmt.Errorf("make the accounting object %s: %w", m[1], err)
-		}
-	}
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
+	"github.com/unmasq/unmasq/internal/kernel/wires"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/rig"
 	"github.com/unmasq/unmasq/internal/ruleset/nftables"
@@ -56,14 +57,22 @@ func TestDumps(t *testing.T) {
 	t.Logf("checked: %d packets, %d dumps of real programs: %s; conntrack says the same of %d", sum.Packets, sum.Rulesets, sum, sum.Connections)
 }
 
-// realDump is a dump in a node, with its rules of one family as packets are
-// derived from.
-type realDump struct {
-	*node
+// dump is what packets are derived from: the rules of one family, and the node
+// that they were on.
+type dump struct {
+	situation
 	family packet.Family
-	rules  *ruleset
+	// variant of the iptables rules, and their text.
+	variant, text string
+	rules         *ruleset
 	// native tables, of which iptables is none.
 	native *nftables.Ruleset
+}
+
+// realDump is a dump in a node.
+type realDump struct {
+	*node
+	dump *dump
 	// host is the node as it stands in the namespace, given as the dump has it.
 	host, given *snapshot.Host
 	sum         *tally
@@ -78,27 +87,38 @@ func file(a *txtar.Archive, name string) string {
 	return ""
 }
 
+func readDump(t *testing.T, a *txtar.Archive, f packet.Family) *dump {
+	t.Helper()
+	d := &dump{situation: parseSituation(t, file(a, "situation")), family: f, variant: "nft", native: parseNative(t, a)}
+	name := map[packet.Family]string{packet.IPv4Family: snapshot.FileIPTables, packet.IPv6Family: snapshot.FileIP6Tables}[f]
+	if file(a, snapshot.FileIPTablesLegacy) != "" {
+		d.variant, name = "legacy", map[packet.Family]string{packet.IPv4Family: snapshot.FileIPTablesLegacy, packet.IPv6Family: snapshot.FileIP6TablesLegacy}[f]
+	}
+	d.text = file(a, name)
+	d.rules = parseRules(d.variant, f, d.text, file(a, snapshot.FileIPSet))
+	d.sysctls = parseSysctls(file(a, snapshot.FileSysctl))
+	d.neighbours = neighbours(d.rules, d.native, f)
+	return d
+}
+
+// own addresses of the node, of the dump's family.
+func (d *dump) own() []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(d.addresses), func(a netip.Addr) bool { return packet.Of(a) != d.family })
+}
+
 func openDump(t *testing.T, a *txtar.Archive, f packet.Family) *realDump {
 	t.Helper()
-	variant, name := "nft", map[packet.Family]string{packet.IPv4Family: snapshot.FileIPTables, packet.IPv6Family: snapshot.FileIP6Tables}
-	if file(a, snapshot.FileIPTablesLegacy) != "" {
-		variant, name = "legacy", map[packet.Family]string{packet.IPv4Family: snapshot.FileIPTablesLegacy, packet.IPv6Family: snapshot.FileIP6TablesLegacy}
-	}
-	d := &realDump{family: f, rules: parseRules(variant, f, file(a, name[f]), file(a, snapshot.FileIPSet)), native: parseNative(t, a)}
-	s := parseSituation(t, file(a, "situation"))
-	s.sysctls = parseSysctls(file(a, snapshot.FileSysctl))
-	s.neighbours = neighbours(d.rules, d.native, f)
-	d.node = newNode(t, s)
-	d.addresses = slices.DeleteFunc(d.addresses, func(a netip.Addr) bool { return packet.Of(a) != f })
+	from := readDump(t, a, f)
+	d := &realDump{dump: from, node: newNode(t, from.situation)}
 	if sets := file(a, snapshot.FileIPSet); sets != "" {
-		d.node.run(t, sets, "ipset", "restore")
+		d.run(t, sets, "ipset", "restore")
 	}
-	if rules := file(a, name[f]); rules != "" {
-		d.must(t, d.ns.Do(func() error { return addAccounting(rules) }))
-		d.must(t, d.restore(variant, f, rules))
+	if from.text != "" {
+		d.must(t, wires.AddAccounting(d.ns, from.text))
+		d.must(t, d.restore(from.variant, f, from.text))
 	}
 	if tables := file(a, fileNative); tables != "" {
-		d.node.run(t, tables, "nft", "-f", "-")
+		d.run(t, tables, "nft", "-f", "-")
 	}
 	d.capture(t)
 	host, err := snapshot.Read([]string{d.dir}, strings.NewReader(""))
@@ -120,10 +140,10 @@ func parseNative(t *testing.T, a *txtar.Archive) *nftables.Ruleset {
 	return r
 }
 
-// readArchive reads the dump's own files.
-func readArchive(t *testing.T, a *txtar.Archive) *snapshot.Host {
+// extract writes the dump's own files into a folder, as a snapshot.
+func extract(t *testing.T, a *txtar.Archive) (dir string) {
 	t.Helper()
-	dir := t.TempDir()
+	dir = t.TempDir()
 	for _, f := range a.Files {
 		if f.Name == "situation" || f.Name == fileNative {
 			continue
@@ -132,7 +152,13 @@ func readArchive(t *testing.T, a *txtar.Archive) *snapshot.Host {
 			t.Fatal(err)
 		}
 	}
-	host, err := snapshot.Read([]string{dir}, strings.NewReader(""))
+	return dir
+}
+
+// readArchive reads the dump's own files.
+func readArchive(t *testing.T, a *txtar.Archive) *snapshot.Host {
+	t.Helper()
+	host, err := snapshot.Read([]string{extract(t, a)}, strings.NewReader(""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +268,7 @@ func neighbours(r *ruleset, native *nftables.Ruleset, f packet.Family) []netip.A
 
 func (d *realDump) judge(t *testing.T) {
 	t.Helper()
-	flows := d.derive()
+	flows := d.dump.derive()
 	for i := range flows {
 		flows[i].SourcePort = sourcePort(flows[i], i)
 	}

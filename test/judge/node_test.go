@@ -12,11 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/unmasq/unmasq/internal/kernel/capture"
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
+	"github.com/unmasq/unmasq/internal/kernel/wires"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/rig"
 	"github.com/unmasq/unmasq/internal/snapshot"
@@ -41,6 +40,15 @@ type situation struct {
 }
 
 type bridge struct{ name, port string }
+
+// links that packets come in by, as rules name them.
+func (s situation) links() []string {
+	all := slices.Clone(s.veths)
+	for _, b := range s.bridges {
+		all = append(all, b.name)
+	}
+	return all
+}
 
 // subnets of a link: "addr add PREFIX dev LINK".
 func (s situation) subnets(link string) (all []netip.Prefix) {
@@ -67,8 +75,6 @@ type node struct {
 	situation
 	ns    *netns.NS
 	wires *rig.Wires
-	// links that packets come in by, as rules name them.
-	links []string
 	// dir holds the files that the host is read from.
 	dir string
 	// madeSets are the names of IP sets that may still be there.
@@ -84,19 +90,17 @@ func newNode(t *testing.T, s situation) *node {
 	for _, of := range []string{"all", "default"} { // addresses are there at once
 		n.must(t, n.ns.Sysctl("net.ipv6.conf."+of+".accept_dad", "0"))
 	}
-	var wires []rig.Wire
+	var ends []rig.Wire
 	for _, link := range s.veths {
 		n.must(t, netns.Veth(n.ns, link, far, "to-"+link))
 		n.run(t, "", "ip", "link", "set", link, "arp", "off")
-		n.links = append(n.links, link)
-		wires = append(wires, rig.Wire{Link: link, Far: far, FarLink: "to-" + link, Broadcasts: s.broadcasts(link)})
+		ends = append(ends, rig.Wire{Link: link, Far: far, FarLink: "to-" + link, Broadcasts: s.broadcasts(link)})
 	}
 	for _, b := range s.bridges {
 		n.must(t, errors.Join(netns.Veth(n.ns, b.port, far, "to-"+b.port), n.ns.Bridge(b.name), n.ns.Enslave(b.port, b.name)))
 		// What comes from a pod and is sent to another goes back through the one port.
 		n.run(t, "", "ip", "link", "set", b.port, "type", "bridge_slave", "hairpin", "on")
-		n.links = append(n.links, b.name)
-		wires = append(wires, rig.Wire{Link: b.name, Far: far, FarLink: "to-" + b.port, OnLink: s.subnets(b.name), Own: s.addresses, Broadcasts: s.broadcasts(b.name)})
+		ends = append(ends, rig.Wire{Link: b.name, Far: far, FarLink: "to-" + b.port, OnLink: s.subnets(b.name), Own: s.addresses, Broadcasts: s.broadcasts(b.name)})
 	}
 	for key, value := range sysctls {
 		n.must(t, n.ns.Sysctl(key, value))
@@ -110,7 +114,7 @@ func newNode(t *testing.T, s situation) *node {
 	}
 	n.run(t, strings.Join(s.ip, "\n")+"\n", "ip", args...)
 	n.addNeighbours(t, far)
-	n.wires = rig.Open(t, n.ns, wires...)
+	n.wires = rig.Open(t, n.ns, ends...)
 	n.settle(t)
 	n.capture(t)
 	return n
@@ -188,7 +192,7 @@ func (n *node) capture(t *testing.T) {
 
 // forget deletes all connections, so that the next packet of any is the first.
 func (n *node) forget() error {
-	return n.ns.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) })
+	return wires.Forget(n.ns)
 }
 
 // files of the host that rules are in, by program.

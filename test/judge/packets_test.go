@@ -185,14 +185,14 @@ func partHints(part string, source bool) (h hints) {
 type sender struct {
 	*rand.Rand
 	node   *node
+	links  []string
 	family packet.Family
 	// all hints of the ruleset, each rule's own, with those that lead to it.
 	all   hints
 	rules []hints
 	// pool of addresses that are always tried too.
 	pool []netip.Addr
-	// behind says which link a source comes in by; a source that it doesn't
-	// know comes in by any.
+	// port that the last packet came from.
 	port uint16
 }
 
@@ -200,7 +200,7 @@ type sender struct {
 const firstPort, lastPort = 10000, 29999
 
 func newSender(r *rand.Rand, n *node, rs *ruleset, pool []netip.Addr) *sender {
-	s := &sender{Rand: r, node: n, family: rs.family, pool: pool, port: firstPort}
+	s := &sender{Rand: r, node: n, links: n.links(), family: rs.family, pool: pool, port: firstPort}
 	for _, t := range rs.native {
 		for _, c := range t.chains {
 			for _, rule := range c.rules {
@@ -303,13 +303,13 @@ func (s *sender) ends(f *packet.Flow, h hints) {
 	}
 	var matching []string
 	for _, name := range h.in {
-		for _, link := range s.node.links {
+		for _, link := range s.links {
 			if prefix, wild := strings.CutSuffix(name, "+"); link == name || wild && strings.HasPrefix(link, prefix) {
 				matching = append(matching, link)
 			}
 		}
 	}
-	f.InInterface = pick(s.Rand, matching, s.node.links)
+	f.InInterface = pick(s.Rand, matching, s.links)
 }
 
 // usable addresses are neither martian nor for many.

@@ -32,14 +32,18 @@ type tally struct {
 
 // reason counts why an answer was unknown.
 func (s *tally) reason(outcomes []sim.Outcome) {
+	for _, o := range outcomes {
+		for _, d := range o.DependsOn {
+			s.because(d.What + ": " + d.Text())
+		}
+	}
+}
+
+func (s *tally) because(why string) {
 	if s.Reasons == nil {
 		s.Reasons = map[string]int{}
 	}
-	for _, o := range outcomes {
-		for _, d := range o.DependsOn {
-			s.Reasons[d.What+": "+d.Text()]++
-		}
-	}
+	s.Reasons[why]++
 }
 
 // tallies by source, in the order of their first cases.
