@@ -3,6 +3,7 @@ package replay_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -120,10 +121,11 @@ func ask(t *testing.T, source, destination string) sim.Question {
 	return q.Question
 }
 
-// nothingLeft fails where a replay left a namespace.
+// nothingLeft fails where a replay of this process left a namespace; others may
+// be at work.
 func nothingLeft(t *testing.T) {
 	t.Helper()
-	if names, err := netns.List("unmasq-replay-"); err != nil || len(names) > 0 {
+	if names, err := netns.List(fmt.Sprintf("unmasq-replay-%d-", os.Getpid())); err != nil || len(names) > 0 {
 		t.Errorf("left behind: %v %v", names, err)
 	}
 }
