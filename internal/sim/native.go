@@ -97,11 +97,38 @@ func acted(steps []Step, at RuleRef) bool {
 func (t nativeTable) compile(rule *nftables.Rule) []statement {
 	all := make([]statement, 0, len(rule.Statements))
 	for _, s := range rule.Statements {
-		if made := t.statement(s); made != nil {
+		if made := t.shared(s); made != nil {
 			all = append(all, made)
 		}
 	}
 	return all
+}
+
+// sharedKey is a statement of a table.
+type sharedKey struct {
+	table *ruleset.Table
+	text  string
+}
+
+// shared makes a statement fit to run, one for all rules of the table that have
+// the same: many tables say a few things many times.
+func (t nativeTable) shared(s nftables.Statement) statement {
+	switch s := s.(type) {
+	case nftables.Verdict:
+	case nftables.Match:
+		if _, ok := s.Right.(nftables.SetLiteral); ok {
+			return t.statement(s)
+		}
+	default:
+		return t.statement(s)
+	}
+	key := sharedKey{t.table, nftables.StatementText(s)}
+	if made, ok := t.node.natives.Load(key); ok {
+		return made.(statement)
+	}
+	made := t.statement(s)
+	t.node.natives.Store(key, made)
+	return made
 }
 
 // statement makes one fit to run; nil where it does nothing.

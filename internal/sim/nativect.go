@@ -103,9 +103,9 @@ func (r *run) tupleField(e nftables.CT) (nftables.Value, state) {
 	port := of.sport
 	switch e.Key {
 	case "saddr":
-		return r.values.source.get(of.src), known
+		return r.values.address(of.src), known
 	case "daddr":
-		return r.values.destination.get(of.dst), known
+		return r.values.address(of.dst), known
 	case "proto-dst":
 		port = of.dport
 	}

@@ -105,6 +105,6 @@ func rtSubject(e nftables.RT) subject {
 		case r.nextHop.IsValid():
 			return nftables.Value(r.nextHop.AsSlice()), known
 		}
-		return r.values.destination.get(r.dst), known
+		return r.values.address(r.dst), known
 	}}
 }

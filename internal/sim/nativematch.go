@@ -18,7 +18,7 @@ func (t nativeTable) comparison(s nftables.Match) func(r *run) bool {
 	subjects := t.subjects(s.Left)
 	if f, is := s.Left.(nftables.FIB); is && ok && types[0].Name == "boolean" { // exists, missing
 		f.Result = "check"
-		subjects = []subject{t.subject(f)}
+		subjects = []*subject{t.subject(f)}
 	}
 	if !ok || len(types) != len(subjects) {
 		return assumedMatch(nftables.StatementText(s), subjects)
@@ -53,7 +53,7 @@ func (t nativeTable) comparison(s nftables.Match) func(r *run) bool {
 }
 
 // partsIn asks whether each part of a key lies in its range.
-func partsIn(r *run, subjects []subject, ranges []nftables.Interval) (in bool, s state) {
+func partsIn(r *run, subjects []*subject, ranges []nftables.Interval) (in bool, s state) {
 	in = true
 	for i := range subjects {
 		v, state := subjects[i].value(r)
@@ -70,7 +70,7 @@ func partsIn(r *run, subjects []subject, ranges []nftables.Interval) (in bool, s
 }
 
 // assumedMatch follows both answers.
-func assumedMatch(text string, subjects []subject) func(r *run) bool {
+func assumedMatch(text string, subjects []*subject) func(r *run) bool {
 	what, why := text, "not understood"
 	if len(subjects) == 1 {
 		what, why = subjects[0].text, subjects[0].why
@@ -86,7 +86,7 @@ func assumedMatch(text string, subjects []subject) func(r *run) bool {
 }
 
 // anyFlag is "ct state new,established": one of the bits is set.
-func anyFlag(s subject, mask nftables.Value, text string) func(r *run) bool {
+func anyFlag(s *subject, mask nftables.Value, text string) func(r *run) bool {
 	return func(r *run) bool {
 		v, state := s.value(r)
 		switch state {
@@ -95,7 +95,12 @@ func anyFlag(s subject, mask nftables.Value, text string) func(r *run) bool {
 		case open:
 			return r.assume("match "+text, s.text, s.why, true)
 		}
-		return slices.ContainsFunc([]byte(operate("&", v, mask)), func(b byte) bool { return b != 0 })
+		for i := range min(len(v), len(mask)) {
+			if v[i]&mask[i] != 0 {
+				return true
+			}
+		}
+		return false
 	}
 }
 
@@ -148,7 +153,7 @@ func step(v nftables.Value, up bool) nftables.Value {
 }
 
 // compareExpressions: the right side is known only when the packet is there.
-func (t nativeTable) compareExpressions(s nftables.Match, left []subject) func(r *run) bool {
+func (t nativeTable) compareExpressions(s nftables.Match, left []*subject) func(r *run) bool {
 	right := t.subjects(s.Right)
 	if len(right) != len(left) || s.Op != "==" && s.Op != "!=" {
 		return assumedMatch(nftables.StatementText(s), left)
@@ -257,7 +262,7 @@ func (t nativeTable) lookupIn(index *setIndex, key nftables.Expr) find {
 		return func(*run) (*nftables.Entry, state) { return nil, open }
 	}
 	if len(subjects) == 1 && subjects[0].chance > 0 {
-		return index.spread(&subjects[0])
+		return index.spread(subjects[0])
 	}
 	return func(r *run) (*nftables.Entry, state) {
 		base, anyOpen := len(r.parts), false
@@ -283,7 +288,7 @@ func (t nativeTable) lookupIn(index *setIndex, key nftables.Expr) find {
 }
 
 // among asks which of the entries that may have the key it is.
-func (x *setIndex) among(r *run, subjects []subject, parts []nftables.Part, entries []*nftables.Entry) (*nftables.Entry, state) {
+func (x *setIndex) among(r *run, subjects []*subject, parts []nftables.Part, entries []*nftables.Entry) (*nftables.Entry, state) {
 	asked := false
 	for _, e := range entries {
 		asked = asked || e.Changes
@@ -306,7 +311,7 @@ func (x *setIndex) among(r *run, subjects []subject, parts []nftables.Part, entr
 const changing = "its elements come and go by themselves"
 
 // has asks whether the packet is in an entry.
-func (x *setIndex) has(r *run, subjects []subject, parts []nftables.Part, e *nftables.Entry) bool {
+func (x *setIndex) has(r *run, subjects []*subject, parts []nftables.Part, e *nftables.Entry) bool {
 	if e.Unread {
 		return r.assume("", "set "+x.set.Name, "element "+nftables.ExprText(e.Element.Key)+" isn't understood", true)
 	}
@@ -406,6 +411,21 @@ func constantOf(d nftables.Datatype, e nftables.Expr) (nftables.Value, bool) {
 	return g.First, err == nil && g.Single()
 }
 
+// operate is a bit operation; on numbers, remembered.
+func (v *fieldValues) operate(op string, a, b nftables.Value) nftables.Value {
+	if len(a) != 4 || len(b) != 4 {
+		return operate(op, a, b)
+	}
+	switch x, y := number(a), number(b); op {
+	case "&":
+		return v.number32(x & y)
+	case "|":
+		return v.number32(x | y)
+	default:
+		return v.number32(x ^ y)
+	}
+}
+
 func operate(op string, a, b nftables.Value) nftables.Value {
 	out := make([]byte, min(len(a), len(b)))
 	for i := range out {
@@ -444,12 +464,12 @@ func (t nativeTable) binarySubject(e nftables.Binary) subject {
 		if s := max(one, other); s != known {
 			return "", s
 		}
-		return operate(e.Op, a, b), known
+		return r.values.operate(e.Op, a, b), known
 	}}
 }
 
 // shift of a number of up to four bytes.
-func (t nativeTable) shift(e nftables.Binary, left subject) subject {
+func (t nativeTable) shift(e nftables.Binary, left *subject) subject {
 	by, err := nftables.Parse(nftables.Datatype{Name: "integer", Bytes: 4}, e.Right)
 	if err != nil {
 		return opened(e, "not understood")

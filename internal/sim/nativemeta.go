@@ -110,9 +110,9 @@ func portSubject(side ruleset.Side, has func(*run) bool) subject {
 				return "", broken
 			case of(r).known:
 				if side == ruleset.Source {
-					return r.values.sourcePort.port(r.sport.port), known
+					return r.values.port(r.sport.port), known
 				}
-				return r.values.destPort.port(r.dport.port), known
+				return r.values.port(r.dport.port), known
 			}
 			return "", open
 		},

@@ -11,27 +11,36 @@ import (
 // nat makes a translation fit to run: net/netfilter/nft_nat.c, nft_masq.c,
 // nft_redir.c.
 func (t nativeTable) nat(s nftables.NAT) statement {
-	v4 := t.natRange(s, nftables.Datatype{Name: "ipv4_addr", Bytes: 4}, packet.IPv4Family)
-	v6 := t.natRange(s, nftables.Datatype{Name: "ipv6_addr", Bytes: 16}, packet.IPv6Family)
-	text := nftables.StatementText(s)
+	var v4, v6 natTarget
+	if t.table.Has(packet.IPv4Family) && s.Family != "ip6" {
+		v4 = t.natTarget(s, nftables.Datatype{Name: "ipv4_addr", Bytes: 4}, packet.IPv4Family)
+	}
+	if t.table.Has(packet.IPv6Family) && s.Family != "ip" {
+		v6 = t.natTarget(s, nftables.Datatype{Name: "ipv6_addr", Bytes: 16}, packet.IPv6Family)
+	}
 	return func(r *run, at RuleRef, depth int) (flow, verdict) {
-		if s.Family == "ip" && r.family != packet.IPv4Family || s.Family == "ip6" && r.family != packet.IPv6Family {
+		target := v4
+		if r.family == packet.IPv6Family {
+			target = v6
+		}
+		if target == nil {
 			return onward, fallThrough
 		}
-		of := v4
-		if r.family == packet.IPv6Family {
-			of = v6
-		}
-		g, state := of(r)
+		to, state := target(r)
 		switch {
 		case state == broken:
 			return mismatch, fallThrough
 		case state == open:
-			return unknownStatement(text, "where it leads isn't known")(r, at, depth)
+			return unknownStatement(nftables.StatementText(s), "where it leads isn't known")(r, at, depth)
 		}
-		return ended, r.translateNative(at, s, g)
+		r.translation = to
+		v, _ := r.translateBy(at, to)
+		return ended, v
 	}
 }
+
+// natTarget is what a translation comes to for a packet.
+type natTarget func(r *run) (ruleset.Target, state)
 
 // withPort says whether an address is a concatenation of address and port, or a
 // literal map of such: a named map has its own types.
@@ -48,8 +57,8 @@ func withPort(e nftables.Expr) bool {
 
 var portType = nftables.Datatype{Name: "inet_service", Bytes: 2}
 
-// natRange makes fit to run where an address of a family and a port are taken from.
-func (t nativeTable) natRange(s nftables.NAT, addressType nftables.Datatype, f packet.Family) func(r *run) (ruleset.NATRange, state) {
+// natTarget makes fit to run where an address of a family and a port are taken from.
+func (t nativeTable) natTarget(s nftables.NAT, addressType nftables.Datatype, f packet.Family) natTarget {
 	var address, port func(r *run) ([]nftables.Interval, state)
 	fixed := true
 	if s.Address != nil {
@@ -67,11 +76,15 @@ func (t nativeTable) natRange(s nftables.NAT, addressType nftables.Datatype, f p
 		_, ok := constants(types, s.Port)
 		fixed = fixed && ok
 	}
-	if fixed {
-		g, s := natRange(&run{family: f}, address, port)
-		return func(*run) (ruleset.NATRange, state) { return g, s }
+	target := func(r *run) (ruleset.Target, state) {
+		g, state := natRange(r, address, port)
+		return translationOf(s, g), state
 	}
-	return func(r *run) (ruleset.NATRange, state) { return natRange(r, address, port) }
+	if fixed {
+		to, certainty := target(&run{family: f})
+		return func(*run) (ruleset.Target, state) { return to, certainty }
+	}
+	return target
 }
 
 func natRange(r *run, address, port func(r *run) ([]nftables.Interval, state)) (g ruleset.NATRange, s state) {
@@ -110,23 +123,8 @@ func portRange(g nftables.Interval) *ruleset.PortRange {
 	return &ruleset.PortRange{First: uint16(number(g.First)), Last: uint16(number(g.Last))}
 }
 
-func (r *run) translateNative(at RuleRef, s nftables.NAT, g ruleset.NATRange) verdict {
+func translationOf(s nftables.NAT, g ruleset.NATRange) ruleset.Target {
 	flags := ruleset.NATFlags{Random: s.Random, RandomFully: s.FullyRandom, Persistent: s.Persistent}
-	r.translation = translationOf(s, g, flags)
-	switch t := r.translation.(type) {
-	case ruleset.NetMap:
-		return r.netmap(at, t)
-	case ruleset.SNAT:
-		return r.snat(at, t)
-	case ruleset.DNAT:
-		return r.dnat(at, t)
-	case ruleset.Redirect:
-		return r.redirect(at, t)
-	}
-	return r.masquerade(at, ruleset.Masquerade{Ports: g.Ports, NATFlags: flags})
-}
-
-func translationOf(s nftables.NAT, g ruleset.NATRange, flags ruleset.NATFlags) ruleset.Target {
 	switch {
 	case s.Prefix && g.First.IsValid():
 		return ruleset.NetMap{To: commonPrefix(g.First, g.Last)}

@@ -63,9 +63,9 @@ func networkSubject(e nftables.Payload) subject {
 	var read func(r *run) nftables.Value
 	switch e.Field {
 	case "saddr":
-		read = func(r *run) nftables.Value { return r.values.source.get(r.src) }
+		read = func(r *run) nftables.Value { return r.values.address(r.src) }
 	case "daddr":
-		read = func(r *run) nftables.Value { return r.values.destination.get(r.dst) }
+		read = func(r *run) nftables.Value { return r.values.address(r.dst) }
 	case "protocol", "nexthdr":
 		read = func(r *run) nftables.Value { return number8(r.protocol) }
 	case "version":

@@ -74,18 +74,33 @@ func opened(e nftables.Expr, why string) subject {
 }
 
 // subjects of an expression: one for each part of a concatenation.
-func (t nativeTable) subjects(e nftables.Expr) []subject {
+func (t nativeTable) subjects(e nftables.Expr) []*subject {
 	if c, ok := e.(nftables.Concat); ok {
-		var all []subject
+		var all []*subject
 		for _, part := range c.Parts {
 			all = append(all, t.subject(part))
 		}
 		return all
 	}
-	return []subject{t.subject(e)}
+	return []*subject{t.subject(e)}
 }
 
-func (t nativeTable) subject(e nftables.Expr) subject {
+// subject of an expression. What only names a field of the packet is made once
+// for all rules: thousands ask for the same few.
+func (t nativeTable) subject(e nftables.Expr) *subject {
+	switch e.(type) {
+	case nftables.Meta, nftables.CT, nftables.Payload:
+	default:
+		return t.newSubject(e)
+	}
+	if made, ok := t.node.natives.Load(e); ok {
+		return made.(*subject)
+	}
+	made, _ := t.node.natives.LoadOrStore(e, t.newSubject(e))
+	return made.(*subject)
+}
+
+func (t nativeTable) newSubject(e nftables.Expr) *subject {
 	var s subject
 	switch e := e.(type) {
 	case nftables.Meta:
@@ -122,5 +137,5 @@ func (t nativeTable) subject(e nftables.Expr) subject {
 	if s.why == "" {
 		s.why = "it isn't in a dump"
 	}
-	return s
+	return &s
 }

@@ -10,14 +10,15 @@ import (
 func number32(n uint32) nftables.Value {
 	return nftables.Value(binary.BigEndian.AppendUint32(nil, n))
 }
+
 func number8(n uint8) nftables.Value { return nftables.Value([]byte{n}) }
 
-// fieldValues remembers what the packet's fields are as values: rules ask for the
-// same ones again and again.
+// fieldValues remembers the packet's fields as values: rules ask for the same few
+// again and again, in all runs.
 type fieldValues struct {
-	source, destination  addressValue
-	numbers              [8]numberValue
-	sourcePort, destPort numberValue
+	addresses [8]addressValue
+	numbers   [16]numberValue
+	ports     [4]numberValue
 }
 
 type addressValue struct {
@@ -25,32 +26,35 @@ type addressValue struct {
 	value nftables.Value
 }
 
-func (v *addressValue) get(a netip.Addr) nftables.Value {
-	if v.of != a {
-		v.of, v.value = a, nftables.Value(a.AsSlice())
-	}
-	return v.value
-}
-
 type numberValue struct {
 	of    uint32
 	value nftables.Value
 }
 
-// number32 is a mark, a state or the like.
+func (v *fieldValues) address(a netip.Addr) nftables.Value {
+	last := a.As16()[15]
+	at := &v.addresses[(last^last>>3)%uint8(len(v.addresses))]
+	if at.of != a {
+		*at = addressValue{a, nftables.Value(a.AsSlice())}
+	}
+	return at.value
+}
+
+// number32 is a mark, a state or the like: one bit, mostly.
 func (v *fieldValues) number32(n uint32) nftables.Value {
-	at := &v.numbers[n%uint32(len(v.numbers))]
+	at := &v.numbers[n*0x9e3779b1>>28] // Fibonacci hashing
 	if at.of != n || at.value == "" {
 		*at = numberValue{n, number32(n)}
 	}
 	return at.value
 }
 
-func (v *numberValue) port(n uint16) nftables.Value {
-	if v.of != uint32(n) || v.value == "" {
-		*v = numberValue{uint32(n), number16(n)}
+func (v *fieldValues) port(n uint16) nftables.Value {
+	at := &v.ports[(n^n>>2)%uint16(len(v.ports))]
+	if at.of != uint32(n) || at.value == "" {
+		*at = numberValue{uint32(n), number16(n)}
 	}
-	return v.value
+	return at.value
 }
 
 func number16(n uint16) nftables.Value {
