@@ -1,7 +1,6 @@
 package route
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"slices"
@@ -18,18 +17,17 @@ func (n *Network) ReadJSON(kind Kind, text string, firstLine int, family packet.
 	r.line = firstLine
 	r.begin(Command{Kind: kind})
 	lines := lineCounter{text: text, line: firstLine}
-	dec := json.NewDecoder(strings.NewReader(text))
-	dec.UseNumber()
-	err := r.jsonList(dec, &lines)
+	scan := &scanner{text: text}
+	err := r.jsonList(scan, &lines)
 	if errors.Is(err, io.EOF) {
 		err = errors.New("expected a list of objects, found nothing")
 	}
 	for err == nil {
-		err = r.jsonList(dec, &lines)
+		err = r.jsonList(scan, &lines)
 	}
 	if !errors.Is(err, io.EOF) {
-		r.line = lines.at(dec.InputOffset())
-		r.problem(rest(text, dec.InputOffset()), "not valid JSON from here: %v", err)
+		r.line = lines.at(scan.pos)
+		r.problem(rest(text, scan.pos), "not valid JSON from here: %v", err)
 		r.command.Partial = true
 	}
 	r.end()
@@ -37,9 +35,9 @@ func (n *Network) ReadJSON(kind Kind, text string, firstLine int, family packet.
 }
 
 // rest is some of the text from an offset on.
-func rest(text string, offset int64) string {
+func rest(text string, offset int) string {
 	const most = 100
-	text = text[min(int64(len(text)), offset):]
+	text = text[min(len(text), offset):]
 	return text[:min(len(text), most)]
 }
 
@@ -47,11 +45,11 @@ func rest(text string, offset int64) string {
 type lineCounter struct {
 	text   string
 	line   int
-	offset int64
+	offset int
 }
 
-func (c *lineCounter) at(offset int64) int {
-	offset = min(offset, int64(len(c.text)))
+func (c *lineCounter) at(offset int) int {
+	offset = min(offset, len(c.text))
 	if offset > c.offset {
 		c.line += strings.Count(c.text[c.offset:offset], "\n")
 		c.offset = offset
@@ -60,34 +58,32 @@ func (c *lineCounter) at(offset int64) int {
 }
 
 // jsonList reads one array of objects; io.EOF at the end of the text.
-func (r *reader) jsonList(dec *json.Decoder, lines *lineCounter) error {
-	t, err := dec.Token()
+func (r *reader) jsonList(scan *scanner, lines *lineCounter) error {
+	c, err := scan.next()
 	if err != nil {
-		return err
+		return io.EOF
 	}
-	if t != json.Delim('[') {
+	if c != '[' {
 		return errors.New("expected a list of objects")
 	}
-	for dec.More() {
-		v, err := decode(dec, 0)
+	scan.pos++
+	if c, err = scan.next(); err == nil && c == ']' {
+		scan.pos++
+		return nil
+	}
+	for {
+		v, err := scan.element()
 		if err != nil {
-			return cutOff(err)
+			return err
 		}
-		r.line = lines.at(dec.InputOffset())
+		r.line = lines.at(scan.pos)
 		if len(v.fields) > 0 { // ip prints {} for what its filters leave out
 			r.object(v)
 		}
+		if c, err := scan.take(',', ']'); err != nil || c == ']' {
+			return err
+		}
 	}
-	_, err = dec.Token()
-	return cutOff(err)
-}
-
-// cutOff: within a list, the end of the text is an error.
-func cutOff(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // value is JSON with the fields of an object in their order: that is the order
@@ -103,54 +99,6 @@ type value struct {
 type field struct {
 	name string
 	value
-}
-
-func decode(dec *json.Decoder, depth int) (value, error) {
-	const deepest = 20
-	t, err := dec.Token()
-	if err != nil {
-		return value{}, err
-	}
-	switch t := t.(type) {
-	case json.Delim:
-		if depth == deepest {
-			return value{}, errors.New("nested too deep")
-		}
-		return decodeInside(dec, t, depth+1)
-	case string:
-		return value{text: t}, nil
-	case json.Number:
-		return value{text: t.String()}, nil
-	case bool:
-		return value{isTrue: t}, nil
-	}
-	return value{isNull: true}, nil
-}
-
-// decodeInside reads what a list or an object holds.
-func decodeInside(dec *json.Decoder, open json.Delim, depth int) (value, error) {
-	var v value
-	for dec.More() {
-		name := ""
-		if open == '{' {
-			t, err := dec.Token()
-			if err != nil {
-				return v, err
-			}
-			name, _ = t.(string)
-		}
-		inner, err := decode(dec, depth)
-		if err != nil {
-			return v, err
-		}
-		if open == '{' {
-			v.fields = append(v.fields, field{name, inner})
-		} else {
-			v.list = append(v.list, inner)
-		}
-	}
-	_, err := dec.Token()
-	return v, err
 }
 
 // get is the first field of that name.
@@ -178,27 +126,28 @@ func (v value) texts() []string {
 // object reads one entry. Routes, rules and neighbours are turned into the words
 // of the plain output, which is read as that.
 func (r *reader) object(v value) {
-	var words []string
+	words := r.words[:0]
 	switch r.kind {
 	case Links, Addresses, BridgeLinks:
 		r.linkObject(v)
 		return
 	case Routes:
-		words = routeWords(v)
+		words = routeWords(words, v)
 	case Rules:
 		words = ruleWords(v)
 	case Neighbors:
-		words = []string{v.get("dst").text, "dev", v.get("dev").text}
+		words = append(words, v.get("dst").text, "dev", v.get("dev").text)
 		if v.has("lladdr") {
 			words = append(words, "lladdr", v.get("lladdr").text)
 		}
 	case FDB:
-		words = []string{v.get("mac").text, "dev", v.get("ifname").text}
+		words = append(words, v.get("mac").text, "dev", v.get("ifname").text)
 		if v.has("dst") {
 			words = append(words, "dst", v.get("dst").text)
 		}
 	}
+	r.words = words
 	if len(words) > 0 {
-		r.part(words, strings.Join(words, " "))
+		r.part(words, "")
 	}
 }

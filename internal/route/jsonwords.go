@@ -14,8 +14,7 @@ import (
 //	{"dst":"10.5.0.0/16","flags":[],"nexthops":[{"gateway":"10.0.0.3","dev":"v0","weight":2,"flags":[]}]}
 //	{"dst":"10.12.0.0/16","encap":"ip","id":100,"src":"0.0.0.0","dst":"1.2.3.4","ttl":0,"tos":0,"gateway":"10.0.0.9","dev":"v0","flags":[]}
 //	{"dst":"10.13.0.0/16","via":{"family":"inet6","host":"fe80::5"},"dev":"v0","flags":[],"metrics":[{"mtu":1400}]}
-func routeWords(v value) []string {
-	var words []string
+func routeWords(words []string, v value) []string {
 	first, inEncap := true, false
 	for _, f := range v.fields {
 		switch f.name {
@@ -31,7 +30,7 @@ func routeWords(v value) []string {
 		case f.name == "dst" && first:
 			words, first = append(words, f.text), false
 		default:
-			words = append(words, f.routeWords()...)
+			words = f.routeWords(words)
 		}
 	}
 	return words
@@ -39,8 +38,8 @@ func routeWords(v value) []string {
 
 // append adds the texts of a value.
 func (v value) append(words []string) []string {
-	if v.text != "" {
-		words = append(words, strings.Fields(v.text)...)
+	for word := range strings.FieldsSeq(v.text) {
+		words = append(words, word)
 	}
 	for _, e := range v.list {
 		words = e.append(words)
@@ -51,39 +50,42 @@ func (v value) append(words []string) []string {
 	return words
 }
 
-// routeWords of one field.
-func (f field) routeWords() []string {
+// routeWords adds those of one field.
+func (f field) routeWords(words []string) []string {
 	switch f.name {
 	case "type":
 		if f.text == "unicast" { // only -d says so
-			return nil
+			return words
 		}
-		return []string{f.text}
+		return append(words, f.text)
 	case "gateway":
-		return []string{"via", f.text}
+		return append(words, "via", f.text)
 	case "via":
-		return []string{"via", f.get("family").text, f.get("host").text}
+		return append(words, "via", f.get("family").text, f.get("host").text)
 	case "protocol":
-		return []string{"proto", f.text}
+		return append(words, "proto", f.text)
 	case "prefsrc":
-		return []string{"src", f.text}
+		return append(words, "src", f.text)
 	case "expires":
-		return []string{f.name, f.text + "sec"}
+		return append(words, f.name, f.text+"sec")
 	case "flags":
-		return f.texts()
+		for _, flag := range f.list {
+			words = append(words, flag.text)
+		}
+		return words
 	case "metrics":
-		return f.append(nil)
+		return f.append(words)
 	case "nexthops":
-		var words []string
 		for _, hop := range f.list {
-			words = append(append(words, "nexthop"), routeWords(hop)...)
+			words = routeWords(append(words, "nexthop"), hop)
 		}
 		return words
 	}
+	words = append(words, f.name)
 	if f.isNull || f.isTrue {
-		return []string{f.name}
+		return words
 	}
-	return f.append([]string{f.name})
+	return f.append(words)
 }
 
 // ruleWords is a rule as the plain output has it, from

@@ -85,6 +85,8 @@ type reader struct {
 	stated, seen bool
 	// metrics: route -n has them, netstat -rn not.
 	metrics bool
+	// words of the JSON object that is being read; the next one's memory.
+	words []string
 	// places of links and addresses in the network.
 	links     map[string]int
 	addresses map[addressKey]int
