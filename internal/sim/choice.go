@@ -63,6 +63,16 @@ func (d *dice) recall(key string) (taken int, ok bool) {
 	return 0, false
 }
 
+// combinations of the run's choices, as far as they are known: how many runs
+// there will be, at most 64.
+func (d *dice) combinations() int {
+	n := 1
+	for i := range d.path[:d.pos] {
+		n = min(n*len(d.path[i].alternatives), 64)
+	}
+	return n
+}
+
 // next prepares the following run; false where all combinations were followed.
 func (d *dice) next() bool {
 	d.path = d.path[:d.pos]
@@ -86,18 +96,27 @@ type leaf struct {
 // merge turns the leaves of a question, in the order of the runs, into outcomes:
 // a choice that makes no difference is dropped, probabilities are added up, and
 // what an outcome depends on is noted.
-func merge(leaves []leaf, depth int) []*Outcome {
+func merge(leaves []leaf) []*Outcome {
+	single := make([]*Outcome, len(leaves))
+	for i := range leaves {
+		single[i] = leaves[i].outcome
+	}
+	return mergeFrom(leaves, single, 0)
+}
+
+// mergeFrom merges by the choices from depth on; single are the leaves' outcomes.
+func mergeFrom(leaves []leaf, single []*Outcome, depth int) []*Outcome {
 	if len(leaves) == 1 && len(leaves[0].path) <= depth {
-		return []*Outcome{leaves[0].outcome}
+		return single
 	}
 	at := &leaves[0].path[depth]
-	var groups [][]*Outcome
+	groups := make([][]*Outcome, 0, len(at.alternatives))
 	for start := 0; start < len(leaves); {
 		end := start
 		for end < len(leaves) && leaves[end].path[depth].taken == leaves[start].path[depth].taken {
 			end++
 		}
-		groups = append(groups, merge(leaves[start:end], depth+1))
+		groups = append(groups, mergeFrom(leaves[start:end], single[start:end:end], depth+1))
 		start = end
 	}
 	if at.random() {

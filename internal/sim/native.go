@@ -72,13 +72,16 @@ func (r *run) runRules(made *nativeChain, depth int) verdict {
 }
 
 func (r *run) runRule(statements []statement, at RuleRef, depth int) (v verdict, done bool) {
-	r.elements, r.translation = r.elements[:0], nil
-	begun := len(r.steps)
+	found, begun := len(r.elements), len(r.steps)
+	r.elementsAt, r.translation = found, nil
 	for _, s := range statements {
 		switch f, v := s(r, at, depth); f {
 		case ended:
 			return v, true
 		case mismatch:
+			if len(r.steps) == begun {
+				r.elements = r.elements[:found] // no step holds what came after
+			}
 			if r.options.Trace && !acted(r.steps[begun:], at) {
 				r.record(Step{Hook: r.hook.String(), At: at, Effect: "no match"})
 			}

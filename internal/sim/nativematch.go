@@ -205,9 +205,13 @@ type find func(r *run) (*nftables.Entry, state)
 
 // found notes the element that a rule found the packet in.
 func (r *run) found(e *nftables.Entry) {
-	if e != nil {
-		r.elements = append(r.elements, e.Element)
+	if e == nil {
+		return
 	}
+	if r.elements == nil {
+		r.elements = make([]*nftables.Element, 0, 8)
+	}
+	r.elements = append(r.elements, e.Element)
 }
 
 // index of a set, with the datatypes of its keys.

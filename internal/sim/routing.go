@@ -2,6 +2,7 @@ package sim
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/unmasq/unmasq/internal/ipset"
 	"github.com/unmasq/unmasq/internal/packet"
@@ -215,6 +216,10 @@ func (r *run) openOut() {
 
 // lackingRoutes notes what of the routing wasn't given.
 func (r *run) lackingRoutes() {
+	if len(r.dependsOn) == 0 {
+		r.dependsOn = slices.Clip(r.node.missing[r.family])
+		return
+	}
 	for _, d := range r.node.missing[r.family] {
 		r.dependsOn = appendDependency(r.dependsOn, d)
 	}

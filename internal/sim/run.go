@@ -76,8 +76,10 @@ type run struct {
 	// values of the packet's fields; parts of keys that are being looked up.
 	values fieldValues
 	parts  []nftables.Part
-	// elements that the native rule at hand found the packet in.
-	elements []*nftables.Element
+	// elements that native rules found the packet in; those of the rule at hand
+	// start at elementsAt. Steps hold parts of it.
+	elements   []*nftables.Element
+	elementsAt int
 	// translation that it came to.
 	translation ruleset.Target
 	// stepsLost: there were more.
@@ -111,7 +113,7 @@ func (r *run) begin(q Question, o Options, depth int) {
 		family: q.Family(), src: q.Source, dst: q.Destination, protocol: q.Protocol, question: q,
 		mark: q.Mark, local: q.Local,
 		kind: Kept, verdict: Accepted, sourceKnown: true,
-		steps: r.steps[:0], lacking: r.lacking[:0], elements: r.elements[:0], parts: r.parts[:0], values: r.values,
+		steps: r.steps[:0], lacking: r.lacking[:0], parts: r.parts[:0], values: r.values,
 	}
 	if q.Protocol == 0 {
 		r.protocol = anyProtocols[r.choose(protocolKey, "protocol", protocolAlternatives...)]
@@ -256,7 +258,10 @@ func (r *run) lacksRules(name string) {
 func (r *run) step(at RuleRef, effect string) {
 	s := Step{Hook: r.hook.String(), At: at, Matched: true, Effect: effect}
 	if at.Rule != nil && at.Rule.Native != nil {
-		s.Elements, s.Translation = append([]*nftables.Element(nil), r.elements...), r.translation
+		s.Translation = r.translation
+		if n := len(r.elements); n > r.elementsAt {
+			s.Elements = r.elements[r.elementsAt:n:n]
+		}
 	}
 	r.record(s)
 }

@@ -53,17 +53,23 @@ func (n *Node) answer(q Question, o Options, depth int, used *budget) []Outcome 
 	r.dice = dice{path: r.dice.path[:0], budget: *used}
 	defer func() { *used = r.budget }()
 	var leaves []leaf
+	var outcomes []Outcome
 	for {
 		r.begin(q, o, depth)
 		outcome := r.follow()
 		if r.pos == 0 {
 			return []Outcome{outcome} // nothing was open
 		}
-		leaves = append(leaves, leaf{slices.Clone(r.path[:r.pos]), &outcome})
+		if len(outcomes) == cap(outcomes) { // leaves point into those that are full
+			n := r.combinations()
+			outcomes, leaves = make([]Outcome, 0, n), slices.Grow(leaves, n)
+		}
+		outcomes = append(outcomes, outcome)
+		leaves = append(leaves, leaf{slices.Clone(r.path[:r.pos]), &outcomes[len(outcomes)-1]})
 		r.work += pathWork * r.pos
 		r.kept += len(outcome.Steps)
 		if !r.spent() && !r.next() {
-			return values(merge(leaves, 0))
+			return values(merge(leaves), outcomes)
 		}
 		if len(leaves) == mostRuns || r.spent() { // a run that gave up hasn't followed its path
 			return append(cutOff(leaves), tooMuch(q))
@@ -85,15 +91,23 @@ func cutOff(leaves []leaf) []Outcome {
 	for _, o := range merged {
 		o.DependsOn = appendDependency(o.DependsOn, Dependency{What: "rules", Why: "more is open than can be followed"})
 	}
-	return values(merged)
+	return values(merged, nil)
 }
 
-func values(pointers []*Outcome) []Outcome {
-	all := make([]Outcome, len(pointers))
-	for i, o := range pointers {
-		all[i] = *o
+// values of pointers; all itself where they point to all of it, in order.
+func values(pointers []*Outcome, all []Outcome) []Outcome {
+	same := len(pointers) == len(all)
+	for i := 0; same && i < len(all); i++ {
+		same = pointers[i] == &all[i]
 	}
-	return all
+	if same {
+		return all
+	}
+	copied := make([]Outcome, len(pointers))
+	for i, o := range pointers {
+		copied[i] = *o
+	}
+	return copied
 }
 
 func tooMuch(q Question) Outcome {
