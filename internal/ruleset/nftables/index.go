@@ -44,6 +44,9 @@ type Entry struct {
 // Order of the entry in its index, from 0.
 func (e *Entry) Order() int { return int(e.order) }
 
+// Entry of an order.
+func (x *Index) Entry(order int) *Entry { return x.entries[order] }
+
 // Len is the number of entries.
 func (x *Index) Len() int { return len(x.entries) }
 

@@ -79,7 +79,7 @@ func (r *jsonReader) constant(name string, arg *jsonValue, forms []form) Expr {
 			return Range{r.expr(&arg.items[0], forms), r.expr(&arg.items[1], forms)}
 		}
 	case "prefix":
-		if n, err := strconv.Atoi(arg.get("len").str()); err == nil && arg.has("addr") {
+		if n, err := strconv.Atoi(arg.get("len").str()); err == nil && arg.onlyHas("addr", "len") && arg.has("addr") {
 			return Prefix{r.expr(arg.get("addr"), forms), n}
 		}
 	case "set":
@@ -96,7 +96,7 @@ func (r *jsonReader) constant(name string, arg *jsonValue, forms []form) Expr {
 }
 
 func (r *jsonReader) concat(arg *jsonValue, forms []form) Expr {
-	if arg.kind != jsonArray || len(arg.items) == 0 {
+	if arg.kind != jsonArray || len(arg.items) == 0 || len(arg.items) > maxParts {
 		return nil
 	}
 	parts := make([]Expr, 0, len(arg.items))
@@ -112,10 +112,13 @@ func (r *jsonReader) operation(name string, arg *jsonValue, forms []form) Expr {
 	case "&", "|", "^", "<<", ">>":
 		return r.binary(name, arg, forms)
 	case "map":
-		if arg.has("key") && arg.has("data") {
+		if arg.has("key") && arg.has("data") && arg.onlyHas("key", "data") {
 			return r.lookup(arg, forms)
 		}
 	case "numgen":
+		if !arg.onlyHas("mode", "mod", "offset") {
+			return nil
+		}
 		n := Numgen{Random: arg.get("mode").str() == "random"}
 		if !n.Random && arg.get("mode").str() != "inc" || !number32(arg.get("mod"), &n.Modulus) || !number32(arg.get("offset"), &n.Offset) {
 			return nil
@@ -190,6 +193,9 @@ func number32(v *jsonValue, to *uint32) bool {
 
 // selector reads what a packet or its connection gives: nil for others.
 func (r *jsonReader) selector(name string, arg *jsonValue) Expr {
+	if known := selectorKeys(name); known != nil && !arg.onlyHas(known...) {
+		return nil
+	}
 	switch name {
 	case "meta":
 		return word(arg, "key", func(key string) Expr { return Meta{metaKey(key)} })
@@ -205,6 +211,23 @@ func (r *jsonReader) selector(name string, arg *jsonValue) Expr {
 		})
 	}
 	return followedNot(name, arg)
+}
+
+// selectorKeys are all that nft writes of a selector.
+func selectorKeys(name string) []string {
+	switch name {
+	case "meta":
+		return []string{"key"}
+	case "ct":
+		return []string{"key", "dir", "family"}
+	case "payload":
+		return []string{"protocol", "field", "tunnel", "base", "offset", "len"}
+	case "fib":
+		return []string{"result", "flags"}
+	case "rt":
+		return []string{"key", "family"}
+	}
+	return nil
 }
 
 // word makes an expression of a key's text, nil without.
@@ -326,7 +349,7 @@ func ipsec(arg *jsonValue) string {
 // verdictOf reads {"accept": null}, {"jump": {"target": "chain"}}.
 func verdictOf(v *jsonValue) (Verdict, bool) {
 	name, arg, ok := v.only()
-	if !ok {
+	if !ok || arg.kind != jsonNull && name != "jump" && name != "goto" {
 		return Verdict{}, false
 	}
 	switch name {
@@ -344,6 +367,9 @@ func verdictOf(v *jsonValue) (Verdict, bool) {
 			kind = Goto
 		}
 		target := arg.get("target").str()
+		if !arg.onlyHas("target") {
+			return Verdict{}, false
+		}
 		return Verdict{Kind: kind, Chain: target}, target != ""
 	}
 	return Verdict{}, false

@@ -79,7 +79,7 @@ func (r *jsonReader) addTo(s *Set, elem *jsonValue) {
 	switch name, inner, ok := elem.only(); {
 	case elem.kind == jsonNull:
 	case elem.kind == jsonArray:
-		s.Elements = append(s.Elements, r.elements(elem, keys, data)...)
+		elem.each(func(v *jsonValue) { s.Elements = append(s.Elements, r.element(v, keys, data)) })
 	case ok && name == "set" && inner.kind == jsonArray:
 		s.Elements = append(s.Elements, r.elements(inner, keys, data)...)
 	default:
@@ -102,6 +102,11 @@ func (r *jsonReader) element(v *jsonValue, keys, data []form) Element {
 	if v.kind == jsonArray && len(v.items) == 2 && data != nil {
 		e := r.element(&v.items[0], keys, nil)
 		e.Data = r.data(&v.items[1], data)
+		return e
+	}
+	if data != nil {
+		e := r.element(v, keys, nil)
+		e.Data = unknownExpr("", v, "an element of a map without what it leads to")
 		return e
 	}
 	name, inner, ok := v.only()

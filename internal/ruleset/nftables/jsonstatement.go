@@ -59,7 +59,7 @@ func (r *jsonReader) comparison(name string, arg *jsonValue) Statement {
 	case "match":
 		return r.match(arg)
 	case "vmap":
-		if arg.has("key") && arg.has("data") {
+		if arg.has("key") && arg.has("data") && arg.onlyHas("key", "data") {
 			key := r.key(arg.get("key"))
 			return VerdictMap{key, r.mapping(arg.get("data"), r.formsOf(key), nil)}
 		}
@@ -70,7 +70,7 @@ func (r *jsonReader) comparison(name string, arg *jsonValue) Statement {
 // match reads {"op": "==", "left": …, "right": …}. Beside the kernel's
 // comparisons there is "in", and "!": none of the flags is set.
 func (r *jsonReader) match(arg *jsonValue) Statement {
-	if !arg.has("left") || !arg.has("right") {
+	if !arg.has("left") || !arg.has("right") || !arg.onlyHas("op", "left", "right") {
 		return nil
 	}
 	left := r.key(arg.get("left"))
@@ -123,7 +123,7 @@ func (r *jsonReader) change(name string, arg *jsonValue) Statement {
 // mangle reads {"key": …, "value": …}. Options of TCP and other extensions, and
 // tracing, are nothing to a packet's way.
 func (r *jsonReader) mangle(arg *jsonValue) Statement {
-	if !arg.has("key") || !arg.has("value") {
+	if !arg.has("key") || !arg.has("value") || !arg.onlyHas("key", "value") {
 		return nil
 	}
 	key := r.key(arg.get("key"))

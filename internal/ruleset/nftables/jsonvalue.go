@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -28,10 +29,17 @@ type jsonValue struct {
 	// items of an array, or the values of an object, whose keys stand in keys.
 	items []jsonValue
 	keys  []string
+	// long: an array that is read when it is asked for, by [jsonValue.each]; text
+	// has it as it stood.
+	long bool
 }
 
 // jsonDepth bounds what a hostile file may nest. nft itself stays below 20.
 const jsonDepth = 64
+
+// maxJSONValues bounds what is held of one element of the list: a rule of a
+// hundred thousand addresses has half a million.
+const maxJSONValues = 1 << 21
 
 // errJSONCut: the text ends in the middle of a value.
 var errJSONCut = errors.New("the JSON ends in the middle: the file was cut off")
@@ -145,6 +153,52 @@ func (s *jsonScanner) array(depth int) (jsonValue, error) {
 			v.items = s.closed(first)
 			return v, err
 		}
+		if len(s.values)+len(s.kept) > maxJSONValues {
+			return v, fmt.Errorf("more than %d values in one object", maxJSONValues)
+		}
+	}
+}
+
+// longArray goes over an array and keeps its text alone: the elements of a set
+// may be millions.
+func (s *jsonScanner) longArray(depth int) (jsonValue, error) {
+	start, kept, names := s.pos, len(s.kept), len(s.keptNames)
+	s.pos++
+	if s.peek() == ']' {
+		s.pos++
+		return jsonValue{kind: jsonArray}, nil
+	}
+	for {
+		if _, err := s.value(depth + 1); err != nil {
+			return jsonValue{}, err
+		}
+		s.kept, s.keptNames = s.kept[:kept], s.keptNames[:names]
+		if c, err := s.take(",]"); err != nil || c == ']' {
+			return jsonValue{kind: jsonArray, long: true, text: s.text[start:s.pos]}, err
+		}
+	}
+}
+
+// each gives the array's elements one after the other; they are good until the
+// next.
+func (v *jsonValue) each(use func(*jsonValue)) {
+	if !v.long {
+		for i := range v.items {
+			use(&v.items[i])
+		}
+		return
+	}
+	s := jsonScanner{text: v.text, pos: 1}
+	for {
+		s.nextElement()
+		item, err := s.value(1)
+		if err != nil {
+			return // it was read before, without one
+		}
+		use(&item)
+		if c, err := s.take(",]"); err != nil || c == ']' {
+			return
+		}
 	}
 }
 
@@ -161,7 +215,7 @@ func (s *jsonScanner) object(depth int) (jsonValue, error) {
 		if err != nil {
 			return v, err
 		}
-		item, err := s.value(depth + 1)
+		item, err := s.member(key, depth)
 		if err != nil {
 			return v, err
 		}
@@ -171,7 +225,19 @@ func (s *jsonScanner) object(depth int) (jsonValue, error) {
 			v.keys, v.items = s.closedNames(firstName), s.closed(first)
 			return v, err
 		}
+		if len(s.values)+len(s.kept) > maxJSONValues {
+			return v, fmt.Errorf("more than %d values in one object", maxJSONValues)
+		}
 	}
+}
+
+// member reads the value of an object's key. The elements of a set stand two or,
+// in a command, three objects deep.
+func (s *jsonScanner) member(key string, depth int) (jsonValue, error) {
+	if key == "elem" && depth <= 3 && s.peek() == '[' {
+		return s.longArray(depth + 1)
+	}
+	return s.value(depth + 1)
 }
 
 // objectKey takes "key":.
@@ -254,6 +320,19 @@ func (v *jsonValue) get(key string) *jsonValue {
 	return &jsonValue{}
 }
 
+// onlyHas says whether an object has no other keys than those, and none twice.
+func (v *jsonValue) onlyHas(keys ...string) bool {
+	if len(v.keys) > len(keys) {
+		return false
+	}
+	for i, k := range v.keys {
+		if !slices.Contains(keys, k) || slices.Contains(v.keys[:i], k) {
+			return false
+		}
+	}
+	return v.kind == jsonObject
+}
+
 // has says whether an object has the key.
 func (v *jsonValue) has(key string) bool {
 	for _, k := range v.keys {
@@ -299,14 +378,23 @@ func (v *jsonValue) strings() []string {
 	return all
 }
 
-// compact is the value as JSON on one line.
+// maxCompact bounds the text of what isn't understood.
+const maxCompact = 1 << 12
+
+// compact is the value as JSON on one line; of a long one the beginning.
 func (v *jsonValue) compact() string {
 	var b strings.Builder
 	v.write(&b)
+	if b.Len() > maxCompact {
+		return strings.ToValidUTF8(b.String()[:maxCompact], "") + "…"
+	}
 	return b.String()
 }
 
 func (v *jsonValue) write(b *strings.Builder) {
+	if b.Len() > maxCompact {
+		return
+	}
 	switch v.kind {
 	case jsonNull:
 		b.WriteString("null")
@@ -315,8 +403,15 @@ func (v *jsonValue) write(b *strings.Builder) {
 	case jsonString:
 		writeJSONString(b, v.text)
 	case jsonArray:
+		if v.long {
+			b.WriteString(v.text[:min(len(v.text), maxCompact+1)])
+			return
+		}
 		b.WriteByte('[')
 		for i := range v.items {
+			if b.Len() > maxCompact {
+				return
+			}
 			if i > 0 {
 				b.WriteByte(',')
 			}
@@ -326,6 +421,9 @@ func (v *jsonValue) write(b *strings.Builder) {
 	case jsonObject:
 		b.WriteByte('{')
 		for i := range v.items {
+			if b.Len() > maxCompact {
+				return
+			}
 			if i > 0 {
 				b.WriteByte(',')
 			}
@@ -338,6 +436,9 @@ func (v *jsonValue) write(b *strings.Builder) {
 }
 
 func writeJSONString(b *strings.Builder, s string) {
+	if len(s) > maxCompact+1 {
+		s = s[:maxCompact+1]
+	}
 	if encoded, err := json.Marshal(s); err == nil {
 		b.Write(encoded)
 	}
