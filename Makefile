@@ -48,6 +48,10 @@ lint: ## gofmt, go vet, staticcheck
 	@go vet ./...
 	@go tool -modfile=tools/go.mod staticcheck ./...
 
+.PHONY: generate
+generate: ## write deepcopy functions and deploy/crd anew, from api's types and markers
+	@go tool -modfile=tools/go.mod controller-gen object crd paths=./api/... output:crd:dir=deploy/crd
+
 .PHONY: demo
 demo: deps build ## run every scenario of the lab: who is seen as whom, before and after
 	@$(BIN) lab run --variant both

@@ -133,10 +133,11 @@ func (d *document) snat(path string, in *v1alpha1.Rule, r *Rule) {
 
 // interfaces checks names of interfaces as IFNAMSIZ and nft bound them; a
 // trailing + or * becomes *.
-func (d *document) interfaces(path string, names []string) []string {
+func (d *document) interfaces(path string, names []v1alpha1.InterfaceName) []string {
 	d.notEmpty(path, names == nil, len(names))
 	var out []string
-	for i, name := range names {
+	for i := range names {
+		name := string(names[i])
 		at := indexPath(path, i)
 		stem := strings.TrimRight(name, "+*")
 		switch {
@@ -160,11 +161,12 @@ func (d *document) interfaces(path string, names []string) []string {
 }
 
 // selector compiles a label selector; nil selects everything.
-func (d *document) selector(path string, s *metav1.LabelSelector) labels.Selector {
-	if s == nil {
+func (d *document) selector(path string, in *v1alpha1.LabelSelector) labels.Selector {
+	if in == nil {
 		return labels.Everything()
 	}
-	d.notEmpty(path+".matchExpressions", s.MatchExpressions == nil, len(s.MatchExpressions))
+	s := labelSelector(in)
+	d.notEmpty(path+".matchExpressions", in.MatchExpressions == nil, len(in.MatchExpressions))
 	selector, err := metav1.LabelSelectorAsSelector(s)
 	if err == nil {
 		return selector
@@ -181,6 +183,25 @@ func (d *document) selector(path string, s *metav1.LabelSelector) labels.Selecto
 		d.fail(path, "", "not a label selector: %s", oneLine(err))
 	}
 	return labels.Nothing()
+}
+
+// labelSelector is Kubernetes' type of the same.
+func labelSelector(in *v1alpha1.LabelSelector) *metav1.LabelSelector {
+	out := &metav1.LabelSelector{}
+	if in.MatchLabels != nil {
+		out.MatchLabels = make(map[string]string, len(in.MatchLabels))
+	}
+	for key, value := range in.MatchLabels {
+		out.MatchLabels[key] = string(value)
+	}
+	for _, e := range in.MatchExpressions {
+		r := metav1.LabelSelectorRequirement{Key: e.Key, Operator: metav1.LabelSelectorOperator(e.Operator)}
+		for _, value := range e.Values {
+			r.Values = append(r.Values, string(value))
+		}
+		out.MatchExpressions = append(out.MatchExpressions, r)
+	}
+	return out
 }
 
 // oneLine is the error without the explanations that follow its first sentence.

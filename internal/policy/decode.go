@@ -36,7 +36,7 @@ func decodeDocument(source string, root *yaml.Node) *document {
 	decoder := &decoder{doc: d}
 	decoder.value(root, reflect.ValueOf(&d.object).Elem(), "")
 	if d.decoded = decoder.aliased <= mostAliased; !d.decoded {
-		d.object = v1alpha1.SourcePolicy{} // it has holes
+		d.object = fileDocument{} // it has holes
 	}
 	return d
 }

@@ -3,8 +3,6 @@ package policy
 import (
 	"fmt"
 	"strings"
-
-	"github.com/unmasq/unmasq/api/v1alpha1"
 )
 
 // document is one SourcePolicy with the places of its fields, and what is wrong with it.
@@ -21,7 +19,7 @@ type document struct {
 
 	// decoded: it is one of ours, and object holds it.
 	decoded bool
-	object  v1alpha1.SourcePolicy
+	object  fileDocument
 }
 
 // fail notes that a field is wrong. Value is shown before the message, as it is.

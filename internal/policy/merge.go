@@ -93,7 +93,7 @@ func (l *loader) checkTogether() {
 			path := indexPath("spec.rules", i)
 			l.checkPods(d.document, path+".from.pods", d.rules[i].From.Pods)
 			for j, text := range cidrTexts(d.object.Spec.Rules[i].To) {
-				l.checkServiceCIDR(d.document, indexPath(path+".to.cidrs", j), text)
+				l.checkServiceCIDR(d.document, indexPath(path+".to.cidrs", j), string(text))
 			}
 		}
 	}
@@ -111,7 +111,7 @@ func (l *loader) checkPods(d *document, path string, selector *PodSelector) {
 	}
 }
 
-func cidrTexts(to *v1alpha1.To) []string {
+func cidrTexts(to *v1alpha1.To) []v1alpha1.CIDR {
 	if to == nil {
 		return nil
 	}

@@ -108,12 +108,13 @@ func parsePorts(text string) (r PortRange, ok bool) {
 }
 
 // snatAddresses expands ranges, without duplicates, in the order stated.
-func (d *document) snatAddresses(path string, texts []string) []netip.Addr {
+func (d *document) snatAddresses(path string, texts []v1alpha1.AddressRange) []netip.Addr {
 	d.notEmpty(path, texts == nil, len(texts))
 	var out []netip.Addr
 	seen := map[netip.Addr]bool{}
 	count := map[packet.Family]int{}
-	for i, text := range texts {
+	for i := range texts {
+		text := string(texts[i])
 		first, last, ok := d.addressRange(indexPath(path, i), text)
 		if !ok {
 			continue

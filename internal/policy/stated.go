@@ -22,7 +22,7 @@ func (d *document) facts() Stated {
 	var s Stated
 	for _, f := range []struct {
 		name  string
-		texts []string
+		texts []v1alpha1.CIDR
 		value *StatedValue[[]netip.Prefix]
 	}{
 		{"podCIDRs", in.PodCIDRs, &s.PodCIDRs},
@@ -49,7 +49,7 @@ func state[T any](d *document, name string, to *StatedValue[T], read func(path s
 func factPath(name string) string { return "spec.facts." + name }
 
 // pods reads the pods of this node. An empty list says that there are none.
-func (d *document) pods(path string, in []v1alpha1.Pod) []Pod {
+func (d *document) pods(path string, in []filePod) []Pod {
 	out := make([]Pod, len(in))
 	first := map[string]int{}
 	for i := range in {
@@ -64,7 +64,7 @@ func (d *document) pods(path string, in []v1alpha1.Pod) []Pod {
 	return out
 }
 
-func (d *document) pod(path string, in *v1alpha1.Pod) Pod {
+func (d *document) pod(path string, in *filePod) Pod {
 	for _, f := range []struct{ name, value string }{{"namespace", in.Namespace}, {"name", in.Name}} {
 		switch at := path + "." + f.name; {
 		case f.value == "" && !d.has(at):

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/unmasq/unmasq/api/v1alpha1"
 	"github.com/unmasq/unmasq/internal/packet"
 )
 
@@ -12,11 +13,11 @@ import (
 const mostAddresses = 1024
 
 // prefixes reads a list of CIDRs; what is wrong is noted and left out.
-func (d *document) prefixes(path string, texts []string) []netip.Prefix {
+func (d *document) prefixes(path string, texts []v1alpha1.CIDR) []netip.Prefix {
 	d.notEmpty(path, texts == nil, len(texts))
 	var out []netip.Prefix
 	for i, text := range texts {
-		if p, ok := d.prefix(indexPath(path, i), text); ok {
+		if p, ok := d.prefix(indexPath(path, i), string(text)); ok {
 			out = append(out, p)
 		}
 	}

@@ -1,0 +1,67 @@
+package v1alpha1
+
+// CIDR is a network, "10.0.0.0/8" or "2001:db8::/32", without host bits. The
+// format cidr of OpenAPI lets host bits, leading zeros and IPv4-mapped networks
+// through; isCIDR reads as this program does.
+//
+// +kubebuilder:validation:MaxLength=49
+// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self).masked() == cidr(self)",messageExpression="isCIDR(self) ? 'has host bits set; the network is ' + string(cidr(self).masked()) : isIP(self) ? 'is an address; expected a prefix such as ' + self + (ip(self).family() == 4 ? '/32' : '/128') : self.matches('^::[fF]{4}:[0-9.:a-fA-F]+/[0-9]+$') ? 'is IPv4 written as IPv6; expected it as IPv4, such as 10.0.0.0/8' : 'is not a CIDR; expected one such as 10.0.0.0/8 or 2001:db8::/32'"
+type CIDR string
+
+// InterfaceName is the name of an interface, or its beginning and + or *.
+//
+// +kubebuilder:validation:MaxLength=15
+// +kubebuilder:validation:XValidation:rule="self.matches('^[!#-),.0-9;-\\\\[\\\\]-~+-]*[!#-),.0-9;-\\\\[\\\\]-~-][+*]?$') && !self.matches('^[.]{1,2}[+*]?$')",messageExpression="self in ['+', '*'] ? 'matches every interface; leave outInterfaces out instead' : 'is not the name of an interface; expected one such as eth0, or its beginning such as eth+'"
+type InterfaceName string
+
+// AddressRange is an address of a host or a range of them, "192.0.2.16-192.0.2.23".
+//
+// +kubebuilder:validation:MaxLength=79
+type AddressRange string
+
+// LabelSelector selects by labels: Kubernetes' own, with bounds.
+type LabelSelector struct {
+	// MatchLabels: each must be there, with this value.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.indexOf('/') <= 253 && k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$'))",message="has a key that is not a label key; expected one such as app or example.com/app"
+	MatchLabels map[string]LabelValue `json:"matchLabels,omitempty"`
+	// MatchExpressions must all hold.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	MatchExpressions []LabelRequirement `json:"matchExpressions,omitempty"`
+}
+
+// LabelRequirement asks for a label.
+//
+// +kubebuilder:validation:XValidation:rule="(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",messageExpression="self.operator in ['In', 'NotIn'] ? 'missing; operator ' + self.operator + ' needs values' : 'not expected with operator ' + self.operator",fieldPath=".values"
+type LabelRequirement struct {
+	// Key of the label.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:XValidation:rule="self.indexOf('/') <= 253 && self.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$')",message="is not a label key; expected one such as app or example.com/app"
+	Key string `json:"key"`
+	// Operator is In, NotIn, Exists or DoesNotExist.
+	//
+	// +required
+	// +kubebuilder:validation:Enum=In;NotIn;Exists;DoesNotExist
+	// +kubebuilder:validation:MaxLength=16
+	Operator string `json:"operator"`
+	// Values that In and NotIn compare with.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1024
+	Values []LabelValue `json:"values,omitempty"`
+}
+
+// LabelValue is the value of a label.
+//
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:Pattern=`^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$`
+type LabelValue string
