@@ -17,6 +17,8 @@ type jsonReader struct {
 	table *Table
 	// declared tables: the others are parts.
 	declared map[*Table]bool
+	// taken elements of sets; edits: what commands cost, see afford.
+	taken, edits int
 	// first line of the text.
 	first int
 }
@@ -49,7 +51,7 @@ func ReadJSON(text string, firstLine int) (*Ruleset, []Problem) {
 		}
 	}
 	for _, t := range r.ruleset.Tables {
-		t.Excerpt = t.Excerpt || !r.declared[t]
+		t.Excerpt = t.Excerpt || r.ruleset.Excerpt || !r.declared[t]
 		t.findDynamic()
 	}
 	return r.ruleset, r.problems
@@ -58,8 +60,10 @@ func ReadJSON(text string, firstLine int) (*Ruleset, []Problem) {
 // broken says where the text can't be read on. All behind it is lost: the table
 // before it is a part.
 func (r *jsonReader) broken(err error) {
-	for _, t := range r.ruleset.Tables { // after commands, all of them may be
-		t.Excerpt = t.Excerpt || t == r.table || r.table == nil
+	if r.table != nil {
+		r.table.Excerpt = true
+	} else { // after commands, all of them may be
+		r.ruleset.Excerpt = true
 	}
 	line := r.line
 	if errors.Is(err, errJSONCut) {
@@ -82,6 +86,19 @@ func (r *jsonReader) lost(t *Table, arg *jsonValue, line int, why string) {
 		t.Excerpt = true
 		r.problem(line, arg.compact(), why)
 	}
+}
+
+// misplaced: something of which the table isn't known; all of them are parts for
+// that.
+func (r *jsonReader) misplaced(line int, text, why string) {
+	r.ruleset.Excerpt = true
+	r.problem(line, text, why)
+}
+
+// afford pays for an edit that moves or looks at that many things.
+func (r *jsonReader) afford(cost int) bool {
+	r.edits += cost
+	return r.edits <= maxEdits
 }
 
 const (
@@ -152,7 +169,7 @@ func (r *jsonReader) list() error {
 		}
 		name, arg, ok := v.only()
 		if !ok {
-			r.problem(line, v.compact(), "not an object of nft's")
+			r.misplaced(line, v.compact(), "not an object of nft's")
 		} else {
 			r.one(name, arg, line)
 		}
@@ -170,7 +187,11 @@ func (r *jsonReader) one(name string, arg *jsonValue, line int) {
 	if r.command(name, arg, line) || r.add(name, arg, line, "") {
 		return
 	}
-	r.problem(line, `"`+name+`": `+arg.compact(), "nothing of nft's that is known")
+	if family, table := arg.get("family").str(), arg.get("table").name(); knownFamily(family) && table != "" {
+		r.lost(r.of(arg, "table", line), arg, line, quoted(name)+" is nothing of nft's that is known")
+		return
+	}
+	r.misplaced(line, `"`+name+`": `+arg.compact(), "nothing of nft's that is known")
 }
 
 // add takes an object; how is add, insert or replace for commands.
@@ -201,9 +222,9 @@ func knownFamily(s string) bool {
 
 // of finds the table that an object names, by the key given.
 func (r *jsonReader) of(arg *jsonValue, key string, line int) *Table {
-	family, name := arg.get("family").str(), arg.get(key).str()
+	family, name := arg.get("family").str(), arg.get(key).name()
 	if !knownFamily(family) || name == "" {
-		r.problem(line, arg.compact(), "it names no family and table")
+		r.misplaced(line, arg.compact(), "it names no family and table")
 		return nil
 	}
 	t := r.tables[[2]string{family, name}]
@@ -228,36 +249,61 @@ func (r *jsonReader) addTable(arg *jsonValue, line int) {
 	}
 	r.declared[t] = true
 	t.Handle, t.Comment, t.Flags, t.Line = handle(arg), arg.get("comment").str(), arg.get("flags").strings(), line
+	r.expectOnly(t, arg, line, "family", "name", "handle", "comment", "flags")
+	if !arg.get("flags").areWords() {
+		r.lost(t, arg, line, "flags that aren't known; expected words such as dormant")
+	}
+}
+
+// expectOnly: what else an object has may mean anything.
+func (r *jsonReader) expectOnly(t *Table, arg *jsonValue, line int, keys ...string) {
+	if arg.onlyHas(keys...) {
+		return
+	}
+	for i, key := range arg.keys {
+		if !slices.Contains(keys, key) || slices.Contains(arg.keys[:i], key) {
+			r.lost(t, arg, line, quoted(shortened(key))+" isn't known here, or is there twice")
+			return
+		}
+	}
 }
 
 func (r *jsonReader) addChain(arg *jsonValue, line int) {
-	t, name := r.of(arg, "table", line), arg.get("name").str()
+	t, name := r.of(arg, "table", line), arg.get("name").name()
 	if t == nil || name == "" {
 		r.lost(t, arg, line, "a chain without a name")
 		return
 	}
 	c := t.AddChain(name)
 	c.Handle, c.Comment = handle(arg), arg.get("comment").str()
-	hook := arg.get("hook").str()
-	if hook == "" {
-		return
+	r.expectOnly(t, arg, line, "family", "table", "name", "handle", "comment", "type", "hook", "prio", "policy", "dev", "devs", "flags")
+	if arg.has("hook") || arg.has("type") || arg.has("prio") || arg.has("policy") {
+		c.Base = r.base(t, arg, line)
 	}
-	b := &Base{Type: arg.get("type").str(), Hook: hook, Devices: arg.get("dev").strings()}
+}
+
+// base reads where a chain is registered; nil where that can't be told.
+func (r *jsonReader) base(t *Table, arg *jsonValue, line int) *Base {
+	b := &Base{Type: arg.get("type").name(), Hook: arg.get("hook").name(), Devices: arg.get("dev").strings()}
+	if !slices.Contains([]string{"prerouting", "input", "forward", "output", "postrouting", "ingress", "egress"}, b.Hook) {
+		r.lost(t, arg, line, "a hook that isn't known; expected prerouting, input, forward, output, postrouting, ingress or egress")
+		return nil
+	}
+	if b.Type != "filter" && b.Type != "nat" && b.Type != "route" {
+		r.lost(t, arg, line, "a type that isn't known; expected filter, nat or route")
+	}
 	if b.Devices == nil {
 		b.Devices = arg.get("devs").strings()
 	}
 	var known bool
-	if b.Priority, known = jsonPriority(t.Family, hook, arg.get("prio")); !known {
+	if b.Priority, known = jsonPriority(t.Family, b.Hook, arg.get("prio")); !known {
 		r.lost(t, arg, line, "a priority that isn't known; taken as 0")
 	}
-	switch policy := arg.get("policy").str(); policy {
-	case "drop":
-		b.Drop = true
-	case "accept", "":
-	default:
-		r.lost(t, arg, line, "a policy that isn't known; taken as accept")
+	b.Drop = arg.get("policy").name() == "drop"
+	if policy := arg.get("policy").name(); arg.has("policy") && policy != "drop" && policy != "accept" {
+		r.lost(t, arg, line, "a policy that isn't known, neither accept nor drop; taken as accept")
 	}
-	c.Base = b
+	return b
 }
 
 // jsonPriority reads a number, or a name and an offset: "dstnat", "srcnat + 10".
@@ -283,7 +329,7 @@ func jsonPriority(family, hook string, v *jsonValue) (int, bool) {
 }
 
 func (r *jsonReader) addRule(arg *jsonValue, line int, how string) {
-	t, chain := r.of(arg, "table", line), arg.get("chain").str()
+	t, chain := r.of(arg, "table", line), arg.get("chain").name()
 	if t == nil || chain == "" {
 		r.lost(t, arg, line, "a rule without a chain")
 		return
@@ -299,14 +345,25 @@ func (r *jsonReader) addRule(arg *jsonValue, line int, how string) {
 		rule.Statements = []Statement{unknownStatement("", arg, "a rule without its statements")}
 	}
 	for i := range expr.items {
+		if i == maxStatements {
+			rest := jsonValue{kind: jsonArray, items: expr.items[i:]}
+			rule.Statements = append(rule.Statements, unknownStatement("", &rest, "a rule this long isn't read"))
+			break
+		}
 		rule.Statements = append(rule.Statements, r.statement(&expr.items[i]))
+	}
+	if !arg.onlyHas("family", "table", "chain", "handle", "index", "comment", "expr") {
+		rule.Statements = append([]Statement{unknownStatement("", &jsonValue{kind: jsonObject, keys: arg.keys, items: make([]jsonValue, len(arg.keys))}, "the rule has something that isn't known, or twice")}, rule.Statements...)
 	}
 	rule.Text = RuleText(rule)
 	if how == "" {
 		c.AddRule(rule)
 		return
 	}
-	if !c.place(rule, arg, how) {
+	switch placed := (arg.has("index") || arg.has("handle") || how == "insert"); {
+	case placed && !r.afford(len(c.Rules)):
+		r.lost(t, arg, line, "too many insertions and deletions")
+	case !c.place(rule, arg, how):
 		r.lost(t, arg, line, "there is no rule of that handle or index")
 	}
 }

@@ -28,16 +28,16 @@ func (r *jsonReader) command(name string, arg *jsonValue, line int) bool {
 		done = r.remove(name, kind, of, line)
 	}
 	if !done {
-		r.problem(line, `"`+name+`": `+arg.compact(), "a command that isn't followed: the rules may be others")
-		for _, t := range r.ruleset.Tables {
-			t.Excerpt = true
-		}
+		r.misplaced(line, `"`+name+`": `+arg.compact(), "a command that isn't followed: the rules may be others")
 	}
 	return true
 }
 
 // remove what delete, destroy and flush name.
 func (r *jsonReader) remove(how, kind string, arg *jsonValue, line int) bool {
+	if (kind == "ruleset" || kind == "table") && !r.afford(len(r.ruleset.Tables)) {
+		return false
+	}
 	if kind == "ruleset" {
 		family := arg.get("family").str()
 		r.forget(func(t *Table) bool { return family == "" || t.Family == family })
@@ -54,9 +54,13 @@ func (r *jsonReader) remove(how, kind string, arg *jsonValue, line int) bool {
 	}
 	r.table = t
 	if kind == "table" {
-		return r.removeTable(how, t)
+		return r.afford(len(t.Chains)) && r.removeTable(how, t)
 	}
-	return t.removePart(how, kind, arg)
+	cost := len(t.Chains) + len(t.Sets)
+	if c := t.Chain(arg.get("chain").name()); c != nil {
+		cost += len(c.Rules)
+	}
+	return r.afford(cost) && t.removePart(how, kind, arg)
 }
 
 func (r *jsonReader) removeTable(how string, t *Table) bool {
@@ -92,7 +96,7 @@ func (t *Table) removePart(how, kind string, arg *jsonValue) bool {
 		}
 		before := len(c.Rules)
 		c.Rules = slices.DeleteFunc(c.Rules, func(r *Rule) bool { return r.Handle == handle(arg) && r.Handle != 0 })
-		c.number()
+		c.renumber(0)
 		return len(c.Rules) < before
 	case "chain":
 		if c := t.Chain(name); c != nil && how == "flush" {
@@ -101,7 +105,7 @@ func (t *Table) removePart(how, kind string, arg *jsonValue) bool {
 		}
 		before := len(t.Chains)
 		t.Chains = slices.DeleteFunc(t.Chains, func(c *Chain) bool { return c.Name == name })
-		t.chains = nil
+		delete(t.chains, name)
 		return how != "flush" && len(t.Chains) < before
 	case "set", "map", "meter":
 		if s := t.Set(name); s != nil && how == "flush" {
@@ -110,7 +114,7 @@ func (t *Table) removePart(how, kind string, arg *jsonValue) bool {
 		}
 		before := len(t.Sets)
 		t.Sets = slices.DeleteFunc(t.Sets, func(s *Set) bool { return s.Name == name })
-		t.sets = nil
+		delete(t.sets, name)
 		return how != "flush" && len(t.Sets) < before
 	}
 	return false
@@ -141,18 +145,15 @@ func (c *Chain) place(rule *Rule, arg *jsonValue, how string) bool {
 		}
 		c.Rules[at] = rule
 	case how == "insert":
-		c.Rules = slices.Insert(c.Rules, max(at, 0), rule)
+		at = max(at, 0)
+		c.Rules = slices.Insert(c.Rules, at, rule)
 	case at < 0:
-		c.Rules = append(c.Rules, rule)
+		c.AddRule(rule)
+		return true
 	default:
-		c.Rules = slices.Insert(c.Rules, at+1, rule)
+		at++
+		c.Rules = slices.Insert(c.Rules, at, rule)
 	}
-	c.number()
+	c.renumber(at)
 	return true
-}
-
-func (c *Chain) number() {
-	for i, r := range c.Rules {
-		r.Index = i + 1
-	}
 }

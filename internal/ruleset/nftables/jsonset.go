@@ -7,7 +7,7 @@ import "strings"
 //	{"family": "ip", "name": "m", "table": "nat", "type": ["ipv4_addr", "inet_service"], "handle": 8,
 //	 "map": "verdict", "flags": ["interval"], "elem": [[{"concat": ["10.0.0.1", 80]}, {"drop": null}]]}
 func (r *jsonReader) addSet(kind string, arg *jsonValue, line int) {
-	t, name := r.of(arg, "table", line), arg.get("name").str()
+	t, name := r.of(arg, "table", line), arg.get("name").name()
 	if t == nil || name == "" {
 		r.lost(t, arg, line, "a set without a name")
 		return
@@ -27,8 +27,13 @@ func (r *jsonReader) addSet(kind string, arg *jsonValue, line int) {
 		s.Timeout = formNumber(timeout, formTime)
 	}
 	if len(s.Type) == 0 && s.TypeOf == nil {
-		r.problem(line, arg.compact(), "a set without a type")
+		r.lost(t, arg, line, "a set without a type")
 	}
+	if !arg.get("flags").areWords() {
+		r.lost(t, arg, line, "flags that aren't known; expected words such as interval")
+	}
+	r.expectOnly(t, arg, line, "family", "name", "table", "type", "handle", "comment", "map", "policy", "flags", "timeout",
+		"gc-interval", "size", "stmt", "elem", "auto-merge", "count")
 	s.Elements = nil
 	r.addTo(s, arg.get("elem"))
 }
@@ -60,7 +65,7 @@ func (r *jsonReader) addElements(arg *jsonValue, line int) {
 	if t == nil {
 		return
 	}
-	s := t.Set(arg.get("name").str())
+	s := t.Set(arg.get("name").name())
 	if s == nil {
 		r.lost(t, arg, line, "elements of a set that isn't there")
 		return
@@ -79,13 +84,26 @@ func (r *jsonReader) addTo(s *Set, elem *jsonValue) {
 	switch name, inner, ok := elem.only(); {
 	case elem.kind == jsonNull:
 	case elem.kind == jsonArray:
-		elem.each(func(v *jsonValue) { s.Elements = append(s.Elements, r.element(v, keys, data)) })
+		elem.each(func(v *jsonValue) { r.addElement(s, v, keys, data) })
 	case ok && name == "set" && inner.kind == jsonArray:
 		s.Elements = append(s.Elements, r.elements(inner, keys, data)...)
 	default:
 		s.Elements = append(s.Elements, r.element(elem, keys, data))
 	}
 }
+
+// addElement adds one; where there are too many, one that isn't known stands for
+// the rest.
+func (r *jsonReader) addElement(s *Set, v *jsonValue, keys, data []form) {
+	switch r.taken++; {
+	case r.taken < maxElements:
+		s.Elements = append(s.Elements, r.element(v, keys, data))
+	case len(s.Elements) == 0 || s.Elements[len(s.Elements)-1].Comment != tooMany:
+		s.Elements = append(s.Elements, Element{Key: unknownExpr("", v, tooMany), Comment: tooMany})
+	}
+}
+
+const tooMany = "more elements than are read"
 
 // elements of a set, or where data isn't nil of a map: pairs.
 func (r *jsonReader) elements(list *jsonValue, keys, data []form) []Element {

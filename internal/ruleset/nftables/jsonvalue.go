@@ -359,6 +359,22 @@ func (v *jsonValue) str() string {
 	return ""
 }
 
+// name is the text of a string, else "": nft prints no name as a number.
+func (v *jsonValue) name() string {
+	if v.kind == jsonString {
+		return v.text
+	}
+	return ""
+}
+
+// areWords says whether the value is a word, a list of words, or missing.
+func (v *jsonValue) areWords() bool {
+	if v.kind == jsonArray {
+		return len(v.items) <= maxWords && !slices.ContainsFunc(v.items, func(i jsonValue) bool { return i.name() == "" })
+	}
+	return v.kind == jsonNull || v.name() != ""
+}
+
 // maxWords of a list of flags, types or devices; nft has fewer by far.
 const maxWords = 256
 

@@ -11,6 +11,8 @@ import "strings"
 // Ruleset is what one node's nft printed.
 type Ruleset struct {
 	Tables []*Table
+	// Excerpt: something was lost of which the table isn't known.
+	Excerpt bool
 }
 
 // Table is one table. Tables of iptables-nft are among them: [Table.IPTables].
