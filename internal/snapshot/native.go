@@ -14,6 +14,10 @@ import (
 // native gathers nftables tables, those of iptables-nft among them.
 type native struct {
 	tables []*nftables.Table
+	// given are the tables' families and names.
+	given map[[2]string]bool
+	// part: something was lost of which the table isn't known.
+	part bool
 	// listed: the snapshot's own file was among the dumps, which holds all tables.
 	listed bool
 }
@@ -49,6 +53,7 @@ func (n *native) add(b *builder, file string, rules *nftables.Ruleset, problems 
 		n.tables = append(n.tables, t)
 	}
 	b.host.NFTGiven = true
+	n.part = n.part || rules.Excerpt
 	n.listed = n.listed || file == FileNFT || strings.HasSuffix(file, "/"+FileNFT)
 }
 
@@ -57,6 +62,9 @@ func (n *native) add(b *builder, file string, rules *nftables.Ruleset, problems 
 func (n *native) whole() bool {
 	count := map[string]int{}
 	several := false
+	if n.part {
+		return false
+	}
 	for _, t := range n.tables {
 		if t.Excerpt {
 			return false
@@ -70,7 +78,15 @@ func (n *native) whole() bool {
 // again says whether the table was given before. Its twin, which says the same,
 // is no news.
 func (n *native) again(t *nftables.Table) bool {
-	return slices.ContainsFunc(n.tables, func(x *nftables.Table) bool { return x.Family == t.Family && x.Name == t.Name })
+	key := [2]string{t.Family, t.Name}
+	if n.given[key] {
+		return true
+	}
+	if n.given == nil {
+		n.given = map[[2]string]bool{}
+	}
+	n.given[key] = true
+	return false
 }
 
 // iptablesOwn says whether iptables-nft made the table: its names and base

@@ -164,10 +164,22 @@ func isNFTFamily(word string) bool {
 
 // isNFTCommand: add rule ip nat POSTROUTING counter masquerade
 func isNFTCommand(line string) bool {
-	if !strings.HasPrefix(line, "add ") && !strings.HasPrefix(line, "create ") && !strings.HasPrefix(line, "insert ") {
+	if strings.IndexByte("acdfinr", line[0]) < 0 {
 		return false
 	}
-	f := words(line, 4)
+	f := words(strings.TrimPrefix(line, "nft "), 4)
+	if len(f) < 2 {
+		return false
+	}
+	switch f[0] {
+	case "add", "create", "insert":
+	case "replace", "delete", "destroy", "flush", "rename":
+		if f[1] == "ruleset" {
+			return f[0] == "flush" && (len(f) == 2 || len(f) == 3 && isNFTFamily(f[2]))
+		}
+	default:
+		return false
+	}
 	if len(f) < 3 {
 		return false
 	}

@@ -57,6 +57,7 @@ func ReadText(text string, firstLine int) (*Ruleset, []Problem) {
 		p.command()
 	}
 	for _, t := range p.ruleset.Tables {
+		t.Excerpt = t.Excerpt || p.ruleset.Excerpt
 		t.IPTables = t.IPTables || p.warned[t.Family+" "+t.Name]
 		t.findDynamic()
 	}

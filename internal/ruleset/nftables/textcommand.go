@@ -16,8 +16,10 @@ func (p *textReader) command() {
 	}
 	start, line := p.tok.start, p.tok.line
 	p.why = ""
+	edits := p.isWord("add", "create", "insert", "replace", "delete", "destroy", "flush", "rename", "include", "table", "chain", "set", "map", "nft")
 	if !p.commandWord() {
 		p.skipCommand()
+		p.ruleset.Excerpt = p.ruleset.Excerpt || edits // of a listing, prompts and the like stand here too
 		p.problem(line, p.oneLine(start, max(p.last, start)), p.reason("this isn't an nft command"))
 	}
 }
@@ -82,9 +84,16 @@ func (p *textReader) commandWord() bool {
 		return p.skipOr("rule") && p.ruleCommand(before)
 	case p.skipWord("replace"):
 		return p.skipOr("rule") && p.ruleCommand(instead)
-	case p.isWord("delete", "destroy"):
-		p.next()
+	case p.skipWord("delete"):
 		return p.deleteCommand()
+	case p.skipWord("destroy"):
+		if !p.deleteCommand() {
+			if !strings.HasPrefix(p.why, "there is no ") { // then it is nothing to destroy
+				return false
+			}
+			p.skipCommand()
+		}
+		return true
 	case p.skipWord("flush"):
 		return p.flushCommand()
 	case p.skipWord("rename"):

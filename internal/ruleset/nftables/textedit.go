@@ -23,8 +23,7 @@ func (p *textReader) deleteCommand() bool {
 		return false
 	}
 	if kind == "table" {
-		p.drop(t)
-		return true
+		return p.drop(t)
 	}
 	name, ok := p.name()
 	if !ok {
@@ -40,9 +39,13 @@ func (p *textReader) deleteCommand() bool {
 }
 
 // drop takes a table out.
-func (p *textReader) drop(t *Table) {
+func (p *textReader) drop(t *Table) bool {
+	if !p.afford(len(p.ruleset.Tables)) {
+		return false
+	}
 	delete(p.tables, t.Family+" "+t.Name)
 	p.ruleset.Tables = slices.DeleteFunc(p.ruleset.Tables, func(o *Table) bool { return o == t })
+	return true
 }
 
 // deleteItem takes a chain, set or object out.
@@ -107,12 +110,7 @@ func (p *textReader) flushCommand() bool {
 		if p.tok.kind == tokWord && isFamily(p.tok.text) {
 			family, _ = p.value()
 		}
-		for _, t := range slices.Clone(p.ruleset.Tables) {
-			if family == "" || t.Family == family {
-				p.drop(t)
-			}
-		}
-		return true
+		return p.flushRuleset(family)
 	}
 	if !p.isWord("table", "chain", "set", "map") {
 		p.expected("ruleset, table, chain, set or map")
@@ -127,13 +125,28 @@ func (p *textReader) flushCommand() bool {
 		for _, c := range t.Chains {
 			c.Rules = nil
 		}
-		return true
+		return p.afford(len(t.Chains))
 	}
 	name, ok := p.name()
 	if !ok {
 		return false
 	}
 	return p.flushItem(t, kind, name)
+}
+
+// flushRuleset takes all tables out, or those of a family.
+func (p *textReader) flushRuleset(family string) bool {
+	if !p.afford(len(p.ruleset.Tables)) {
+		return false
+	}
+	p.ruleset.Tables = slices.DeleteFunc(p.ruleset.Tables, func(t *Table) bool {
+		if family != "" && t.Family != family {
+			return false
+		}
+		delete(p.tables, t.Family+" "+t.Name)
+		return true
+	})
+	return true
 }
 
 func (p *textReader) flushItem(t *Table, kind, name string) bool {
