@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
-	"github.com/unmasq/unmasq/internal/dockerd"
 	"github.com/unmasq/unmasq/internal/foreign"
 	"github.com/unmasq/unmasq/internal/packet"
 )
@@ -27,7 +25,9 @@ func nativeDumps() (all []dump) {
 	add("flannel", "flannel v0.28.4 with EnableNFTables and --ip-masq", usual(), flannelNative)
 	add("cni-bridge", "CNI plugins v1.9.1: bridge with ipMasq, two pods, the second with portmap, both plugins' backends nftables", usual(), cniBridge)
 	add("cni-ptp", "CNI plugins v1.9.1: ptp with ipMasq, two pods, the second with portmap, both plugins' backends nftables", ptpNode(), cniPTP)
-	add("docker", "dockerd of github.com/moby/moby/v2 "+dockerVersion+" with --firewall-backend=nftables and a second network", dockerNode(), dockerNative)
+	add("docker", newDocker+" and a second network", dockerNode(), dockerNative)
+	add("docker-published", newDocker+", a second network, and containers with published ports", dockerNode(), dockerPublished)
+	add("docker-published-noproxy", newDocker+" --userland-proxy=false, a second network, and containers with published ports", dockerNode(), dockerPublishedNoProxy)
 	add("node", "kube-proxy "+newestKube+" in nftables mode, flannel v0.28.4 with EnableNFTables, and dockerd 20.10 through iptables-nft, on one node", dockerNode(), together(
 		docker, flannelNative, kubeProxyNative(newestKube)))
 	return all
@@ -116,42 +116,4 @@ func ptpNode() nodeSetup {
 		"addr add 10.244.1.1/32 dev vethptp2", "addr add fd00:10:244:1::1/128 dev vethptp2 nodad", "route add 10.244.1.3 dev vethptp2", "route add fd00:10:244:1::3 dev vethptp2",
 	}
 	return s
-}
-
-// dockerNode is rebuilt with the bridges that docker makes.
-func dockerNode() nodeSetup {
-	s := bare()
-	r := bare()
-	r.bridges = []bridge{{"docker0", []string{"vethdocker"}}, {blueBridge, []string{"vethblue"}}}
-	r.ip = append(r.ip, "addr add 172.17.0.1/16 dev docker0", "addr add fd00:d0c::1/64 dev docker0 nodad",
-		"addr add 172.18.0.1/16 dev "+blueBridge, "addr add fd00:b1::1/64 dev "+blueBridge+" nodad")
-	s.rebuilt = &r
-	return s
-}
-
-// blueBridge is what docker's br-…, named after a random number, is called in dumps.
-const blueBridge = "br-0123456789ab"
-
-func docker(ctx context.Context, h *host) error {
-	d, err := dockerd.Start(ctx, h.ns, dockerd.Options{Variant: h.dump.variant, Bridge: netip.MustParsePrefix("172.17.0.1/16")})
-	if err != nil {
-		return err
-	}
-	defer d.Stop()
-	return d.CreateNetwork(ctx, "blue", netip.MustParsePrefix("172.18.0.0/16"), netip.MustParsePrefix("fd00:b1::/64"))
-}
-
-// dockerNative runs a docker that is newer than Debian's.
-func dockerNative(ctx context.Context, h *host) error {
-	program, err := dockerProgram(ctx)
-	if err != nil {
-		return err
-	}
-	d, err := dockerd.Start(ctx, h.ns, dockerd.Options{Variant: h.dump.variant, Bridge: netip.MustParsePrefix("172.17.0.1/16"),
-		Program: program, Arguments: []string{"--firewall-backend=nftables"}})
-	if err != nil {
-		return err
-	}
-	defer d.Stop()
-	return d.CreateNetwork(ctx, "blue", netip.MustParsePrefix("172.18.0.0/16"), netip.MustParsePrefix("fd00:b1::/64"))
 }

@@ -195,12 +195,12 @@ func parseSituation(t *testing.T, text string) (s situation) {
 	return s
 }
 
-// parseSysctls takes those that concern all links.
+// parseSysctls takes those that concern all links, and what docker sets of its bridges.
 func parseSysctls(text string) map[string]string {
 	out := map[string]string{}
 	for line := range strings.Lines(text) {
 		key, value, ok := strings.Cut(strings.TrimSpace(line), " = ")
-		if ok && (strings.Contains(key, ".conf.all.") || strings.Contains(key, "bridge-nf-call")) {
+		if ok && (strings.Contains(key, ".conf.all.") || strings.Contains(key, "bridge-nf-call") || strings.HasSuffix(key, ".route_localnet")) {
 			out[key] = value
 		}
 	}
