@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/unmasq/unmasq/internal/packet"
@@ -120,21 +121,34 @@ func BenchmarkFirstNativeAnswer(b *testing.B) {
 	}
 }
 
-// BenchmarkNativeAnswer: answers from the parsed state.
+// BenchmarkNativeAnswer: answers from the parsed state, asked by one goroutine, and
+// by one on each core.
 func BenchmarkNativeAnswer(b *testing.B) {
 	text, all := rulesettest.KubeProxyNFT(services, 3), rulesettest.Services(services, 3)
 	n := sim.New(readNative(b, text))
 	for i := range all { // chains are made fit to run when first asked
 		n.Run(toService(all[i]), sim.Options{})
 	}
-	i := 0
-	for b.Loop() {
-		i++
-		if got := n.Run(toService(all[i*7919%services]), sim.Options{}); len(got) != 3 {
-			b.Fatalf("%d outcomes", len(got))
+	var asked atomic.Int64
+	ask := func() {
+		if got := n.Run(toService(all[asked.Add(1)*7919%services]), sim.Options{}); len(got) != 3 {
+			b.Errorf("%d outcomes", len(got))
 		}
 	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "answers/s")
+	b.Run("one core", func(b *testing.B) {
+		for b.Loop() {
+			ask()
+		}
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "answers/s")
+	})
+	b.Run("all cores", func(b *testing.B) {
+		b.RunParallel(func(p *testing.PB) {
+			for p.Next() {
+				ask()
+			}
+		})
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "answers/s")
+	})
 }
 
 // BenchmarkFirewall: from the text of a firewall of 400 KB to one answer.

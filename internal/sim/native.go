@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/unmasq/unmasq/internal/packet"
@@ -28,7 +29,16 @@ type statement func(r *run, at RuleRef, depth int) (flow, verdict)
 // nativeChain is a chain whose rules are made fit to run when it is first asked.
 type nativeChain struct {
 	chain *ruleset.Chain
-	rules [][]statement
+	rules []nativeRule
+	// Rules and statements of short chains lie beside it: there may be tens of
+	// thousands, and to look at one is to wait for memory.
+	fewRules      [2]nativeRule
+	fewStatements [6]statement
+}
+
+type nativeRule struct {
+	of         *ruleset.Rule
+	statements []statement
 }
 
 // nativeTable holds what its chains share.
@@ -43,9 +53,15 @@ func (n *Node) nativeOf(t *ruleset.Table, c *ruleset.Chain) *nativeChain {
 		return made.(*nativeChain)
 	}
 	of := nativeTable{n, t}
-	made := &nativeChain{chain: c, rules: make([][]statement, len(c.Rules))}
+	made := &nativeChain{chain: c}
+	if made.rules = made.fewRules[:0]; len(c.Rules) > len(made.fewRules) {
+		made.rules = make([]nativeRule, 0, len(c.Rules))
+	}
+	room := made.fewStatements[:0]
 	for i := range c.Rules {
-		made.rules[i] = of.compile(c.Rules[i].Native)
+		begin := len(room)
+		room = of.compile(room, c.Rules[i].Native)
+		made.rules = append(made.rules, nativeRule{&c.Rules[i], slices.Clip(room[begin:])})
 	}
 	n.natives.Store(c, made)
 	return made
@@ -53,18 +69,17 @@ func (n *Node) nativeOf(t *ruleset.Table, c *ruleset.Chain) *nativeChain {
 
 // runRules runs a chain of a native table: nf_tables_core.c, nft_do_chain.
 func (r *run) runRules(made *nativeChain, depth int) verdict {
-	c := made.chain
 	if depth > deepest {
-		r.lacks("rules", fmt.Sprintf("chain %s calls itself, or chains call each other more than %d deep", c.Name, deepest))
+		r.lacks("rules", fmt.Sprintf("chain %s calls itself, or chains call each other more than %d deep", made.chain.Name, deepest))
 		r.doubt = true
 		return fallThrough
 	}
-	for i, statements := range made.rules {
-		if r.work += 1 + len(statements); r.spent() {
+	for i := range made.rules {
+		rule := &made.rules[i]
+		if r.work += 1 + len(rule.statements); r.spent() {
 			return r.giveUp()
 		}
-		at := RuleRef{r.table, c, &c.Rules[i]}
-		if v, done := r.runRule(statements, at, depth); done {
+		if v, done := r.runRule(rule.statements, RuleRef{r.table, made.chain, rule.of}, depth); done {
 			return v
 		}
 	}
@@ -97,8 +112,8 @@ func acted(steps []Step, at RuleRef) bool {
 	return slices.ContainsFunc(steps, func(s Step) bool { return s.Matched && s.At == at })
 }
 
-func (t nativeTable) compile(rule *nftables.Rule) []statement {
-	all := make([]statement, 0, len(rule.Statements))
+// compile appends a rule's statements, made fit to run.
+func (t nativeTable) compile(all []statement, rule *nftables.Rule) []statement {
 	for _, s := range rule.Statements {
 		if made := t.shared(s); made != nil {
 			all = append(all, made)
@@ -241,15 +256,8 @@ func (r *run) wrongReject(s nftables.Reject) bool {
 func (t nativeTable) verdict(s nftables.Verdict) statement {
 	switch s.Kind {
 	case nftables.Jump, nftables.Goto:
-		to := t.table.Chain(s.Chain)
-		text := s.Kind.String() + " " + s.Chain
-		var made atomic.Pointer[nativeChain]
-		return func(r *run, at RuleRef, depth int) (flow, verdict) {
-			if to != nil && made.Load() == nil {
-				made.Store(t.node.nativeOf(t.table, to))
-			}
-			return r.jumpNative(at, made.Load(), s, text, depth)
-		}
+		j := t.jump(s)
+		return func(r *run, at RuleRef, depth int) (flow, verdict) { return j.take(r, at, depth) }
 	case nftables.Continue:
 		return nil // as if it weren't there
 	case nftables.Return:
@@ -273,70 +281,99 @@ func (t nativeTable) verdict(s nftables.Verdict) statement {
 	return unknownStatement("queue", "a program decides what happens to a queued packet")
 }
 
-func (r *run) jumpNative(at RuleRef, to *nativeChain, s nftables.Verdict, text string, depth int) (flow, verdict) {
-	if to == nil {
-		r.lacks("chain "+s.Chain, "it isn't in the dump; it is taken as doing nothing")
+// jump to a chain, or goto, made fit to run when first taken.
+type jump struct {
+	of   *nativeTable
+	to   *ruleset.Chain
+	made atomic.Pointer[nativeChain]
+	kind nftables.VerdictKind
+	text string
+}
+
+func (t nativeTable) jump(v nftables.Verdict) *jump {
+	j := &jump{}
+	j.prepare(&t, v)
+	return j
+}
+
+func (j *jump) prepare(t *nativeTable, v nftables.Verdict) {
+	j.of, j.to, j.kind, j.text = t, t.table.Chain(v.Chain), v.Kind, v.Kind.String()+" "+v.Chain
+}
+
+// take runs the chain.
+func (j *jump) take(r *run, at RuleRef, depth int) (flow, verdict) {
+	to := j.made.Load()
+	switch {
+	case to == nil && j.to == nil:
+		_, name, _ := strings.Cut(j.text, " ")
+		r.lacks("chain "+name, "it isn't in the dump; it is taken as doing nothing")
 		r.doubt = true
 		return onward, fallThrough
+	case to == nil:
+		to = j.of.node.nativeOf(j.of.table, j.to)
+		j.made.Store(to)
 	}
 	mark := len(r.steps)
-	r.step(at, text)
+	r.step(at, j.text)
 	v := r.runRules(to, depth+1)
 	if v == fallThrough && len(r.steps) == mark+1 && !r.options.Trace {
 		r.steps = r.steps[:mark] // nothing happened there
 	}
-	if v == fallThrough && s.Kind == nftables.Jump {
+	if v == fallThrough && j.kind == nftables.Jump {
 		return mismatch, fallThrough // a verdict ends the rule
 	}
 	return ended, v
+}
+
+// elementVerdict is that of an element of a verdict map: a jump, or another.
+type elementVerdict struct {
+	jump
+	other statement
 }
 
 // verdictMap looks a verdict up.
 func (t nativeTable) verdictMap(s nftables.VerdictMap) statement {
 	index := t.indexOf(s.Key, s.Map, nil)
 	find := t.lookupIn(index, s.Key)
-	text := nftables.ExprText(s.Key)
+	text := "vmap " + nftables.ExprText(s.Key)
+	if index != nil {
+		index.prepared.Do(func() { index.verdicts = t.verdictsOf(index, text) })
+	}
 	return func(r *run, at RuleRef, depth int) (flow, verdict) {
 		e, state := find(r)
 		switch {
 		case state == open:
-			return unknownStatement("vmap "+text, "what it holds isn't known")(r, at, depth)
+			return unknownStatement(text, "what it holds isn't known")(r, at, depth)
 		case state == broken, e == nil:
 			return mismatch, fallThrough
 		}
 		r.found(e)
-		made := index.made[e.Order()].Load()
-		if made == nil {
-			made = t.verdictOf(e, text)
-			index.made[e.Order()].Store(made)
+		v := &index.verdicts[e.Order()]
+		switch {
+		case v.of != nil:
+			return v.take(r, at, depth)
+		case v.other != nil:
+			return v.other(r, at, depth)
 		}
-		return (*made)(r, at, depth)
+		return onward, fallThrough // continue
 	}
 }
 
-// verdictOf is an element's verdict made fit to run.
-func (t nativeTable) verdictOf(e *nftables.Entry, text string) *statement {
-	var made statement
-	if v, ok := e.Element.Data.(nftables.VerdictValue); ok {
-		made = t.verdict(v.Verdict)
-	} else {
-		made = unknownStatement("vmap "+text, "its element isn't a verdict")
-	}
-	if made == nil { // continue
-		made = func(*run, RuleRef, int) (flow, verdict) { return onward, fallThrough }
-	}
-	return &made
-}
-
-// match compares.
-func (t nativeTable) match(s nftables.Match) statement {
-	holds := t.comparison(s)
-	return func(r *run, _ RuleRef, _ int) (flow, verdict) {
-		if holds(r) {
-			return onward, fallThrough
+// verdictsOf are those of all elements, in one piece of memory.
+func (t nativeTable) verdictsOf(x *setIndex, text string) []elementVerdict {
+	all := make([]elementVerdict, x.index.Len())
+	for i := range all {
+		v, ok := x.index.Entry(i).Element.Data.(nftables.VerdictValue)
+		switch {
+		case !ok:
+			all[i].other = unknownStatement(text, "its element isn't a verdict")
+		case v.Verdict.Kind == nftables.Jump || v.Verdict.Kind == nftables.Goto:
+			all[i].prepare(&t, v.Verdict)
+		default:
+			all[i].other = t.verdict(v.Verdict)
 		}
-		return mismatch, fallThrough
 	}
+	return all
 }
 
 // assign is "meta mark set" and the like.

@@ -3,16 +3,16 @@ package sim
 import (
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 )
 
-// comparison makes a match fit to run.
-func (t nativeTable) comparison(s nftables.Match) func(r *run) bool {
+// match compares.
+func (t nativeTable) match(s nftables.Match) statement {
 	switch s.Right.(type) {
 	case nftables.SetRef, nftables.SetLiteral:
-		return t.inSet(s)
+		return asking(t.inSet(s))
 	}
 	types, ok := t.table.Native.TypeOfMatch(s)
 	subjects := t.subjects(s.Left)
@@ -21,34 +21,49 @@ func (t nativeTable) comparison(s nftables.Match) func(r *run) bool {
 		subjects = []*subject{t.subject(f)}
 	}
 	if !ok || len(types) != len(subjects) {
-		return assumedMatch(nftables.StatementText(s), subjects)
+		return asking(assumedMatch(nftables.StatementText(s), subjects))
 	}
 	if len(types) == 1 && types[0].Flags && s.Op == "in" {
 		if mask, ok := constantOf(types[0], s.Right); ok {
-			return anyFlag(subjects[0], mask, nftables.StatementText(s))
+			return asking(anyFlag(subjects[0], mask, nftables.StatementText(s)))
 		}
 	}
 	ranges, ok := rangesOf(types, s)
 	if !ok {
-		return t.compareExpressions(s, subjects)
+		return asking(t.compareExpressions(s, subjects))
 	}
-	not := s.Op == "!="
 	if len(subjects) == 1 {
-		one := subjects[0]
-		return func(r *run) bool {
-			v, state := one.value(r)
-			switch state {
-			case broken:
-				return false
-			case open:
-				return one.in(r, ranges) != not
-			}
-			return contains(ranges, v) != not
-		}
+		return comparing(subjects[0], ranges, s.Op == "!=")
 	}
-	return func(r *run) bool {
+	return asking(func(r *run) bool {
 		in, state := partsIn(r, subjects, ranges)
-		return state != broken && in != not
+		return state != broken && in != (s.Op == "!=")
+	})
+}
+
+// asking goes on with the rule where the answer is yes.
+func asking(holds func(r *run) bool) statement {
+	return func(r *run, _ RuleRef, _ int) (flow, verdict) { return matched(holds(r)) }
+}
+
+func matched(yes bool) (flow, verdict) {
+	if yes {
+		return onward, fallThrough
+	}
+	return mismatch, fallThrough
+}
+
+// comparing compares one thing with constants, as most matches do.
+func comparing(one *subject, ranges []nftables.Interval, not bool) statement {
+	return func(r *run, _ RuleRef, _ int) (flow, verdict) {
+		v, state := one.value(r)
+		switch state {
+		case broken:
+			return mismatch, fallThrough
+		case open:
+			return matched(one.in(r, ranges) != not)
+		}
+		return matched(contains(ranges, v) != not)
 	}
 }
 
@@ -218,14 +233,15 @@ func (r *run) found(e *nftables.Entry) {
 type setIndex struct {
 	index *nftables.Index
 	set   *nftables.Set
-	// made are the verdicts of its elements, made fit to run when first met.
-	made []atomic.Pointer[statement]
+	// verdicts of a verdict map's elements, by their order.
+	verdicts []elementVerdict
+	prepared sync.Once
 	// dynamic: rules add elements.
 	dynamic bool
 }
 
 func newSetIndex(index *nftables.Index, set *nftables.Set) *setIndex {
-	return &setIndex{index, set, make([]atomic.Pointer[statement], index.Len()), slices.Contains(set.Flags, "dynamic")}
+	return &setIndex{index: index, set: set, dynamic: slices.Contains(set.Flags, "dynamic")}
 }
 
 func (t nativeTable) indexOf(key, set nftables.Expr, data []nftables.Datatype) *setIndex {

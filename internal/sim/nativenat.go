@@ -19,19 +19,22 @@ func (t nativeTable) nat(s nftables.NAT) statement {
 		v6 = t.natTarget(s, nftables.Datatype{Name: "ipv6_addr", Bytes: 16}, packet.IPv6Family)
 	}
 	return func(r *run, at RuleRef, depth int) (flow, verdict) {
-		target := v4
+		target := &v4
 		if r.family == packet.IPv6Family {
-			target = v6
+			target = &v6
 		}
-		if target == nil {
-			return onward, fallThrough
-		}
-		to, state := target(r)
-		switch {
-		case state == broken:
-			return mismatch, fallThrough
-		case state == open:
-			return unknownStatement(nftables.StatementText(s), "where it leads isn't known")(r, at, depth)
+		to := target.fixed
+		if to == nil {
+			if target.find == nil {
+				return onward, fallThrough
+			}
+			var state state
+			switch to, state = target.find(r); state {
+			case broken:
+				return mismatch, fallThrough
+			case open:
+				return unknownStatement(nftables.StatementText(s), "where it leads isn't known")(r, at, depth)
+			}
 		}
 		r.translation = to
 		v, _ := r.translateBy(at, to)
@@ -39,8 +42,12 @@ func (t nativeTable) nat(s nftables.NAT) statement {
 	}
 }
 
-// natTarget is what a translation comes to for a packet.
-type natTarget func(r *run) (ruleset.Target, state)
+// natTarget is what a translation comes to: the same for all packets, or found
+// for each. Without either, the translation isn't for the family.
+type natTarget struct {
+	fixed ruleset.Target
+	find  func(r *run) (ruleset.Target, state)
+}
 
 // withPort says whether an address is a concatenation of address and port, or a
 // literal map of such: a named map has its own types.
@@ -76,15 +83,16 @@ func (t nativeTable) natTarget(s nftables.NAT, addressType nftables.Datatype, f 
 		_, ok := constants(types, s.Port)
 		fixed = fixed && ok
 	}
-	target := func(r *run) (ruleset.Target, state) {
+	find := func(r *run) (ruleset.Target, state) {
 		g, state := natRange(r, address, port)
 		return translationOf(s, g), state
 	}
 	if fixed {
-		to, certainty := target(&run{family: f})
-		return func(*run) (ruleset.Target, state) { return to, certainty }
+		if to, state := find(&run{family: f}); state == known {
+			return natTarget{fixed: to}
+		}
 	}
-	return target
+	return natTarget{find: find}
 }
 
 func natRange(r *run, address, port func(r *run) ([]nftables.Interval, state)) (g ruleset.NATRange, s state) {

@@ -12,12 +12,22 @@ import (
 	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 )
 
+// asked is a question, with what all its runs have in common.
+type asked struct {
+	question Question
+	options  Options
+	// depth is that of tunnels in tunnels.
+	depth int
+	// The node itself sends it, or it comes in by an interface.
+	fromNode bool
+	comesIn  openInterface
+}
+
 // run is one packet on its way, with what was chosen where its way is open.
 type run struct {
 	dice
-	node    *Node
-	options Options
-	depth   int
+	node *Node
+	*asked
 
 	family       packet.Family
 	local        bool
@@ -26,8 +36,6 @@ type run struct {
 	sport, dport openPort
 	mark         uint32
 	in, out      openInterface
-	// question is the packet as it came.
-	question Question
 	// nextHop of the route, invalid on connected ones.
 	nextHop netip.Addr
 	route   route.Result
@@ -76,6 +84,7 @@ type run struct {
 	// values of the packet's fields; parts of keys that are being looked up.
 	values fieldValues
 	parts  []nftables.Part
+	conf   interfaceConf
 	// elements that native rules found the packet in; those of the rule at hand
 	// start at elementsAt. Steps hold parts of it.
 	elements   []*nftables.Element
@@ -106,14 +115,16 @@ var protocolAlternatives = []alternative{
 	{why: anyProtocol, when: "it is sctp"}, {why: anyProtocol, when: "it is another"},
 }
 
-// begin puts the packet at the start of its way.
-func (r *run) begin(q Question, o Options, depth int) {
+// begin puts the packet at the start of its way, which is the same for all runs
+// of a question.
+func (r *run) begin(a *asked) {
+	q := &a.question
 	*r = run{
-		dice: dice{path: r.path, budget: r.budget}, node: r.node, options: o, depth: depth,
-		family: q.Family(), src: q.Source, dst: q.Destination, protocol: q.Protocol, question: q,
-		mark: q.Mark, local: q.Local,
+		dice: dice{path: r.path, budget: r.budget}, node: r.node, asked: a,
+		family: q.Family(), src: q.Source, dst: q.Destination, protocol: q.Protocol,
+		mark: q.Mark, local: a.fromNode, in: a.comesIn,
 		kind: Kept, verdict: Accepted, sourceKnown: true,
-		steps: r.steps[:0], lacking: r.lacking[:0], parts: r.parts[:0], values: r.values,
+		steps: r.steps[:0], lacking: r.lacking[:0], parts: r.parts[:0], values: r.values, conf: r.conf,
 	}
 	if q.Protocol == 0 {
 		r.protocol = anyProtocols[r.choose(protocolKey, "protocol", protocolAlternatives...)]
@@ -140,7 +151,6 @@ func (r *run) hasPorts() bool {
 
 // follow sends the packet on its way and says what became of it.
 func (r *run) follow() Outcome {
-	r.enter()
 	if r.local {
 		r.sendLocally()
 	} else {
@@ -149,26 +159,22 @@ func (r *run) follow() Outcome {
 	return r.outcome()
 }
 
-// enter settles where the packet comes from.
-func (r *run) enter() {
-	if !r.local {
-		if mine, known := r.node.host.Network.IsLocal(r.src); known && mine && r.question.InInterface == "" {
-			r.local = true
-		}
+// entry says where a question's packet comes from: the node itself, or an interface.
+func (n *Node) entry(q *Question) (local bool, in openInterface) {
+	if q.Local {
+		return true, interfaceNamed("")
 	}
-	if r.local {
-		r.in = interfaceNamed("")
-		return
+	if mine, known := n.host.Network.IsLocal(q.Source); known && mine && q.InInterface == "" {
+		return true, interfaceNamed("")
 	}
-	name, known := r.question.InInterface, true
+	name, known := q.InInterface, true
 	if name == "" {
-		name, known = r.node.host.Network.InterfaceFor(r.src)
+		name, known = n.host.Network.InterfaceFor(q.Source)
 	}
 	if known && name != "" {
-		r.in = interfaceNamed(name)
-		return
+		return false, interfaceNamed(name)
 	}
-	r.in = openInterface{what: "in-interface", why: "it isn't given, and no route to " + r.src.String() + " tells"}
+	return false, openInterface{what: "in-interface", why: "it isn't given, and no route to " + q.Source.String() + " tells"}
 }
 
 // receive is the way of a packet that comes in by an interface.
@@ -257,7 +263,7 @@ func (r *run) lacksRules(name string) {
 
 func (r *run) step(at RuleRef, effect string) {
 	s := Step{Hook: r.hook.String(), At: at, Matched: true, Effect: effect}
-	if at.Rule != nil && at.Rule.Native != nil {
+	if at.Rule != nil && at.Table.Native != nil {
 		s.Translation = r.translation
 		if n := len(r.elements); n > r.elementsAt {
 			s.Elements = r.elements[r.elementsAt:n:n]

@@ -52,10 +52,12 @@ func (n *Node) answer(q Question, o Options, depth int, used *budget) []Outcome 
 	defer n.runs.Put(r)
 	r.dice = dice{path: r.dice.path[:0], budget: *used}
 	defer func() { *used = r.budget }()
+	a := asked{question: q, options: o, depth: depth}
+	a.fromNode, a.comesIn = n.entry(&q)
 	var leaves []leaf
 	var outcomes []Outcome
 	for {
-		r.begin(q, o, depth)
+		r.begin(&a)
 		outcome := r.follow()
 		if r.pos == 0 {
 			return []Outcome{outcome} // nothing was open

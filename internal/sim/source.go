@@ -35,9 +35,9 @@ func (r *run) sourceIsValid(broadcast bool) bool {
 	if !r.in.known || r.in.name == "lo" || r.family != packet.IPv4Family {
 		return true
 	}
-	filter := r.rpFilter()
+	filter := r.confIn().rpFilter
 	if filter == 0 && !r.mayRedirect() {
-		if r.confSetting("accept_local") {
+		if r.confIn().acceptLocal {
 			return true
 		}
 		if !r.node.customRouting {
@@ -52,7 +52,7 @@ func (r *run) sourceIsValid(broadcast bool) bool {
 func (r *run) wayBackIsValid(filter int, broadcast bool) bool {
 	n := &r.node.host.Network
 	q := r.query(0)
-	if r.confSetting("src_valid_mark") {
+	if r.confIn().srcValidMark {
 		q.Mark = r.mark
 	}
 	out := r.out.name
@@ -68,7 +68,7 @@ func (r *run) wayBackIsValid(filter int, broadcast bool) bool {
 		return true
 	case !found:
 		return filter == 0 || r.noWayBack("no route back to "+r.src.String())
-	case kind == route.Local && !r.confSetting("accept_local"):
+	case kind == route.Local && !r.confIn().acceptLocal:
 		return r.martian(r.src.String() + " is the node's own address")
 	case kind != route.Unicast && kind != route.Local:
 		return r.martian(r.src.String() + " is a " + kind.String() + " address")
@@ -91,12 +91,7 @@ func (r *run) noWayBack(why string) bool {
 // mayRedirect says whether the packet leaves as it came, so that the kernel might
 // send its sender an ICMP redirect.
 func (r *run) mayRedirect() bool {
-	if r.toNode || r.out.name != r.in.name {
-		return false
-	}
-	all, given := r.sysctl("net.ipv4.conf.all.send_redirects")
-	own, ownGiven := r.sysctl("net.ipv4.conf." + r.in.name + ".send_redirects")
-	return all == "1" || own == "1" || !given && !ownGiven // it is the kernel's default
+	return !r.toNode && r.out.name == r.in.name && r.confIn().sendRedirects
 }
 
 // customRouting says whether somebody added routing rules or local routes: then
@@ -126,26 +121,45 @@ func (r *run) hasAddress(name string) bool {
 	return !n.KnownAddresses || slices.ContainsFunc(n.Addresses, func(a route.Address) bool { return a.Interface == name && a.Prefix.Addr().Is4() })
 }
 
-// confSetting says whether a setting is on for all interfaces or the one that the
-// packet came in by.
-func (r *run) confSetting(key string) bool {
-	all, _ := r.sysctl("net.ipv4.conf.all." + key)
-	own, _ := r.sysctl("net.ipv4.conf." + r.in.name + "." + key)
-	return all == "1" || own == "1"
+// interfaceConf are settings net.ipv4.conf of one interface, or of all where
+// those say more, that the routing of what comes in asks for.
+type interfaceConf struct {
+	name                      string
+	rpFilter                  int
+	acceptLocal, srcValidMark bool
+	sendRedirects             bool
 }
 
-// rpFilter is the larger of the setting for all and for the interface.
-func (r *run) rpFilter() int {
-	filter := 0
-	for _, of := range []string{"all", r.in.name} {
-		switch v, _ := r.sysctl("net.ipv4.conf." + of + ".rp_filter"); v {
-		case "1":
-			filter = max(filter, 1)
-		case "2":
-			filter = max(filter, 2)
-		}
+// confIn are those of the interface that the packet came in by.
+func (r *run) confIn() *interfaceConf {
+	if r.conf.name != r.in.name || r.in.name == "" {
+		r.conf = r.readConf(r.in.name)
 	}
-	return filter
+	return &r.conf
+}
+
+func (r *run) readConf(name string) interfaceConf {
+	c := interfaceConf{name: name}
+	given := false
+	for _, of := range []string{"all", name} {
+		of = "net.ipv4.conf." + of
+		switch v, _ := r.sysctl(of + ".rp_filter"); v {
+		case "1":
+			c.rpFilter = max(c.rpFilter, 1)
+		case "2":
+			c.rpFilter = max(c.rpFilter, 2)
+		}
+		on := func(key string) bool {
+			v, _ := r.sysctl(of + key)
+			return v == "1"
+		}
+		c.acceptLocal = c.acceptLocal || on(".accept_local")
+		c.srcValidMark = c.srcValidMark || on(".src_valid_mark")
+		v, known := r.sysctl(of + ".send_redirects")
+		c.sendRedirects, given = c.sendRedirects || v == "1", given || known
+	}
+	c.sendRedirects = c.sendRedirects || !given // it is the kernel's default
+	return c
 }
 
 // routesLocalnet says whether 127.0.0.0/8 may come in, or leave, by an interface.
