@@ -53,8 +53,12 @@ var layers = []struct {
 		[]string{"internal/cli", "internal/web"},
 	},
 	{
+		"real parts", "other people's programs, which tests and tools start; no part of unmasq does",
+		[]string{"test/kube/parts", "test/kube/peer", "test/kube"},
+	},
+	{
 		"programs", "main calls a face and exits",
-		[]string{"cmd/unmasq", "hack/gotest", "hack/judge", "hack/kernels", "hack/kernels/guest", "hack/dumps"},
+		[]string{"cmd/unmasq", "hack/gotest", "hack/judge", "hack/kernels", "hack/kernels/guest", "hack/dumps", "test/kube/peer/pod"},
 	},
 	{
 		"test support", "tests and benchmarks stand on it; no program imports it",
@@ -74,17 +78,22 @@ var restricted = []struct {
 	{
 		"kernel interfaces", "one place talks to the kernel in each of its languages, so that all else can be tested without",
 		[]string{"github.com/mdlayher/", "github.com/vishvananda/", "github.com/google/nftables", "github.com/google/nftables/", "golang.org/x/sys/unix"},
-		[]string{"layer kernel", "layer test support", "internal/dockerd", "hack/kernels/guest"}, // a daemon needs mounts of its own beside a namespace
+		[]string{"layer kernel", "layer test support", "internal/dockerd", "test/kube", "hack/kernels/guest"}, // daemons need mounts and processes of their own beside a namespace
 	},
 	{
 		"processes", "programs are started inside a namespace, by internal/kernel/netns",
 		[]string{"os/exec"},
-		[]string{"layer kernel", "internal/dockerd", "hack/gotest", "hack/judge", "hack/dumps", "hack/kernels", "hack/kernels/guest", "internal/agent/agenttest"},
+		[]string{"layer kernel", "internal/dockerd", "hack/gotest", "hack/judge", "hack/dumps", "hack/kernels", "hack/kernels/guest", "internal/agent/agenttest", "layer real parts"},
 	},
 	{
 		"the world outside", "logic has no clock, no dice, no network, no signals: the same input gives the same output",
 		[]string{"net", "net/http", "time", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "os/signal", "log", "log/slog"},
-		[]string{"layer kernel", "layer services", "layer faces", "layer programs", "layer test support"},
+		[]string{"layer kernel", "layer services", "layer faces", "layer real parts", "layer programs", "layer test support"},
+	},
+	{
+		"a cluster", "tests and tools bring one up; the program never does",
+		[]string{module + "test/kube", module + "test/kube/"},
+		[]string{"layer real parts", "hack/dumps", "test/kube/peer/pod", "layer test support"},
 	},
 	{
 		"the command line's library", "a service takes options, not flags",

@@ -1,0 +1,83 @@
+// Command pod is what the pods of tests run. It connects, in its first act, to
+// each address that it's given, says in a line of JSON how that went, and then
+// serves or waits until it's told to end:
+//
+//	pod -name web-1 -serve :8080 203.0.113.10:8080 10.96.0.17:80
+//	{"to":"203.0.113.10:8080","server":"outside","source":"10.244.1.7:40112"}
+//	{"to":"10.96.0.17:80","error":"dial tcp 10.96.0.17:80: connect: connection refused"}
+//
+// Without arguments it only waits: that is the pause program of every pod.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/unmasq/unmasq/test/kube/peer"
+)
+
+// report of one connection.
+type report struct {
+	To     string `json:"to"`
+	Server string `json:"server,omitempty"`
+	Source string `json:"source,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+func main() {
+	name := flag.String("name", "", "who to call oneself")
+	serve := flag.String("serve", "", "address to serve at")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, *name, *serve, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "pod:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, name, serve string, targets []string) error {
+	out := json.NewEncoder(os.Stdout)
+	for _, to := range targets {
+		r := report{To: to}
+		if answer, err := peer.Ask(ctx, new(net.Dialer).DialContext, to, name); err != nil {
+			r.Error = err.Error()
+		} else {
+			r.Server, r.Source = answer.Server, answer.Source.String()
+		}
+		if err := out.Encode(r); err != nil {
+			return err
+		}
+	}
+	if serve != "" {
+		l, err := net.Listen("tcp", serve)
+		if err != nil {
+			return err
+		}
+		defer peer.Serve(l, name, func(v peer.Visit) { _ = out.Encode(v) }).Close()
+	}
+	reap(ctx)
+	return nil
+}
+
+// reap waits for the end. As process 1 of a pod it is the parent of all orphans.
+func reap(ctx context.Context) {
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, syscall.SIGCHLD)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-children:
+			for pid := 1; pid > 0; {
+				pid, _ = syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+			}
+		}
+	}
+}

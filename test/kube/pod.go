@@ -1,0 +1,126 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	core "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	typed "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/unmasq/unmasq/internal/kernel/netns"
+)
+
+// PodConfig says what a pod is that is a namespace.
+type PodConfig struct {
+	// Namespace; empty: default.
+	Namespace string
+	Name      string
+	Labels    map[string]string
+	// ServiceAccount; empty: default.
+	ServiceAccount string
+	// HostNetwork: it has the node's namespace and addresses.
+	HostNetwork bool
+	// FirstAct, where not nil, is what the pod does as soon as it has its network:
+	// its labels are known to the API server by then, its addresses are not.
+	FirstAct func(context.Context, *Pod) error
+}
+
+// Pod is a namespace on a node, and a Pod object whose status says the truth.
+type Pod struct {
+	Host
+	Node   *Node
+	Object *core.Pod
+
+	host      bool
+	container container
+}
+
+// StartPod starts a pod in the order that kubelets do: the object, the network,
+// the first act, and then the status says Running and Ready.
+func (n *Node) StartPod(ctx context.Context, o PodConfig) (*Pod, error) {
+	if o.Namespace == "" {
+		o.Namespace = meta.NamespaceDefault
+	}
+	object, err := n.cluster.Client.CoreV1().Pods(o.Namespace).Create(ctx, &core.Pod{
+		ObjectMeta: meta.ObjectMeta{Name: o.Name, Labels: o.Labels},
+		Spec: core.PodSpec{NodeName: n.Name, HostNetwork: o.HostNetwork, ServiceAccountName: o.ServiceAccount,
+			Containers: []core.Container{{Name: "pod", Image: PodImage}}, Tolerations: []core.Toleration{{Operator: core.TolerationOpExists}}},
+	}, meta.CreateOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("create pod %s/%s: %w", o.Namespace, o.Name, err)
+	}
+	p := &Pod{Host: Host{Name: o.Name, NS: n.NS, IPv4: n.IPv4, IPv6: n.IPv6}, Node: n, Object: object, host: o.HostNetwork}
+	if err := p.start(ctx, o.FirstAct); err != nil {
+		return nil, errors.Join(fmt.Errorf("start pod %s/%s: %w", o.Namespace, o.Name, err), p.Delete(context.WithoutCancel(ctx)))
+	}
+	return p, nil
+}
+
+func (p *Pod) start(ctx context.Context, firstAct func(context.Context, *Pod) error) error {
+	if !p.host {
+		if err := p.attach(ctx); err != nil {
+			return err
+		}
+	}
+	if firstAct != nil {
+		if err := firstAct(ctx, p); err != nil {
+			return err
+		}
+	}
+	return p.setStatus(ctx)
+}
+
+// attach makes the pod's namespace and gives it its network.
+func (p *Pod) attach(ctx context.Context) (err error) {
+	uid := string(p.Object.UID)
+	id := strings.ReplaceAll(uid, "-", "")
+	if p.NS, err = netns.New(p.Node.cluster.id + "-pod-" + id); err != nil {
+		return err
+	}
+	p.Node.atEnd(p.NS.Close)
+	p.container = container{id: id, netns: p.NS.Path(), namespace: p.Object.Namespace, pod: p.Object.Name, uid: uid}
+	p.IPv4, p.IPv6, err = p.Node.attach(ctx, p.container)
+	return err
+}
+
+// setStatus tells the API server what is.
+func (p *Pod) setStatus(ctx context.Context) error {
+	now := meta.Now()
+	var conditions []core.PodCondition
+	for _, t := range []core.PodConditionType{core.PodInitialized, core.PodReady, core.ContainersReady, core.PodScheduled} {
+		conditions = append(conditions, core.PodCondition{Type: t, Status: core.ConditionTrue, LastTransitionTime: now})
+	}
+	status := core.PodStatus{Phase: core.PodRunning, StartTime: &now, Conditions: conditions,
+		HostIP: p.Node.IPv4.String(), HostIPs: []core.HostIP{{IP: p.Node.IPv4.String()}, {IP: p.Node.IPv6.String()}},
+		PodIP: p.IPv4.String(), PodIPs: []core.PodIP{{IP: p.IPv4.String()}, {IP: p.IPv6.String()}},
+		ContainerStatuses: []core.ContainerStatus{{Name: "pod", Image: PodImage, Ready: true, Started: new(true),
+			State: core.ContainerState{Running: &core.ContainerStateRunning{StartedAt: now}}}}}
+	patch := encode(object{"status": status})
+	object, err := p.pods().Patch(ctx, p.Name, types.StrategicMergePatchType, patch, meta.PatchOptions{}, "status")
+	if err == nil {
+		p.Object = object
+	}
+	return err
+}
+
+func (p *Pod) pods() typed.PodInterface {
+	return p.Node.cluster.Client.CoreV1().Pods(p.Object.Namespace)
+}
+
+// Delete ends the pod: its network goes first, as with kubelets, then the object.
+// Its addresses are free for the node's next pods.
+func (p *Pod) Delete(ctx context.Context) (err error) {
+	if !p.host && p.container.id != "" {
+		err = errors.Join(p.Node.detach(ctx, p.container), p.NS.Close())
+	}
+	gone := p.pods().Delete(ctx, p.Name, meta.DeleteOptions{GracePeriodSeconds: new(int64(0)), Preconditions: &meta.Preconditions{UID: &p.Object.UID}})
+	if gone != nil && !apierrors.IsNotFound(gone) {
+		err = errors.Join(err, gone)
+	}
+	return err
+}

@@ -1,0 +1,97 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/unmasq/unmasq/internal/foreign"
+	"github.com/unmasq/unmasq/test/kube/parts"
+)
+
+// Modes of kube-proxy.
+const (
+	IPTables = "iptables"
+	NFTables = "nftables"
+)
+
+// Proxy is a kube-proxy.
+type Proxy struct {
+	// Mode; empty: there is none.
+	Mode string
+	// Version; empty: the cluster's.
+	Version string
+	// Variant of the iptables programs; empty: the machine's choice.
+	Variant foreign.Variant
+	// Flags besides.
+	Flags []string
+}
+
+func (p Proxy) version(clusters string) string {
+	if p.Version != "" {
+		return p.Version
+	}
+	return clusters
+}
+
+// startProxy returns when kube-proxy has written its rules.
+func (n *Node) startProxy(ctx context.Context) error {
+	o := n.config.Proxy
+	if o.Mode == "" {
+		return nil
+	}
+	version := o.version(n.cluster.config.Version)
+	programs, err := parts.Kube(ctx, version, "kube-proxy")
+	if err != nil {
+		return err
+	}
+	kubeconfig, err := n.cluster.Kubeconfig("system:kube-proxy")
+	if err != nil {
+		return err
+	}
+	path, err := n.iptables(o.Variant)
+	if err != nil {
+		return err
+	}
+	n.Proxy = newProcess(n.NS, n.Dir, "kube-proxy", []string{"PATH=" + path}, programs["kube-proxy"], append([]string{
+		"--kubeconfig=" + kubeconfig, "--hostname-override=" + n.Name, "--proxy-mode=" + o.Mode,
+		"--cluster-cidr=" + clusterCIDRs, "--detect-local-mode=ClusterCIDR",
+		// The size of the connection table is the machine's.
+		"--conntrack-max-per-core=0", "--conntrack-min=0",
+		"--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249"}, o.Flags...)...)
+	n.atEnd(n.Proxy.Kill)
+	return n.awaitProxy(ctx)
+}
+
+func (n *Node) awaitProxy(ctx context.Context) error {
+	if n.Proxy == nil {
+		return nil
+	}
+	return n.Proxy.await(ctx, healthy(n.NS, "http://127.0.0.1:10256/healthz"))
+}
+
+// iptables is a PATH in which iptables is the variant's.
+func (n *Node) iptables(v foreign.Variant) (string, error) {
+	path := os.Getenv("PATH") + ":/usr/sbin:/sbin"
+	if v == "" {
+		return path, nil
+	}
+	dir := filepath.Join(n.Dir, "bin")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	for _, name := range []string{"iptables", "ip6tables"} {
+		for _, suffix := range []string{"", "-save", "-restore"} {
+			program, err := exec.LookPath("/usr/sbin/" + name + "-" + string(v) + suffix)
+			if err != nil {
+				return "", fmt.Errorf("kube-proxy of node %s: %w", n.Name, err)
+			}
+			if err := os.Symlink(program, filepath.Join(dir, name+suffix)); err != nil {
+				return "", err
+			}
+		}
+	}
+	return dir + ":" + path, nil
+}
