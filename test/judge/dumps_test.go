@@ -283,21 +283,12 @@ func (d *realDump) judge(t *testing.T) {
 	d.must(t, err)
 	n, given, shown := sim.New(d.host), sim.New(d.given), 0
 	for i, f := range flows {
-		d.sum.Packets++
 		outcomes := n.Run(question(f), sim.Options{})
-		switch compare(f, fates[i], outcomes, always) {
-		case wrong:
-			d.sum.Wrong++
+		result := compare(f, fates[i], outcomes, always)
+		d.sum.count(result, outcomes)
+		if result == wrong {
 			if shown++; shown <= 3 {
 				t.Errorf("%s\nthe kernel: %s\npredicted:%s", flowText(f), fateText(fates[i]), outcomesText(outcomes))
-			}
-		case unknown:
-			d.sum.Unknown++
-			d.sum.reason(outcomes)
-		case right:
-			d.sum.Right++
-			if len(outcomes) > 1 {
-				d.sum.Depends++
 			}
 		}
 		if i%givenEvery != 0 {

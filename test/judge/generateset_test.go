@@ -1,6 +1,8 @@
 package judge_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/unmasq/unmasq/internal/packet"
@@ -16,11 +18,12 @@ var rareKinds = []string{"hash:net,net", "hash:ip,mark", "hash:net,port,net"}
 
 // addRareKinds to those that are generated, as far as the node's kernel has them.
 func addRareKinds(n *node) (kinds []string) {
-	kinds = setKinds
-	for _, kind := range rareKinds {
-		if _, err := n.ns.Run("", "ipset", "create", "probe", kind); err == nil {
+	kinds = slices.Clone(setKinds)
+	for i, kind := range rareKinds {
+		name := fmt.Sprintf("probe%d", i)
+		if _, err := n.ns.Run("", "ipset", "create", name, kind); err == nil {
 			kinds = append(kinds, kind)
-			_, _ = n.ns.Run("", "ipset", "destroy", "probe")
+			_, _ = n.ns.Run("", "ipset", "destroy", name)
 		}
 	}
 	return kinds

@@ -2,8 +2,10 @@ package judge_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	"github.com/unmasq/unmasq/internal/packet"
 )
@@ -79,6 +81,15 @@ var moreRouting = map[packet.Family][]string{
 	},
 }
 
+// Settings that a node may have besides, each value as often as it's listed.
+var moreSettings = []struct {
+	key    string
+	values []string
+}{
+	{"all.rp_filter", []string{"0", "0", "1", "2"}}, {"eth1.rp_filter", []string{"0", "0", "0", "1"}}, {"all.route_localnet", []string{"0", "1"}},
+	{"docker0.accept_local", []string{"0", "0", "1"}}, {"all.src_valid_mark", []string{"0", "0", "1"}}, {"cali1b.forwarding", []string{"1", "1", "1", "0"}},
+}
+
 // randomSituation is a plain one with more.
 func randomSituation(r *rand.Rand, f packet.Family) situation {
 	s := plainSituation(f)
@@ -93,11 +104,8 @@ func randomSituation(r *rand.Rand, f packet.Family) situation {
 	if f == packet.IPv6Family {
 		return s
 	}
-	for key, values := range map[string][]string{
-		"all.rp_filter": {"0", "0", "1", "2"}, "eth1.rp_filter": {"0", "0", "0", "1"}, "all.route_localnet": {"0", "1"}, "docker0.accept_local": {"0", "0", "1"},
-		"all.src_valid_mark": {"0", "0", "1"}, "cali1b.forwarding": {"1", "1", "1", "0"},
-	} {
-		s.sysctls["net.ipv4.conf."+key] = values[r.IntN(len(values))]
+	for _, x := range moreSettings {
+		s.sysctls["net.ipv4.conf."+x.key] = x.values[r.IntN(len(x.values))]
 	}
 	return s
 }
@@ -107,7 +115,8 @@ func (s situation) String() string {
 	for _, line := range s.ip {
 		text += "ip " + line + "\n"
 	}
-	for key, value := range s.sysctls {
+	for _, key := range slices.Sorted(maps.Keys(s.sysctls)) {
+		value := s.sysctls[key]
 		if value != "0" || key == "net.ipv4.conf.cali1b.forwarding" {
 			text += fmt.Sprintf("sysctl %s=%s\n", key, value)
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/unmasq/unmasq/internal/replay"
 	"github.com/unmasq/unmasq/internal/sim"
 )
 
@@ -28,6 +29,23 @@ type tally struct {
 	Connections int `json:"connections"`
 	// Reasons of what is unknown.
 	Reasons map[string]int `json:"reasons,omitempty"`
+}
+
+// count one packet.
+func (s *tally) count(result replay.Result, outcomes []sim.Outcome) {
+	s.Packets++
+	switch result {
+	case wrong:
+		s.Wrong++
+	case unknown:
+		s.Unknown++
+		s.reason(outcomes)
+	case right:
+		s.Right++
+		if len(outcomes) > 1 {
+			s.Depends++
+		}
+	}
 }
 
 // reason counts why an answer was unknown.
@@ -84,6 +102,16 @@ func (s *tallies) sum() tally {
 
 func (t tally) String() string {
 	return fmt.Sprintf("%d right (%d of them one of several), %d unknown, %d wrong", t.Right, t.Depends, t.Unknown, t.Wrong)
+}
+
+// String is how many packets each source had.
+func (s *tallies) String() string {
+	var all []string
+	for _, t := range s.all {
+		all = append(all, fmt.Sprintf("%s %d", strings.TrimPrefix(t.Source, "random "), t.Packets))
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
 }
 
 // progress says every few seconds how far a long run is.
