@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
+	"errors"
 	"path/filepath"
+
+	"github.com/unmasq/unmasq/test/kube"
+	"github.com/unmasq/unmasq/test/kube/parts"
 )
 
-const newestKube = "v1.37.1"
+const newestKube = parts.NewestKube
 
 // kubeVersions that run in iptables mode, and in nftables mode, which changed
 // more between them.
@@ -31,7 +33,7 @@ func kubeProxyNative(version string, flags ...string) func(context.Context, *hos
 // runKubeProxy runs the program in the node, beside an API server, until its rules
 // hold the words.
 func runKubeProxy(version string, words, flags []string) func(context.Context, *host) error {
-	return func(ctx context.Context, h *host) error {
+	return func(ctx context.Context, h *host) (err error) {
 		program, err := kubeProgram(ctx, version, "kube-proxy")
 		if err != nil {
 			return err
@@ -40,9 +42,9 @@ func runKubeProxy(version string, words, flags []string) func(context.Context, *
 		if err != nil {
 			return err
 		}
-		defer a.close()
+		defer func() { err = errors.Join(err, a.close()) }()
 		config := filepath.Join(h.bin, "kubeconfig")
-		if err := os.WriteFile(config, fmt.Appendf(nil, kubeconfig, apiAddress, token), 0o600); err != nil {
+		if err := kube.WriteKubeconfig(config, a.Admin()); err != nil {
 			return err
 		}
 		return h.runUntil(ctx, words, program, append([]string{"--kubeconfig=" + config,
@@ -50,11 +52,3 @@ func runKubeProxy(version string, words, flags []string) func(context.Context, *
 			"--conntrack-max-per-core=0", "--conntrack-min=0", "--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249"}, flags...)...)
 	}
 }
-
-const kubeconfig = `apiVersion: v1
-kind: Config
-clusters: [{name: c, cluster: {server: "https://%s", insecure-skip-tls-verify: true}}]
-contexts: [{name: c, context: {cluster: c, user: u}}]
-users: [{name: u, user: {token: "%s"}}]
-current-context: c
-`

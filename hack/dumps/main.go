@@ -14,7 +14,7 @@
 // chains in any order, so that its dumps in nftables mode differ each time.
 //
 // It needs root and, the first time, the network: Kubernetes' programs, etcd and
-// dockerd are built from their sources (20 minutes in all) and kept in .cache/dumps.
+// dockerd are built from their sources (20 minutes in all) and kept (package parts).
 package main
 
 import (

@@ -218,7 +218,7 @@ func (c *Cluster) component(ctx context.Context, name string, port int, flags ..
 	}
 	p := newProcess(c.Control.NS, c.API.options.Dir, name, nil, programs[name], append([]string{"--kubeconfig=" + kubeconfig,
 		"--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
-		"--leader-elect=false", "--bind-address=127.0.0.1"}, flags...)...)
+		"--leader-elect=false", "--bind-address=127.0.0.1", "--kube-api-qps=1000", "--kube-api-burst=1000"}, flags...)...)
 	c.atEnd(p.Kill)
 	return p, p.await(ctx, healthy(c.Control.NS, fmt.Sprintf("https://127.0.0.1:%d/healthz", port)))
 }
