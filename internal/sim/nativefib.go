@@ -64,23 +64,22 @@ func (r *run) fibDevice(e nftables.FIB) string {
 	return ""
 }
 
-// fibInterface is the interface of the route to an address, empty without one.
-// check asks whether there is one.
+// fibInterface is the interface of the route to an address, empty without one,
+// and where the rule names iif or oif and the route doesn't lead there. check
+// asks whether there is one. nft takes it at prerouting, input and forward alone.
 func (r *run) fibInterface(e nftables.FIB, source bool) (nftables.Value, state) {
-	if !source || !slices.Contains(e.Keys, "iif") || !r.in.known || !r.routesKnown() {
+	limited := slices.Contains(e.Keys, "iif") || slices.Contains(e.Keys, "oif")
+	if !r.routesKnown() || !r.in.known || slices.Contains(e.Keys, "oif") && !r.out.known {
 		return "", open
 	}
-	name := ""
-	if r.in.name == "lo" {
+	device, name := r.fibDevice(e), ""
+	switch back, kind, found, ok := r.node.host.Network.FIBInterface(r.fibQuery(e, source), device); {
+	case r.in.name == "lo" && r.hook != forward: // nft_fib_can_skip
 		name = "lo"
-	} else {
-		back, kind, found, ok := r.node.host.Network.FIBInterface(r.fibQuery(e, source), r.in.name)
-		if !ok {
-			return "", open
-		}
-		if found && kind != route.Local && kind != route.Anycast && back == r.in.name {
-			name = back
-		}
+	case !ok:
+		return "", open
+	case found && kind != route.Local && kind != route.Anycast && (!limited || back == device):
+		name = back
 	}
 	if e.Result == "check" {
 		if name != "" {

@@ -15,7 +15,7 @@ func (r *run) sourceIsPossible() bool {
 		return true
 	}
 	if r.family == packet.IPv6Family {
-		if r.question.Source.IsLoopback() || r.question.Destination.IsLoopback() {
+		if r.question.Source.IsLoopback() || r.question.Destination.IsLoopback() && !r.translatedOnBridge() {
 			return r.martian("::1 on " + r.in.name)
 		}
 		return true
@@ -27,6 +27,13 @@ func (r *run) sourceIsPossible() bool {
 		return r.martian("127.0.0.0/8 on " + r.in.name + ", and route_localnet is off")
 	}
 	return true
+}
+
+// translatedOnBridge says whether PREROUTING translated ::1 before IPv6 itself saw
+// the packet: on a bridge that shows its packets to iptables.
+func (r *run) translatedOnBridge() bool {
+	link := r.node.host.Network.Link(r.in.name)
+	return !r.dst.IsLoopback() && link != nil && link.Kind == "bridge" && r.bridgeCallsIPTables()
 }
 
 // sourceIsValid is the check that an IPv4 source passes once the packet has its
