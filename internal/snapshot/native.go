@@ -30,13 +30,16 @@ func (n *native) readJSON(b *builder, file, text string, line int) {
 
 // readText reads nft list ruleset, and add commands.
 func (n *native) readText(b *builder, file, text string, line int) {
-	lines := strings.Split(text, "\n")
-	for i, l := range lines {
-		if isFence(strings.TrimSpace(l)) {
-			lines[i] = ""
+	if strings.Contains(text, "```") || strings.Contains(text, "~~~") {
+		lines := strings.Split(text, "\n")
+		for i, l := range lines {
+			if isFence(strings.TrimSpace(l)) {
+				lines[i] = ""
+			}
 		}
+		text = strings.Join(lines, "\n")
 	}
-	rules, problems := nftables.ReadText(strings.Join(lines, "\n"), line)
+	rules, problems := nftables.ReadText(text, line)
 	n.add(b, file, rules, problems)
 }
 

@@ -164,14 +164,18 @@ func isNFTFamily(word string) bool {
 
 // isNFTCommand: add rule ip nat POSTROUTING counter masquerade
 func isNFTCommand(line string) bool {
-	if strings.IndexByte("acdfinr", line[0]) < 0 {
+	if strings.IndexByte("acdfinrs", line[0]) < 0 {
 		return false
 	}
-	f := words(strings.TrimPrefix(line, "nft "), 4)
+	f := words(strings.TrimPrefix(strings.TrimPrefix(line, "sudo "), "nft "), 4)
 	if len(f) < 2 {
 		return false
 	}
 	switch f[0] {
+	case "include":
+		return len(f) == 2 && f[1][0] == '"'
+	case "define":
+		return strings.Contains(line, "=")
 	case "add", "create", "insert":
 	case "replace", "delete", "destroy", "flush", "rename":
 		if f[1] == "ruleset" {

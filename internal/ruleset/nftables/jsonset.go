@@ -147,7 +147,11 @@ func (r *jsonReader) element(v *jsonValue, keys, data []form) Element {
 			}
 		default:
 			one := jsonValue{kind: jsonObject, keys: inner.keys[i : i+1], items: inner.items[i : i+1]}
-			e.Statements = append(e.Statements, r.statement(&one))
+			st := r.statement(&one)
+			if _, unknown := st.(UnknownStatement); unknown {
+				e.Key = unknownExpr("element", v, "it has something that isn't known")
+			}
+			e.Statements = append(e.Statements, st)
 		}
 	}
 	return e

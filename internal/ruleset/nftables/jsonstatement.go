@@ -109,7 +109,9 @@ func (r *jsonReader) change(name string, arg *jsonValue) Statement {
 	case "redirect":
 		return r.nat(Redirect, arg)
 	case "notrack":
-		return NoTrack{}
+		if arg.kind == jsonNull {
+			return NoTrack{}
+		}
 	case "set", "map":
 		return r.update(name, arg)
 	case "reject":
@@ -160,6 +162,10 @@ func (r *jsonReader) nat(kind NATKind, arg *jsonValue) Statement {
 		default:
 			return nil
 		}
+	}
+	translates := n.Address != nil || n.Port != nil || kind == Masquerade || kind == Redirect
+	if !translates || !arg.get("flags").areWords() || !arg.get("type_flags").areWords() {
+		return nil
 	}
 	for _, flag := range append(arg.get("flags").strings(), arg.get("type_flags").strings()...) {
 		switch flag {

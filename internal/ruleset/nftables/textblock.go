@@ -51,6 +51,7 @@ func (p *textReader) openBlock() bool {
 // understand is a problem; where the brace is missing, the table is an excerpt.
 func (p *textReader) block(t *Table, what string, line func(word string) bool) {
 	opened := p.tok.line
+	kind, _, _ := strings.Cut(what, " ")
 	for {
 		p.skipEnds()
 		switch {
@@ -74,9 +75,18 @@ func (p *textReader) block(t *Table, what string, line func(word string) bool) {
 		if !line(word) {
 			t.Excerpt = true // of what was lost
 			p.skipCommandIn()
-			p.problem(number, p.oneLine(start, p.last), p.reason("it isn't known in a "+strings.Fields(what)[0]))
+			p.lostLine(start, number, kind)
 		}
 	}
+}
+
+// lostLine notes a line of a block. Of a million there is no need of their text.
+func (p *textReader) lostLine(start, number int, kind string) {
+	if len(p.problems) < maxProblems {
+		p.problem(number, p.oneLine(start, p.last), p.reason("it isn't known in a "+kind))
+		return
+	}
+	p.problem(number, "", "")
 }
 
 // skipCommandIn goes over the rest of a line in a block, but not over the

@@ -368,36 +368,43 @@ func (t *Table) Set(name string) *Set {
 	return nil
 }
 
+// fewNames of chains or sets are found without a map.
+const fewNames = 16
+
 // AddChain appends a chain, or returns the one of that name that is there.
 func (t *Table) AddChain(name string) *Chain {
-	if t.chains == nil {
+	if t.chains == nil && len(t.Chains) > fewNames {
 		t.chains = map[string]*Chain{}
 		for _, c := range t.Chains {
 			t.chains[c.Name] = c
 		}
 	}
-	c := t.chains[name]
+	c := t.Chain(name)
 	if c == nil {
 		c = &Chain{Name: name}
-		t.chains[name] = c
 		t.Chains = append(t.Chains, c)
+		if t.chains != nil {
+			t.chains[name] = c
+		}
 	}
 	return c
 }
 
 // AddSet appends a set, or returns the one of that name that is there.
 func (t *Table) AddSet(name string) *Set {
-	if t.sets == nil {
+	if t.sets == nil && len(t.Sets) > fewNames {
 		t.sets = map[string]*Set{}
 		for _, s := range t.Sets {
 			t.sets[s.Name] = s
 		}
 	}
-	s := t.sets[name]
+	s := t.Set(name)
 	if s == nil {
 		s = &Set{Name: name}
-		t.sets[name] = s
 		t.Sets = append(t.Sets, s)
+		if t.sets != nil {
+			t.sets[name] = s
+		}
 	}
 	return s
 }
