@@ -35,6 +35,8 @@ type SourcePolicyList struct {
 }
 
 // SourcePolicySpec is the body of a SourcePolicy.
+//
+// +kubebuilder:validation:XValidation:rule="size(dyn(self)) == [has(self.order), has(self.mode), has(self.nodeSelector), has(self.rules)].filter(x, x).size()",message="has a field without a value (null); expected a value, {} where any is meant, or leave the field out",reason=FieldValueRequired
 type SourcePolicySpec struct {
 	// Order sorts policies, lower first; equal orders sort by name.
 	//
@@ -52,6 +54,7 @@ type SourcePolicySpec struct {
 	// NodeSelector limits the policy to nodes with these labels; absent or empty: every node.
 	//
 	// +optional
+	// +nullable
 	NodeSelector *LabelSelector `json:"nodeSelector,omitempty"`
 	// Rules in order of evaluation.
 	//
@@ -59,7 +62,7 @@ type SourcePolicySpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=128
-	// +kubebuilder:validation:XValidation:rule="self.all(r, !has(r.name) || self.exists_one(o, has(o.name) && o.name == r.name))",messageExpression="'\"' + self.filter(r, has(r.name) && !self.exists_one(o, has(o.name) && o.name == r.name))[0].name + '\" is the name of two rules; expected another'",reason=FieldValueDuplicate
+	// +kubebuilder:validation:XValidation:rule="self.all(r, !has(r.name) || self.exists_one(o, has(o.name) && o.name == r.name))",messageExpression="'\"%s\" is the name of two rules; expected another'.format([self.filter(r, has(r.name) && !self.exists_one(o, has(o.name) && o.name == r.name))[0].name])",reason=FieldValueDuplicate
 	// +kubebuilder:validation:XValidation:rule="self.all(r, !has(r.name) || !r.name.matches('^rule-[1-9][0-9]{0,2}$') || int(r.name.substring(5)) > size(self) || has(self[int(r.name.substring(5)) - 1].name))",message="a rule has the name rule-N that the Nth rule, which states none, has by default; expected another",reason=FieldValueDuplicate
 	Rules []Rule `json:"rules,omitempty"`
 }
@@ -69,6 +72,7 @@ type SourcePolicySpec struct {
 // +kubebuilder:validation:XValidation:rule="self.action != 'SNAT' || has(self.snat)",message="missing; action SNAT needs snat.addresses",fieldPath=".snat",reason=FieldValueRequired
 // +kubebuilder:validation:XValidation:rule="self.action == 'SNAT' || !has(self.snat)",messageExpression="'not expected with action ' + self.action + '; it belongs to action SNAT'",fieldPath=".snat",reason=FieldValueForbidden
 // +kubebuilder:validation:XValidation:rule="self.action == 'Masquerade' || !has(self.masquerade)",messageExpression="'not expected with action ' + self.action + '; it refines action Masquerade'",fieldPath=".masquerade",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="size(dyn(self)) == [has(self.name), has(self.from), has(self.to), has(self.outInterfaces), has(self.action), has(self.masquerade), has(self.snat), has(self.overrideServiceMasquerade)].filter(x, x).size()",message="has a field without a value (null); expected a value, {} where any is meant, or leave the field out",reason=FieldValueRequired
 type Rule struct {
 	// Name is a DNS label, unique in the document. Default: rule-N, N counted from 1.
 	//
@@ -79,17 +83,20 @@ type Rule struct {
 	// From absent or empty: every forwarded packet, never the node's own.
 	//
 	// +optional
+	// +nullable
 	From *From `json:"from,omitempty"`
 	// To absent or empty: everywhere.
 	//
 	// +optional
+	// +nullable
 	To *To `json:"to,omitempty"`
 	// OutInterfaces the packet may leave by; a trailing + or * matches any ending. Absent: all.
 	//
 	// +optional
+	// +nullable
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=1024
+	// +kubebuilder:validation:MaxItems=128
 	OutInterfaces []InterfaceName `json:"outInterfaces,omitempty"`
 	// Action is Keep (the source address stays, whoever else would translate it),
 	// Masquerade (the address of the outgoing interface), SNAT (an address of
@@ -115,14 +122,18 @@ type Rule struct {
 }
 
 // From says whose packets a rule sees. Pods, CIDRs and Node are alternatives.
+//
+// +kubebuilder:validation:XValidation:rule="size(dyn(self)) == [has(self.pods), has(self.cidrs), has(self.except), has(self.node)].filter(x, x).size()",message="has a field without a value (null); expected a value, {} where any is meant, or leave the field out",reason=FieldValueRequired
 type From struct {
 	// Pods: {} is every address in podCIDRs; with a selector, this node's pods that it selects.
 	//
 	// +optional
+	// +nullable
 	Pods *PodPeer `json:"pods,omitempty"`
 	// CIDRs of source addresses of forwarded packets.
 	//
 	// +optional
+	// +nullable
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=1024
@@ -130,6 +141,7 @@ type From struct {
 	// Except takes addresses out of all alternatives.
 	//
 	// +optional
+	// +nullable
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=1024
@@ -137,6 +149,7 @@ type From struct {
 	// Node: {} is the packets that this host sends itself, host-network pods included.
 	//
 	// +optional
+	// +nullable
 	Node *Empty `json:"node,omitempty"`
 }
 
@@ -144,10 +157,12 @@ type From struct {
 // Pods, Nodes and Services are alternatives; Ports must match too.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.services)",message="not supported yet; cidrs and pods see a service's pod, after DNAT",fieldPath=".services",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="size(dyn(self)) == [has(self.cidrs), has(self.except), has(self.pods), has(self.nodes), has(self.services), has(self.ports)].filter(x, x).size()",message="has a field without a value (null); expected a value, {} where any is meant, or leave the field out",reason=FieldValueRequired
 type To struct {
 	// CIDRs of destinations.
 	//
 	// +optional
+	// +nullable
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=1024
@@ -155,6 +170,7 @@ type To struct {
 	// Except takes addresses out of all alternatives.
 	//
 	// +optional
+	// +nullable
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=1024
@@ -162,33 +178,41 @@ type To struct {
 	// Pods: {} is every address in podCIDRs.
 	//
 	// +optional
+	// +nullable
 	Pods *Empty `json:"pods,omitempty"`
 	// Nodes: {} is the InternalIP and ExternalIP of every node.
 	//
 	// +optional
+	// +nullable
 	Nodes *Empty `json:"nodes,omitempty"`
 	// Services: flows whose destination before DNAT was a Service. Not supported yet.
 	//
 	// +optional
+	// +nullable
 	Services *Services `json:"services,omitempty"`
 	// Ports of destinations; absent: all ports, and protocols without ports too.
 	//
 	// +optional
+	// +nullable
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=1024
+	// +kubebuilder:validation:MaxItems=128
 	Ports []Port `json:"ports,omitempty"`
 }
 
 // PodPeer selects pods. Both selectors must match where both are given.
+//
+// +kubebuilder:validation:XValidation:rule="size(dyn(self)) == [has(self.podSelector), has(self.namespaceSelector)].filter(x, x).size()",message="has a field without a value (null); expected a value, {} where any is meant, or leave the field out",reason=FieldValueRequired
 type PodPeer struct {
 	// PodSelector asks for labels of pods.
 	//
 	// +optional
+	// +nullable
 	PodSelector *LabelSelector `json:"podSelector,omitempty"`
 	// NamespaceSelector asks for labels of the pods' namespaces.
 	//
 	// +optional
+	// +nullable
 	NamespaceSelector *LabelSelector `json:"namespaceSelector,omitempty"`
 }
 
@@ -208,7 +232,8 @@ type Services struct {
 // Port is a destination port or range of ports.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.endPort) || has(self.port)",message="has no port before it; expected port, the first of the range",fieldPath=".endPort"
-// +kubebuilder:validation:XValidation:rule="!has(self.endPort) || !has(self.port) || self.port <= self.endPort",messageExpression="'is lower than port; expected ' + string(self.port) + ' or higher'",fieldPath=".endPort"
+// +kubebuilder:validation:XValidation:rule="!has(self.endPort) || !has(self.port) || self.port <= self.endPort",messageExpression="'is lower than port; expected %d or higher'.format([self.port])",fieldPath=".endPort"
+// +kubebuilder:validation:XValidation:rule="size(dyn(self)) == [has(self.protocol), has(self.port), has(self.endPort)].filter(x, x).size()",message="has a field without a value (null); expected a value, {} where any is meant, or leave the field out",reason=FieldValueRequired
 type Port struct {
 	// Protocol is TCP (default), UDP or SCTP.
 	//
@@ -219,6 +244,7 @@ type Port struct {
 	// Port from 1 to 65535; absent: all ports of the protocol.
 	//
 	// +optional
+	// +nullable
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port *int32 `json:"port,omitempty"`
@@ -252,7 +278,9 @@ type SNAT struct {
 	// +required
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:XValidation:rule="self.map(a, a.contains(':') ? 0 : !a.contains('-') ? 1 : isIP(a.substring(0, a.indexOf('-'))) && isIP(a.substring(a.indexOf('-') + 1)) ? 1 + (int(a.replace('-', '.').split('.')[6]) - int(a.replace('-', '.').split('.')[2])) * 256 + int(a.replace('-', '.').split('.')[7]) - int(a.replace('-', '.').split('.')[3]) : 0).sum() <= 1024",message="makes more than 1024 IPv4 addresses in this rule; expected fewer"
+	// +kubebuilder:validation:XValidation:rule="self.map(a, !a.contains(':') ? 0 : !a.contains('-') ? 1 : isIP(a.substring(0, a.indexOf('-'))) && isIP(a.substring(a.indexOf('-') + 1)) && !a.contains('.') ? 1 + int(double('0x0' + a.substring(a.indexOf('-') + 1).substring(a.substring(a.indexOf('-') + 1).lastIndexOf(':') + 1) + 'p0')) - int(double('0x0' + a.substring(0, a.indexOf('-')).substring(a.substring(0, a.indexOf('-')).lastIndexOf(':') + 1) + 'p0')) : 0).sum() <= 1024",message="makes more than 1024 IPv6 addresses in this rule; expected fewer"
 	Addresses []AddressRange `json:"addresses,omitempty"`
 	// FullyRandom picks source ports at random.
 	//

@@ -5,7 +5,7 @@ package v1alpha1
 // through; isCIDR reads as this program does.
 //
 // +kubebuilder:validation:MaxLength=49
-// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self).masked() == cidr(self)",messageExpression="isCIDR(self) ? 'has host bits set; the network is ' + string(cidr(self).masked()) : isIP(self) ? 'is an address; expected a prefix such as ' + self + (ip(self).family() == 4 ? '/32' : '/128') : self.matches('^::[fF]{4}:[0-9.:a-fA-F]+/[0-9]+$') ? 'is IPv4 written as IPv6; expected it as IPv4, such as 10.0.0.0/8' : 'is not a CIDR; expected one such as 10.0.0.0/8 or 2001:db8::/32'"
+// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self).masked() == cidr(self)",messageExpression="isCIDR(self) ? 'has host bits set; the network is %s'.format([string(cidr(self).masked())]) : isIP(self) ? 'is an address; expected a prefix such as %s/%s'.format([self, ip(self).family() == 4 ? '32' : '128']) : self.matches('^::[fF]{4}:[0-9.:a-fA-F]+/[0-9]+$') ? 'is IPv4 written as IPv6; expected it as IPv4, such as 10.0.0.0/8' : self.contains('/') && isIP(self.substring(0, self.indexOf('/'))) ? 'has a wrong prefix length; expected /0 to /%s'.format([self.contains(':') ? '128' : '32']) : 'is not a CIDR; expected one such as 10.0.0.0/8 or 2001:db8::/32'"
 type CIDR string
 
 // InterfaceName is the name of an interface, or its beginning and + or *.
@@ -17,22 +17,29 @@ type InterfaceName string
 // AddressRange is an address of a host or a range of them, "192.0.2.16-192.0.2.23".
 //
 // +kubebuilder:validation:MaxLength=79
+// +kubebuilder:validation:XValidation:rule="isIP(self) ? (ip(self).isGlobalUnicast() || ip(self).isLinkLocalUnicast()) : self.contains('-') && isIP(self.substring(0, self.indexOf('-'))) && isIP(self.substring(self.indexOf('-') + 1)) && (ip(self.substring(0, self.indexOf('-'))).isGlobalUnicast() || ip(self.substring(0, self.indexOf('-'))).isLinkLocalUnicast()) && (ip(self.substring(self.indexOf('-') + 1)).isGlobalUnicast() || ip(self.substring(self.indexOf('-') + 1)).isLinkLocalUnicast())",messageExpression="isCIDR(self) ? 'is a CIDR; expected an address, or a range FIRST-LAST' : self.matches('^::[fF]{4}:[0-9.a-fA-F]+') ? 'is IPv4 written as IPv6; expected it as IPv4' : isIP(self) || self.contains('-') && isIP(self.substring(0, self.indexOf('-'))) && isIP(self.substring(self.indexOf('-') + 1)) ? 'is an address that no packet comes from: unspecified, loopback, multicast or broadcast; expected that of a host' : self.matches('^[0-9.]+-[0-9.]+$|^[0-9a-fA-F:.]+-[0-9a-fA-F:.]+$') ? 'is not a range of addresses; expected one such as 192.0.2.16-192.0.2.23' : 'is not an address; expected one such as 192.0.2.7 or 2001:db8::7, or a range 192.0.2.16-192.0.2.23'"
+// +kubebuilder:validation:XValidation:rule="self.contains(':') || !self.contains('-') || !isIP(self.substring(0, self.indexOf('-'))) || !isIP(self.substring(self.indexOf('-') + 1)) || cidr(self.substring(0, self.indexOf('-')) + '/16').containsIP(self.substring(self.indexOf('-') + 1)) && [(int(self.replace('-', '.').split('.')[6]) - int(self.replace('-', '.').split('.')[2])) * 256 + int(self.replace('-', '.').split('.')[7]) - int(self.replace('-', '.').split('.')[3])].all(n, 0 <= n && n < 1024)",message="is not a range within one /16, of at most 1024 addresses, the lowest first; expected one such as 192.0.2.16-192.0.2.23"
+// +kubebuilder:validation:XValidation:rule="!self.contains(':') || !self.contains('-') || !isIP(self.substring(0, self.indexOf('-'))) || !isIP(self.substring(self.indexOf('-') + 1)) || !self.contains('.') && cidr(self.substring(0, self.indexOf('-')) + '/112').containsIP(self.substring(self.indexOf('-') + 1)) && [int(double('0x0' + self.substring(self.indexOf('-') + 1).substring(self.substring(self.indexOf('-') + 1).lastIndexOf(':') + 1) + 'p0')) - int(double('0x0' + self.substring(0, self.indexOf('-')).substring(self.substring(0, self.indexOf('-')).lastIndexOf(':') + 1) + 'p0'))].all(n, 0 <= n && n < 1024)",message="is not a range within one /112, of at most 1024 addresses, the lowest first; expected one such as 2001:db8::10-2001:db8::17"
 type AddressRange string
 
 // LabelSelector selects by labels: Kubernetes' own, with bounds.
+//
+// +kubebuilder:validation:XValidation:rule="size(dyn(self)) == [has(self.matchLabels), has(self.matchExpressions)].filter(x, x).size()",message="has a field without a value (null); expected a value, {} where any is meant, or leave the field out",reason=FieldValueRequired
 type LabelSelector struct {
 	// MatchLabels: each must be there, with this value.
 	//
 	// +optional
+	// +nullable
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.indexOf('/') <= 253 && k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$'))",message="has a key that is not a label key; expected one such as app or example.com/app"
 	MatchLabels map[string]LabelValue `json:"matchLabels,omitempty"`
 	// MatchExpressions must all hold.
 	//
 	// +optional
+	// +nullable
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:MaxItems=16
 	MatchExpressions []LabelRequirement `json:"matchExpressions,omitempty"`
 }
 

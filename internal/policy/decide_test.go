@@ -16,7 +16,7 @@ func loadRules(t *testing.T, rules ...string) *Policy {
 	for _, r := range rules {
 		text += "  - " + r + "\n"
 	}
-	loaded, err := Load([]Source{{"test.yaml", []byte(text)}}, Options{})
+	loaded, err := Load([]Source{{Name: "test.yaml", Content: []byte(text)}}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,8 +24,8 @@ type decoder struct {
 	inAlias, aliased int
 }
 
-func decodeDocument(source string, root *yaml.Node) *document {
-	d := &document{source: source, line: root.Line, lines: map[string]int{}, broken: map[string]bool{}}
+func decodeDocument(s *Source, root *yaml.Node) *document {
+	d := &document{source: s.Name, noLines: s.NoLines, line: root.Line, lines: map[string]int{}, broken: map[string]bool{}}
 	if root.Kind != yaml.MappingNode {
 		d.fail("", "", "expected a mapping with apiVersion, kind, metadata and spec, found %s", found(root))
 		return d

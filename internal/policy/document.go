@@ -10,6 +10,8 @@ type document struct {
 	// source is the name of the file; line is where the document starts.
 	source string
 	line   int
+	// noLines: what the source says of lines is of no use to anybody.
+	noLines bool
 	// lines of the fields that the document has, by path.
 	lines map[string]int
 	// broken are the paths whose values could not be decoded: nothing more is
@@ -42,6 +44,9 @@ func (d *document) has(path string) bool {
 
 // lineOf returns the line of a field, or of the nearest one around it.
 func (d *document) lineOf(path string) int {
+	if d.noLines {
+		return 0
+	}
 	for p := path; p != ""; p = parentPath(p) {
 		if line, ok := d.lines[p]; ok {
 			return line

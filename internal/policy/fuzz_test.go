@@ -27,7 +27,7 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
-		loaded, err := Load([]Source{{"fuzz.yaml", content}}, Options{NodeLabels: map[string]string{"zone": "a"}})
+		loaded, err := Load([]Source{{Name: "fuzz.yaml", Content: content}}, Options{NodeLabels: map[string]string{"zone": "a"}})
 		if err != nil {
 			if loaded != nil {
 				t.Error("an error and a result")

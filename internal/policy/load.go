@@ -7,12 +7,16 @@ type Source struct {
 	// Name that errors use, e.g. a file's path, or "stdin".
 	Name    string
 	Content []byte
+	// NoLines: it is no text that a person wrote; errors name no line of it.
+	NoLines bool
 }
 
 // Options of Load.
 type Options struct {
 	// NodeLabels of this node, for nodeSelector; nil: not stated.
 	NodeLabels map[string]string
+	// PodsKnown: this node's pods are known, though no document states them.
+	PodsKnown bool
 }
 
 // Loaded is what the documents of all sources say together.

@@ -17,7 +17,7 @@ func BenchmarkLoad(b *testing.B) {
 		b.Run(fmt.Sprintf("cidrs=%d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := Load([]Source{{"a.yaml", []byte(text.String())}}, Options{}); err != nil {
+				if _, err := Load([]Source{{Name: "a.yaml", Content: []byte(text.String())}}, Options{}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -85,7 +85,7 @@ func golden(t *testing.T, file string, result func(*testing.T, []Source, Options
 			case "node-labels":
 				opts.NodeLabels = nodeLabels(t, string(f.Data))
 			default:
-				sources = append(sources, Source{f.Name, f.Data})
+				sources = append(sources, Source{Name: f.Name, Content: f.Data})
 			}
 		}
 		if want < 0 {
@@ -158,7 +158,7 @@ func printFact[T any](b *strings.Builder, name string, v StatedValue[T]) {
 
 // The first errors are reported with later ones, and each is found by errors.As.
 func TestErrorsAreFieldErrors(t *testing.T) {
-	_, err := Load([]Source{{"a.yaml", []byte("kind: Pod\n")}}, Options{})
+	_, err := Load([]Source{{Name: "a.yaml", Content: []byte("kind: Pod\n")}}, Options{})
 	e, ok := errors.AsType[*FieldError](err)
 	if !ok || e.File != "a.yaml" || e.Line != 1 {
 		t.Errorf("got %#v from %v", e, err)

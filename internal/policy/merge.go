@@ -100,7 +100,7 @@ func (l *loader) checkTogether() {
 }
 
 func (l *loader) checkPods(d *document, path string, selector *PodSelector) {
-	if selector == nil || l.stated.Pods.Set {
+	if selector == nil || l.stated.Pods.Set || l.opts.PodsKnown {
 		return
 	}
 	for _, field := range []string{".podSelector", ".namespaceSelector"} {

@@ -37,7 +37,7 @@ func parse(s Source) ([]*document, Errors) {
 		if len(node.Content) == 0 || node.Content[0].ShortTag() == "!!null" {
 			continue // nothing but comments
 		}
-		docs = append(docs, decodeDocument(s.Name, node.Content[0]))
+		docs = append(docs, decodeDocument(&s, node.Content[0]))
 	}
 	if len(docs) == 0 {
 		return nil, Errors{{File: s.Name, Line: 1, Message: fmt.Sprintf(

@@ -147,7 +147,7 @@ func TestOrderOfDocumentsSaysNothing(t *testing.T) {
 	separate := func(order []string) []Source {
 		var out []Source
 		for i, d := range order {
-			out = append(out, Source{fmt.Sprintf("%d.yaml", i), []byte(d)})
+			out = append(out, Source{Name: fmt.Sprintf("%d.yaml", i), Content: []byte(d)})
 		}
 		return out
 	}
@@ -161,7 +161,7 @@ func TestOrderOfDocumentsSaysNothing(t *testing.T) {
 		}
 		sources := separate(order[cut:])
 		if cut > 0 {
-			sources = append(sources, Source{"together.yaml", []byte(together)})
+			sources = append(sources, Source{Name: "together.yaml", Content: []byte(together)})
 		}
 		compareSelectors := cmp.Comparer(func(a, b *PodSelector) bool {
 			return (a == nil) == (b == nil) && (a == nil || a.String() == b.String())
