@@ -179,7 +179,7 @@ type Stateful struct {
 	Name, Text string
 }
 
-// Always is an extension that every packet matches, such as -m nfacct (counts).
+// Always is an extension that every packet matches, such as -m nfacct (counts) and -m recent --set (writes down).
 type Always struct{ Name, Text string }
 
 // Unknown is an extension that isn't understood, or whose text hides something

@@ -246,7 +246,7 @@ func (s *spec) listAdd(module string, options []option, start, end int) {
 	why := ""
 	switch kindOf(module) {
 	case remembering:
-		s.add(ruleset.Stateful{Name: module, Text: s.words.text[start:end]})
+		s.remember(module, s.words.text[start:end])
 	case counting:
 		s.add(ruleset.Always{Name: module, Text: s.words.text[start:end]})
 	case protocolModule, multiportModule:

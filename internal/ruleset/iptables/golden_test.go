@@ -172,6 +172,9 @@ func withoutText(matches []ruleset.Match) []ruleset.Match {
 		case ruleset.Stateful:
 			x.Text = ""
 			m = x
+		case ruleset.Always:
+			x.Text = ""
+			m = x
 		}
 		all = append(all, m)
 	}

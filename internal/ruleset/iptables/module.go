@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/unmasq/unmasq/internal/ruleset"
@@ -100,12 +101,24 @@ func (s *spec) closeModule() {
 			s.complain(why)
 		}
 	case remembering:
-		s.add(ruleset.Stateful{Name: module, Text: text()})
+		s.remember(module, text())
 	case counting:
 		s.add(ruleset.Always{Name: module, Text: text()})
 	default:
 		s.unknown(module, s.start, s.end, whyUnknown)
 	}
+}
+
+// remember adds a match that goes by what happened before. But of those,
+// "-m recent --set" only writes an address down: every packet matches.
+func (s *spec) remember(module, text string) {
+	words := strings.Fields(text)
+	writes := slices.Contains(words, "--set") || len(words) > 1 && words[1] == "SET" // recent: SET name: x
+	if module == "recent" && writes && !slices.Contains(words, "!") {
+		s.add(ruleset.Always{Name: module, Text: text})
+		return
+	}
+	s.add(ruleset.Stateful{Name: module, Text: text})
 }
 
 // complain notes a problem, unless the text is as it should be and only doesn't say all.
