@@ -23,11 +23,12 @@ type hints struct {
 	targets []netip.Addr
 }
 
+// add puts others behind. It copies: hints of one rule stand in several places.
 func (h *hints) add(o hints) {
-	h.sources, h.destinations = append(h.sources, o.sources...), append(h.destinations, o.destinations...)
-	h.sourcePorts, h.destinationPorts = append(h.sourcePorts, o.sourcePorts...), append(h.destinationPorts, o.destinationPorts...)
-	h.protocols, h.in, h.out = append(h.protocols, o.protocols...), append(h.in, o.in...), append(h.out, o.out...)
-	h.targets = append(h.targets, o.targets...)
+	h.sources, h.destinations = slices.Concat(h.sources, o.sources), slices.Concat(h.destinations, o.destinations)
+	h.sourcePorts, h.destinationPorts = slices.Concat(h.sourcePorts, o.sourcePorts), slices.Concat(h.destinationPorts, o.destinationPorts)
+	h.protocols, h.in, h.out = slices.Concat(h.protocols, o.protocols), slices.Concat(h.in, o.in), slices.Concat(h.out, o.out)
+	h.targets = slices.Concat(h.targets, o.targets)
 }
 
 // hintsOf reads a rule's text.
