@@ -122,6 +122,15 @@ func (ix *index) vrfOf(name string) string {
 func (ix *index) newFamily(f packet.Family) *familyIndex {
 	n := ix.n
 	fi := &familyIndex{family: f, known: *n.Of(f), tables: map[uint32]*table{}}
+	room := map[uint32]int{}
+	for i := range n.Routes {
+		if rt := &n.Routes[i]; rt.Family == f {
+			room[rt.Table]++
+		}
+	}
+	for number, routes := range room {
+		fi.tables[number] = &table{family: f, entries: make([]entry, 0, routes)}
+	}
 	for i := range n.Routes {
 		if rt := &n.Routes[i]; rt.Family == f {
 			fi.add(rt)

@@ -15,6 +15,7 @@ import (
 func (n *Network) ReadJSON(kind Kind, text string, firstLine int, family packet.Family) []Problem {
 	r := newReader(n, kind, family)
 	r.line = firstLine
+	r.expect(strings.Count(text, `"dst"`))
 	r.begin(Command{Kind: kind})
 	lines := lineCounter{text: text, line: firstLine}
 	scan := &scanner{text: text}

@@ -40,6 +40,7 @@ type Problem struct {
 // that of routes and rules where neither it nor they tell, 0 where not known.
 func (n *Network) ReadText(kind Kind, text string, firstLine int, family packet.Family) []Problem {
 	r := newReader(n, kind, family)
+	r.expect(strings.Count(text, "\n") + 1)
 	r.begin(Command{Kind: kind, Partial: true}) // until there is a line
 	lines := 0
 	for line := range strings.SplitSeq(strings.ReplaceAll(text, "\r\n", "\n"), "\n") {
@@ -61,6 +62,14 @@ func newReader(n *Network, kind Kind, family packet.Family) *reader {
 		r.addresses[addressKey{a.Interface, a.Prefix, a.Peer}] = i
 	}
 	return r
+}
+
+// expect makes room for the routes of a text.
+func (r *reader) expect(routes int) {
+	const most = 1 << 21
+	if r.kind == Routes {
+		r.routes = make([]routeLine, 0, min(routes, most))
+	}
 }
 
 // reader adds one dump to a network.
@@ -87,6 +96,10 @@ type reader struct {
 	metrics bool
 	// words of the JSON object that is being read; the next one's memory.
 	words []string
+	// text of a route with next hops in lines of their own, as far as it was read.
+	text []byte
+	// lost: the last line of a route wasn't understood.
+	lost bool
 	// places of links and addresses in the network.
 	links     map[string]int
 	addresses map[addressKey]int
@@ -104,7 +117,7 @@ func (r *reader) problem(text, format string, args ...any) {
 // begin starts a block of lines below a command.
 func (r *reader) begin(c Command) {
 	r.command, r.foreign, r.link = c, c.Kind != r.kind || c.Namespace != "", -1
-	r.routes, r.rules, r.seen, r.stated = nil, nil, false, false
+	r.routes, r.rules, r.seen, r.stated, r.lost = r.routes[:0], nil, false, false, false
 }
 
 // end finishes a block.

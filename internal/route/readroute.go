@@ -18,8 +18,14 @@ type routeLine struct {
 	table string
 	// preferred: it has pref, which IPv6 routes alone have.
 	preferred bool
-	hop       Nexthop
-	hasHop    bool
+}
+
+// routeParser reads the words of a route's line.
+type routeParser struct {
+	routeLine
+	// hop that is being read.
+	hop    Nexthop
+	hasHop bool
 }
 
 // routeLine reads a line of ip route:
@@ -33,14 +39,14 @@ type routeLine struct {
 func (r *reader) routeLine(words []string) {
 	text := strings.Join(words, " ")
 	if words[0] == "nexthop" {
-		if len(r.routes) == 0 {
+		if len(r.routes) == 0 || r.lost {
 			r.problem(text, "a next hop without its route")
+			if r.lost && (len(r.routes) == 0 || r.routes[len(r.routes)-1].Text != "") {
+				r.routes = append(r.routes, routeLine{line: r.line}) // finishRoutes notes the loss
+			}
 			return
 		}
-		last := &r.routes[len(r.routes)-1]
-		last.Text += " " + text
-		last.words(words)
-		r.complain(last)
+		r.moreHops(&r.routes[len(r.routes)-1], words, text)
 		return
 	}
 	if legacy, ok := r.legacyRoute(words); ok {
@@ -49,14 +55,15 @@ func (r *reader) routeLine(words []string) {
 		}
 		words, text = legacy, joined(legacy)
 	}
-	l := routeLine{line: r.line}
+	r.endText()
+	l := routeParser{routeLine: routeLine{line: r.line}}
 	l.Text = text
 	rest, why := l.destination(words)
 	answered := slices.Contains(rest, "uid") || words[0] == "cache"
 	if answered {
 		why = "an answer of ip route get, not a route"
 	}
-	if why != "" {
+	if r.lost = why != ""; r.lost {
 		r.problem(text, "%s", why)
 		if !answered && (slices.Contains(words, "dev") || slices.Contains(words, "via") || typeNames[words[0]] != 0) { // more than a word in passing
 			r.routes = append(r.routes, routeLine{line: r.line}) // finishRoutes notes the loss
@@ -64,8 +71,31 @@ func (r *reader) routeLine(words []string) {
 		return
 	}
 	l.words(rest)
-	r.routes = append(r.routes, l)
-	r.complain(&r.routes[len(r.routes)-1])
+	r.routes = append(r.routes, l.routeLine)
+	r.complain(&l.routeLine)
+}
+
+// moreHops of the last route, each in a line of its own.
+func (r *reader) moreHops(last *routeLine, words []string, text string) {
+	if len(r.text) == 0 {
+		r.text = append(r.text, last.Text...)
+	}
+	r.text = append(append(r.text, ' '), text...)
+	before := last.Unknown
+	l := routeParser{routeLine: *last}
+	l.words(words)
+	*last = l.routeLine
+	if before == "" && last.Unknown != "" {
+		r.problem(string(r.text), "%s", last.Unknown)
+	}
+}
+
+// endText gives the last route the text of all its lines.
+func (r *reader) endText() {
+	if len(r.text) > 0 {
+		r.routes[len(r.routes)-1].Text = string(r.text)
+		r.text = r.text[:0]
+	}
 }
 
 // legacyRoute turns a line of route -n or netstat -rn into the words of ip route;
@@ -127,7 +157,7 @@ var typeNames = map[string]Type{
 }
 
 // destination reads [TYPE] PREFIX and returns the words behind it.
-func (l *routeLine) destination(words []string) (rest []string, why string) {
+func (l *routeParser) destination(words []string) (rest []string, why string) {
 	if t, ok := typeNames[words[0]]; ok {
 		l.Type, words = t, words[1:]
 	}
@@ -171,7 +201,7 @@ var (
 )
 
 // words reads what follows the destination, or a next hop.
-func (l *routeLine) words(words []string) {
+func (l *routeParser) words(words []string) {
 	for i := 0; i < len(words); {
 		if strings.HasPrefix(words[i], "#") {
 			break
@@ -186,14 +216,14 @@ func (l *routeLine) words(words []string) {
 	l.closeHop()
 }
 
-func (l *routeLine) unknown(why string) {
+func (l *routeParser) unknown(why string) {
 	if l.Unknown == "" {
 		l.Unknown = why
 	}
 }
 
 // closeHop ends the next hop that is being read.
-func (l *routeLine) closeHop() {
+func (l *routeParser) closeHop() {
 	if l.hasHop {
 		l.Nexthops = append(l.Nexthops, l.hop)
 	}
@@ -201,7 +231,7 @@ func (l *routeLine) closeHop() {
 }
 
 // word reads one attribute and returns how many words it has; 0 for none that is known.
-func (l *routeLine) word(words []string) int {
+func (l *routeParser) word(words []string) int {
 	switch words[0] {
 	case "nexthop":
 		l.closeHop()
@@ -253,7 +283,7 @@ func count(ok bool) int {
 }
 
 // value reads an attribute of one value that matters; false where it isn't one.
-func (l *routeLine) value(name, value string) bool {
+func (l *routeParser) value(name, value string) bool {
 	var err error
 	var number uint64
 	switch name {
@@ -294,7 +324,7 @@ func (l *routeLine) value(name, value string) bool {
 }
 
 // via is a gateway. It tells the family of the route unless it says its own.
-func (l *routeLine) via(value string, f packet.Family) bool {
+func (l *routeParser) via(value string, f packet.Family) bool {
 	a, err := netip.ParseAddr(value)
 	if err != nil || f != 0 && packet.Of(a) != f {
 		return false
@@ -307,14 +337,14 @@ func (l *routeLine) via(value string, f packet.Family) bool {
 }
 
 // hint: an address tells the family of a default route.
-func (l *routeLine) hint(a netip.Addr) {
+func (l *routeParser) hint(a netip.Addr) {
 	if l.Family == 0 && a.IsValid() {
 		l.Family = packet.Of(a)
 	}
 }
 
 // from is the source of an IPv6 subtree.
-func (l *routeLine) from(value string) bool {
+func (l *routeParser) from(value string) bool {
 	if value == "all" || value == "default" {
 		return true
 	}
@@ -328,7 +358,7 @@ func (l *routeLine) from(value string) bool {
 	return ok
 }
 
-func (l *routeLine) pref(value string) bool {
+func (l *routeParser) pref(value string) bool {
 	l.preferred = true
 	switch value {
 	case "high":
@@ -342,7 +372,7 @@ func (l *routeLine) pref(value string) bool {
 }
 
 // encap is a lightweight tunnel; its own words end where the next hop begins.
-func (l *routeLine) encap(words []string) int {
+func (l *routeParser) encap(words []string) int {
 	end := len(words)
 	for i := 2; i < len(words); i++ {
 		if words[i] == "via" || words[i] == "dev" || words[i] == "nhid" || words[i] == "nexthop" {

@@ -40,6 +40,7 @@ func (n *Network) tableNumber(name string) uint32 {
 // finishRoutes gives the routes of a block the family and table that lines leave
 // open, and adds them.
 func (r *reader) finishRoutes() {
+	r.endText()
 	if r.command.Partial {
 		if len(r.routes) > 0 {
 			r.line = r.routes[0].line
@@ -166,6 +167,7 @@ func (n *Network) addRoutes(lines []routeLine) {
 		known[n.Routes[i].key()] = i
 	}
 	earlier := len(known) > 0
+	n.Routes = slices.Grow(n.Routes, len(lines))
 	for i := range lines {
 		l := &lines[i]
 		if l.Text == "" {

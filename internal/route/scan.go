@@ -160,7 +160,7 @@ func (s *scanner) string() (string, error) {
 			if !escaped && utf8.ValidString(text) {
 				return text, nil
 			}
-			return text, json.Unmarshal([]byte(s.text[start:s.pos]), &text)
+			return unescaped(s.text[start:s.pos])
 		case c < ' ':
 			s.pos = i
 			return "", fmt.Errorf("%q within a text", c)
@@ -168,6 +168,13 @@ func (s *scanner) string() (string, error) {
 	}
 	s.pos = len(s.text)
 	return "", io.ErrUnexpectedEOF
+}
+
+// unescaped is the text that stands in quotes.
+func unescaped(quoted string) (string, error) {
+	var text string
+	err := json.Unmarshal([]byte(quoted), &text)
+	return text, err
 }
 
 // word reads a number, true, false or null.

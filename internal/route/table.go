@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"go4.org/netipx"
 
@@ -41,19 +42,26 @@ func (t *table) build(ix *index) {
 	for i := range t.entries {
 		t.entries[i].prepare(ix)
 	}
-	byDestination := map[netip.Prefix][]*entry{}
+	sorted := make([]*entry, len(t.entries))
+	prefixes := make([]netip.Prefix, 0, len(t.entries))
 	for i := range t.entries {
-		d := t.entries[i].route.Destination
-		byDestination[d] = append(byDestination[d], &t.entries[i])
+		sorted[i] = &t.entries[i]
 	}
-	prefixes := make([]netip.Prefix, 0, len(byDestination))
-	for p := range byDestination {
-		prefixes = append(prefixes, p)
+	slices.SortStableFunc(sorted, func(a, b *entry) int { return byPrefix(a.route.Destination, b.route.Destination) })
+	for i, e := range sorted {
+		if i == 0 || e.route.Destination != sorted[i-1].route.Destination {
+			prefixes = append(prefixes, e.route.Destination)
+		}
 	}
 	t.tree = newTree(prefixes)
 	for i := range t.tree.nodes {
 		node := &t.tree.nodes[i]
-		node.split(byDestination[node.prefix])
+		same := 1
+		for same < len(sorted) && sorted[same].route.Destination == node.prefix {
+			same++
+		}
+		node.split(sorted[:same:same])
+		sorted = sorted[same:]
 		if t.family == packet.IPv4Family {
 			markAmbiguous(node)
 		}
@@ -82,7 +90,7 @@ func (t *table) joinSiblings() {
 		destination, from netip.Prefix
 		metric            uint32
 	}
-	first := map[same]*entry{}
+	first, siblings := map[same]*entry{}, map[*entry][]*Route{}
 	kept := make([]entry, 0, len(t.entries))
 	for _, e := range t.entries {
 		rt := e.route
@@ -92,16 +100,25 @@ func (t *table) joinSiblings() {
 			continue
 		}
 		if before := first[key]; before != nil {
-			joined := *before.route
-			joined.Nexthops = slices.Concat(joined.Nexthops, rt.Nexthops)
-			joined.Text += " " + rt.Text
-			before.route = &joined
+			siblings[before] = append(siblings[before], rt)
 			continue
 		}
 		kept = append(kept, e)
 		first[key] = &kept[len(kept)-1] // kept never grows beyond its capacity
 	}
 	t.entries = kept
+	for e, others := range siblings {
+		joined := *e.route
+		joined.Nexthops = slices.Clone(joined.Nexthops)
+		texts := make([]string, 0, len(others)+1)
+		texts = append(texts, joined.Text)
+		for _, rt := range others {
+			joined.Nexthops = append(joined.Nexthops, rt.Nexthops...)
+			texts = append(texts, rt.Text)
+		}
+		joined.Text = strings.Join(texts, " ")
+		e.route = &joined
+	}
 }
 
 // node of a tree: the routes to one prefix.
@@ -117,6 +134,11 @@ type node struct {
 
 // split sorts the routes to a prefix: those for certain sources into their own tree.
 func (n *node) split(all []*entry) {
+	if !slices.ContainsFunc(all, func(e *entry) bool { return e.route.From.IsValid() }) {
+		n.entries = all
+		slices.SortStableFunc(n.entries, priority)
+		return
+	}
 	bySource := map[netip.Prefix][]*entry{}
 	for _, e := range all {
 		if from := e.route.From; from.IsValid() {
@@ -152,11 +174,15 @@ func markAmbiguous(n *node) {
 	if n.prefix.Bits() > 0 {
 		return
 	}
-	for i, a := range n.entries {
-		for _, b := range n.entries[i+1:] {
-			if priority(a, b) == 0 && a.toGateway() && b.toGateway() && a.route.Scope == b.route.Scope {
-				a.ambiguous = true
-			}
+	var behind [256]bool // scopes of those with the same priority
+	for i := len(n.entries) - 1; i >= 0; i-- {
+		e := n.entries[i]
+		if i+1 < len(n.entries) && priority(e, n.entries[i+1]) != 0 {
+			behind = [256]bool{}
+		}
+		if e.toGateway() {
+			e.ambiguous = behind[e.route.Scope]
+			behind[e.route.Scope] = true
 		}
 	}
 }
@@ -175,11 +201,14 @@ type tree struct {
 	at     []int32
 }
 
+// byPrefix sorts by address, those that hold others first.
+func byPrefix(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
 // newTree of different prefixes of one family, host bits cleared.
 func newTree(prefixes []netip.Prefix) tree {
-	slices.SortFunc(prefixes, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
+	slices.SortFunc(prefixes, byPrefix)
 	t := tree{nodes: make([]node, 0, len(prefixes))}
 	var open []int32 // prefixes that hold the present place, the longest last
 	closeUntil := func(next netip.Addr) {
