@@ -13,7 +13,7 @@ BIN := bin/unmasq
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/unmasq
@@ -28,6 +28,11 @@ deps: ## install the programs that tests and the lab run (Debian; root or sudo)
 test: deps build lint ## install, build, and run every test, those that need root too
 	@go build -C test/tools -o /dev/null tool
 	@go run ./hack/gotest -count=1 -timeout 14m ./...
+
+.PHONY: e2e
+e2e: deps ## bring a real Kubernetes up in network namespaces and test on it (root, network; its first build takes 10 minutes)
+	@hack/deps containerd containerd runc runc nsenter util-linux
+	@go run ./hack/gotest -tags e2e -count=1 -timeout 60m ./test/e2e/...
 
 .PHONY: judge
 judge: deps ## hold explain against the kernel: a table of right, honestly unknown and wrong answers
@@ -46,7 +51,9 @@ lint: ## gofmt, go vet, staticcheck
 	@files=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	if [[ -n $$files ]]; then echo "not as gofmt writes it:"; echo "$$files"; exit 1; fi
 	@go vet ./...
+	@go vet -tags e2e ./test/...
 	@go tool -modfile=tools/go.mod staticcheck ./...
+	@go tool -modfile=tools/go.mod staticcheck -tags e2e ./test/...
 
 .PHONY: generate
 generate: ## write deepcopy functions and deploy/crd anew, from api's types and markers

@@ -27,6 +27,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -169,20 +170,38 @@ func (c *Cluster) start(ctx context.Context) error {
 	return c.timed("service account", func() error { return c.awaitServiceAccount(ctx, "default") })
 }
 
-// build all programs that it will need, before a clock runs.
-func (c *Cluster) build(ctx context.Context) (err error) {
+// Build builds what a cluster of a version (empty: parts.NewestKube) with such nodes
+// needs, unless it's there. Start does so too.
+func Build(ctx context.Context, version string, nodes ...NodeConfig) error {
+	if version == "" {
+		version = parts.NewestKube
+	}
 	names := []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"}
-	for _, n := range c.config.Nodes {
-		if n.Kubelet {
+	for _, n := range nodes {
+		if n.Kubelet && !slices.Contains(names, "kubelet") {
 			names = append(names, "kubelet")
 		}
+	}
+	if _, err := parts.Kube(ctx, version, names...); err != nil {
+		return err
+	}
+	for _, n := range nodes {
 		if n.Proxy.Mode != "" {
-			if _, err := parts.Kube(ctx, n.Proxy.version(c.config.Version), "kube-proxy"); err != nil {
+			if _, err := parts.Kube(ctx, n.Proxy.version(version), "kube-proxy"); err != nil {
 				return err
 			}
 		}
 	}
-	if _, err := parts.Kube(ctx, c.config.Version, names...); err != nil {
+	_, err := parts.Etcd(ctx)
+	if err == nil {
+		_, err = parts.CNI(ctx)
+	}
+	return err
+}
+
+// build all programs that it will need, before a clock runs.
+func (c *Cluster) build(ctx context.Context) (err error) {
+	if err := Build(ctx, c.config.Version, c.config.Nodes...); err != nil {
 		return err
 	}
 	if c.plugins, err = parts.CNI(ctx); err != nil {

@@ -8,7 +8,7 @@ mount --make-rshared /
 mount -t proc proc /proc
 
 # A sysfs that shows this network namespace's links, with the machine's cgroups.
-mkdir "$DIR/cgroup"
+mkdir -p "$DIR/cgroup"
 mount --rbind /sys/fs/cgroup "$DIR/cgroup"
 mount -t sysfs sysfs /sys
 mount --rbind "$DIR/cgroup" /sys/fs/cgroup
@@ -28,7 +28,7 @@ fi
 touch /run/xtables.lock "$DIR/xtables.lock"
 mount --bind /run/xtables.lock "$DIR/xtables.lock"
 mount -t tmpfs run /run
-mkdir /run/netns /run/sys
+mkdir -p /run/netns /run/sys
 touch /run/xtables.lock
 mount --bind "$DIR/xtables.lock" /run/xtables.lock
 mount --bind "$DIR/lib" /var/lib

@@ -89,43 +89,52 @@ func tryRemoveCgroups(id string) error {
 	return nil
 }
 
-// Left names what is left of a cluster that was closed: namespaces, processes,
-// mounts, cgroups, directories. Nothing should be.
-func (c *Cluster) Left() ([]string, error) {
-	left, err := netns.List(c.id)
-	processes, err2 := c.processes()
-	groups, err3 := cgroupsOf(c.id)
+// Left names what is left of this process's clusters: namespaces, processes,
+// mounts, cgroups, directories. Nothing should be once they are closed.
+func Left() ([]string, error) { return LeftBy(os.Getpid()) }
+
+// LeftBy names what is left of another process's.
+func LeftBy(pid int) ([]string, error) {
+	id := fmt.Sprintf("%s%d-", prefix, pid)
+	left, err := netns.List(id)
+	groups, err2 := cgroupsOf(id + "*")
+	dirs, err3 := filepath.Glob(filepath.Join(os.TempDir(), id+"*"))
 	mounts, err4 := os.ReadFile("/proc/self/mountinfo")
+	left = append(append(left, groups...), dirs...)
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, c.id) {
+		if strings.Contains(line, id) {
 			left = append(left, "mount "+strings.TrimSpace(line))
 		}
 	}
-	if _, err := os.Lstat(c.dir); err == nil {
-		left = append(left, c.dir)
+	for _, m := range members(id) {
+		left = append(left, fmt.Sprintf("process %d %s", m.pid, m.command))
 	}
-	return append(append(left, processes...), groups...), errors.Join(err, err2, err3, err4)
+	return left, errors.Join(err, err2, err3, err4)
 }
 
-// processes that run in the cluster's namespaces, or with its directory on their
-// command lines.
-func (c *Cluster) processes() (found []string, err error) {
-	all, err := filepath.Glob("/proc/[0-9]*")
-	for _, dir := range all {
-		command, _ := os.ReadFile(filepath.Join(dir, "cmdline")) // those that have ended meanwhile are gone
-		inode, _ := inodeOf(filepath.Join(dir, "ns/net"))
-		if strings.Contains(string(command), c.id) || inode != 0 && slices.Contains(c.nets, inode) {
-			found = append(found, fmt.Sprintf("process %s %q", filepath.Base(dir), strings.ReplaceAll(string(command), "\x00", " ")))
+// member is a process of a cluster.
+type member struct {
+	pid           int
+	name, command string
+}
+
+// members have the id on their command lines, in their environments, or in the
+// names of their cgroups, as containers do.
+func members(id string) (found []member) {
+	entries, _ := os.ReadDir("/proc") // it can be read
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		read := func(name string) string {
+			text, _ := os.ReadFile(filepath.Join("/proc", e.Name(), name)) // those that ended meanwhile have none
+			return string(text)
+		}
+		command := read("cmdline")
+		if strings.Contains(command, id) || strings.Contains(read("environ"), id) || strings.Contains(read("cgroup"), id) {
+			found = append(found, member{pid, strings.TrimSpace(read("comm")), strings.TrimSpace(strings.ReplaceAll(command, "\x00", " "))})
 		}
 	}
-	return found, err
-}
-
-// inodeOf a namespace, which is its number.
-func inodeOf(path string) (uint64, error) {
-	var s unix.Stat_t
-	if err := unix.Stat(path, &s); err != nil {
-		return 0, fmt.Errorf("%s: %w", path, err)
-	}
-	return s.Ino, nil
+	return found
 }

@@ -43,9 +43,10 @@ type Node struct {
 	Pods4, Pods6 netip.Prefix
 	// Dir has the node's files: cni/net.d, and what its /var/lib and /var/log are.
 	Dir string
-	// Proxy, Runtime and Kubelet are nil where they don't run. Runtime holds all
-	// real pods: killing it is a power failure. All may be killed, and started
-	// again by Restart.
+	// Proxy, Runtime and Kubelet are nil where they don't run. All may be killed, and
+	// started again by Restart. Runtime holds the kubelet and all real pods: killing
+	// it is a power failure, after which containerd knows of nothing; the network
+	// plugins' files about pods that are no more stay.
 	Proxy, Runtime, Kubelet *Process
 
 	cluster *Cluster
@@ -266,7 +267,7 @@ func (n *Node) end() (err error) {
 }
 
 // Restart starts those of the node's programs that were killed, and returns when
-// they are ready. Containers that ran in a killed runtime are started anew.
+// they are ready. Real pods that ran in a killed runtime are started anew.
 func (n *Node) Restart(ctx context.Context) error {
 	if err := together(func() error { return n.awaitProxy(ctx) }, func() error { return n.awaitKubelet(ctx) }); err != nil {
 		return err

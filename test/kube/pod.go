@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"strings"
 
+	authentication "k8s.io/api/authentication/v1"
 	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	typed "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 )
@@ -110,6 +112,20 @@ func (p *Pod) setStatus(ctx context.Context) error {
 
 func (p *Pod) pods() typed.PodInterface {
 	return p.Node.cluster.Client.CoreV1().Pods(p.Object.Namespace)
+}
+
+// Config speaks to the API server as the pod's service account, with a token that
+// is bound to the pod and so to its node, as kubelets give pods.
+func (p *Pod) Config(ctx context.Context) (*rest.Config, error) {
+	api := p.Node.cluster.API
+	account := p.Object.Spec.ServiceAccountName
+	token, err := p.Node.cluster.Client.CoreV1().ServiceAccounts(p.Object.Namespace).CreateToken(ctx, account, &authentication.TokenRequest{
+		Spec: authentication.TokenRequestSpec{BoundObjectRef: &authentication.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: p.Name, UID: p.Object.UID}},
+	}, meta.CreateOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("token of %s for pod %s: %w", account, p.Name, err)
+	}
+	return api.Bearer(token.Status.Token), nil
 }
 
 // Delete ends the pod: its network goes first, as with kubelets, then the object.

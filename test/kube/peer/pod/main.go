@@ -1,6 +1,6 @@
 // Command pod is what the pods of tests run. It connects, in its first act, to
 // each address that it's given, says in a line of JSON how that went, and then
-// serves or waits until it's told to end:
+// serves or waits until it's told to end, but for -once:
 //
 //	pod -name web-1 -serve :8080 203.0.113.10:8080 10.96.0.17:80
 //	{"to":"203.0.113.10:8080","server":"outside","source":"10.244.1.7:40112"}
@@ -33,16 +33,17 @@ type report struct {
 func main() {
 	name := flag.String("name", "", "who to call oneself")
 	serve := flag.String("serve", "", "address to serve at")
+	once := flag.Bool("once", false, "end when all connections were made")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, *name, *serve, flag.Args()); err != nil {
+	if err := run(ctx, *name, *serve, *once, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "pod:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, name, serve string, targets []string) error {
+func run(ctx context.Context, name, serve string, once bool, targets []string) error {
 	out := json.NewEncoder(os.Stdout)
 	for _, to := range targets {
 		r := report{To: to}
@@ -54,6 +55,9 @@ func run(ctx context.Context, name, serve string, targets []string) error {
 		if err := out.Encode(r); err != nil {
 			return err
 		}
+	}
+	if once {
+		return nil
 	}
 	if serve != "" {
 		l, err := net.Listen("tcp", serve)
