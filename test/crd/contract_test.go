@@ -1,0 +1,146 @@
+package crd
+
+import (
+	"bytes"
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/unmasq/unmasq/internal/policy"
+)
+
+// creator asks an API server to create a document, and returns it as it would be
+// stored. Strict is kubectl's default: fields that aren't known are errors.
+type creator func(text []byte, strict bool) (stored []byte, err error)
+
+// options of an agent in a cluster.
+func options() policy.Options {
+	return policy.Options{NodeLabels: map[string]string{"kubernetes.io/os": "linux"}, PodsKnown: true}
+}
+
+// agentTakes loads what is stored as the agent does.
+func agentTakes(stored []byte) error {
+	var object map[string]any
+	if err := json.Unmarshal(stored, &object); err != nil {
+		return err
+	}
+	source, err := policy.ObjectSource(object)
+	if err != nil {
+		return err
+	}
+	_, err = policy.Load([]policy.Source{source}, options())
+	return err
+}
+
+// fileTakes loads the text as a file.
+func fileTakes(text []byte) error {
+	_, err := policy.Load([]policy.Source{{Name: "file", Content: text}}, options())
+	return err
+}
+
+// contract: what the API server takes, strict or not, the agent takes; what it
+// refuses it gives a reason for.
+func contract(t errorer, create creator, d document) (taken bool, reason string) {
+	t.Helper()
+	hold(t, create, d, false)
+	return hold(t, create, d, true)
+}
+
+func hold(t errorer, create creator, d document, strict bool) (taken bool, reason string) {
+	t.Helper()
+	stored, err := create(d.text, strict)
+	if err != nil {
+		if poor(err.Error()) {
+			t.Errorf("%s: refused without a good reason: %v\nsent: %.2000s", d.name, err, d.text)
+		}
+		return false, err.Error()
+	}
+	if err := agentTakes(stored); err != nil {
+		t.Errorf("%s: taken by the API server, refused by the agent: %v\nsent: %.2000s\nstored: %.2000s", d.name, err, d.text, stored)
+	}
+	return true, ""
+}
+
+// errorer is *testing.T and *rapid.T.
+type errorer interface {
+	Helper()
+	Errorf(format string, args ...any)
+}
+
+// poor reasons: CEL's own words for a rule that could not be evaluated, or that has
+// no message.
+func poor(reason string) bool {
+	return regexp.MustCompile(`rule evaluation error|failed rule:|no such key|no such overload|index out of bounds|cost budget|messageExpression`).MatchString(reason)
+}
+
+// checkExamples: every example is taken.
+func checkExamples(t *testing.T, create creator) {
+	for _, d := range examples(t) {
+		if taken, reason := contract(t, create, d); !taken {
+			t.Errorf("%s: refused: %s\n%s", d.name, reason, d.text)
+		}
+	}
+}
+
+// agreed are bad documents that a cluster takes, with the reason.
+var agreed = map[string]string{
+	"document-twice.txtar":               "each alone is right; the API has one of a name",
+	"selector-without-pods.txtar":        "a cluster's agent knows its pods",
+	"node-selector-without-labels.txtar": "a cluster's agent knows its node's labels",
+	"cidr-in-service-cidr.txtar/a.yaml":  "service CIDRs aren't the document's; the agent warns",
+	"action-null.txtar":                  "",
+}
+
+// checkBad: what a file's reader refuses, the API server refuses.
+func checkBad(t *testing.T, create creator) {
+	for _, d := range bad(t) {
+		if !isYAML(d.text) {
+			continue // nothing that could be sent
+		}
+		taken, _ := contract(t, create, d)
+		why := ""
+		for name, reason := range agreed {
+			if strings.HasPrefix(d.name, name) {
+				why = reason
+			}
+		}
+		if taken && why == "" && fileTakes(d.text) != nil {
+			t.Errorf("%s: taken, though a file like it is refused: %v\n%s", d.name, fileTakes(d.text), d.text)
+		}
+	}
+}
+
+// stricter are the API server's reasons for refusing what a file may have: bounds,
+// which CEL needs, ranges of addresses that it can't count, and spaces in ranges.
+var stricter = regexp.MustCompile(`Too (many|long)|must have at most|within one /1(6|12)|makes more than 1024|is not an address|is not a range of (ports|addresses)|should have at most|has a wrong prefix length|rules: Required value`)
+
+// checkRandom: of random documents, those are taken that a file may have.
+func checkRandom(t *testing.T, create creator) {
+	taken, all := 0, 0
+	one := func(t *rapid.T) {
+		text := drawPolicy(t)
+		ok, reason := contract(t, create, document{"random", text})
+		all++
+		if ok {
+			taken++
+		}
+		switch file := fileTakes(text); {
+		case ok && file != nil && !bytes.Contains(text, []byte("null")):
+			t.Errorf("taken, though a file like it is refused: %v\n%s", file, text)
+		case !ok && file == nil && !stricter.MatchString(reason):
+			t.Errorf("refused, though a file like it is taken: %s\n%s", reason, text)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		for range 10 { // of rapid's 100 checks
+			one(t)
+		}
+	})
+	if taken*4 < all || taken == all {
+		t.Errorf("%d of %d random documents were taken; expected both kinds", taken, all)
+	}
+	t.Logf("checked: %d random documents, %d of them taken by API server and agent", all, taken)
+}
