@@ -15,6 +15,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -48,10 +49,10 @@ func main() {
 
 // row is what a test reports of one source: a tally of test/judge.
 type row struct {
-	Source                                            string
-	Rulesets, Packets, Right, Depends, Unknown, Wrong int
-	Connections                                       int
-	Reasons                                           map[string]int
+	Source                                                         string
+	Rulesets, Packets, Right, Depends, Conditional, Unknown, Wrong int
+	Connections                                                    int
+	Reasons, Conditions                                            map[string]int
 }
 
 type table struct{ rows []row }
@@ -88,37 +89,49 @@ func (t *table) line(line string, out io.Writer) {
 			return
 		}
 	}
-	if strings.Contains(line, ": unknown ") && strings.Contains(line, " times: ") {
-		return // in the table
+	if inTable.MatchString(line) {
+		return
 	}
 	io.WriteString(out, line)
 }
 
+// inTable is what tests say of reasons, which the table has.
+var inTable = regexp.MustCompile(`: (unknown|conditional) \d+ times: `)
+
 // print prints a row for each source, their sum, and why answers were unknown.
 func (t *table) print(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "rulesets\tpackets\tright\tof several\tunknown\twrong\t  source")
+	fmt.Fprintln(w, "rulesets\tpackets\tright\tof several\tconditional\tunknown\twrong\t  source")
 	sum := row{Source: "all"}
-	reasons := map[string]int{}
+	unknown, conditional := map[string]int{}, map[string]int{}
 	for _, r := range t.rows {
 		r.print(w)
 		sum.add(r)
 		for why, n := range r.Reasons {
-			reasons[fmt.Sprintf("%s: %s", r.Source, why)] += n
+			unknown[r.Source+": "+why] += n
+		}
+		for why, n := range r.Conditions { // of many sources the same
+			conditional[why] += n
 		}
 	}
 	sum.print(w)
 	w.Flush()
-	if len(reasons) > 0 {
-		fmt.Fprintln(out, "\nhonestly unknown, times each reason was given")
+	printReasons(out, "honestly unknown, for how many packets each reason was given", unknown)
+	printReasons(out, "right under a condition that the answer names, for how many packets each", conditional)
+}
+
+func printReasons(out io.Writer, title string, reasons map[string]int) {
+	if len(reasons) == 0 {
+		return
 	}
+	fmt.Fprintf(out, "\n%s\n", title)
 	for _, why := range slices.Sorted(maps.Keys(reasons)) {
 		fmt.Fprintf(out, "  %d  %s\n", reasons[why], why)
 	}
 }
 
 func (r row) print(w io.Writer) {
-	fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%d\t%d\t  %s\n", r.Rulesets, r.Packets, r.Right, r.Depends, r.Unknown, r.Wrong, r.Source)
+	fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%d\t%d\t%d\t  %s\n", r.Rulesets, r.Packets, r.Right, r.Depends, r.Conditional, r.Unknown, r.Wrong, r.Source)
 }
 
 func (r *row) add(more row) {
@@ -126,6 +139,7 @@ func (r *row) add(more row) {
 	r.Packets += more.Packets
 	r.Right += more.Right
 	r.Depends += more.Depends
+	r.Conditional += more.Conditional
 	r.Unknown += more.Unknown
 	r.Wrong += more.Wrong
 }

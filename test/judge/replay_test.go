@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -108,6 +109,9 @@ func replayOne(t *testing.T, sum *tally, dump string, args []string) {
 		sum.Right++
 		if len(answer.Outcomes) > 1 {
 			sum.Depends++
+		}
+		if slices.ContainsFunc(answer.Outcomes, func(o explain.Outcome) bool { return len(o.DependsOn) > 0 }) {
+			sum.Conditional++
 		}
 	}
 }

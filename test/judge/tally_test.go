@@ -18,17 +18,21 @@ import (
 type tally struct {
 	Source string `json:"source"`
 	// Rulesets that were loaded. Packets = Right + Unknown + Wrong; Depends are
-	// those of Right that had several outcomes.
-	Rulesets int `json:"rulesets"`
-	Packets  int `json:"packets"`
-	Right    int `json:"right"`
-	Depends  int `json:"depends"`
-	Unknown  int `json:"unknown"`
-	Wrong    int `json:"wrong"`
+	// those of Right that had several outcomes, Conditional those that came with
+	// what they depend on, such as the process that sends.
+	Rulesets    int `json:"rulesets"`
+	Packets     int `json:"packets"`
+	Right       int `json:"right"`
+	Depends     int `json:"depends"`
+	Conditional int `json:"conditional"`
+	Unknown     int `json:"unknown"`
+	Wrong       int `json:"wrong"`
 	// Connections that conntrack was asked about.
 	Connections int `json:"connections"`
-	// Reasons of what is unknown.
-	Reasons map[string]int `json:"reasons,omitempty"`
+	// Reasons of what is unknown, and Conditions of what is conditional, each with
+	// the number of packets that had it.
+	Reasons    map[string]int `json:"reasons,omitempty"`
+	Conditions map[string]int `json:"conditions,omitempty"`
 }
 
 // count one packet.
@@ -39,29 +43,42 @@ func (s *tally) count(result replay.Result, outcomes []sim.Outcome) {
 		s.Wrong++
 	case unknown:
 		s.Unknown++
-		s.reason(outcomes)
+		s.because(reasons(outcomes)...)
 	case right:
 		s.Right++
 		if len(outcomes) > 1 {
 			s.Depends++
 		}
-	}
-}
-
-// reason counts why an answer was unknown.
-func (s *tally) reason(outcomes []sim.Outcome) {
-	for _, o := range outcomes {
-		for _, d := range o.DependsOn {
-			s.because(d.What + ": " + d.Text())
+		if all := reasons(outcomes); len(all) > 0 {
+			s.Conditional++
+			s.Conditions = counted(s.Conditions, all)
 		}
 	}
 }
 
-func (s *tally) because(why string) {
-	if s.Reasons == nil {
-		s.Reasons = map[string]int{}
+// reasons of an answer, each once, without the conditions of its single outcomes.
+func reasons(outcomes []sim.Outcome) (all []string) {
+	for _, o := range outcomes {
+		for _, d := range o.DependsOn {
+			if text := strings.TrimSuffix(d.What+": "+d.Why, ": "); !slices.Contains(all, text) {
+				all = append(all, text)
+			}
+		}
 	}
-	s.Reasons[why]++
+	return all
+}
+
+// because counts why an answer was unknown.
+func (s *tally) because(why ...string) { s.Reasons = counted(s.Reasons, why) }
+
+func counted(times map[string]int, all []string) map[string]int {
+	if times == nil {
+		times = map[string]int{}
+	}
+	for _, text := range all {
+		times[text]++
+	}
+	return times
 }
 
 // tallies by source, in the order of their first cases.
@@ -84,24 +101,28 @@ func (s *tallies) of(source string) *tally {
 
 // sum of all sources.
 func (s *tallies) sum() tally {
-	sum := tally{Reasons: map[string]int{}}
+	sum := tally{Reasons: map[string]int{}, Conditions: map[string]int{}}
 	for _, t := range s.all {
 		sum.Rulesets += t.Rulesets
 		sum.Packets += t.Packets
 		sum.Right += t.Right
 		sum.Depends += t.Depends
+		sum.Conditional += t.Conditional
 		sum.Unknown += t.Unknown
 		sum.Wrong += t.Wrong
 		sum.Connections += t.Connections
 		for why, n := range t.Reasons {
 			sum.Reasons[why] += n
 		}
+		for why, n := range t.Conditions {
+			sum.Conditions[why] += n
+		}
 	}
 	return sum
 }
 
 func (t tally) String() string {
-	return fmt.Sprintf("%d right (%d of them one of several), %d unknown, %d wrong", t.Right, t.Depends, t.Unknown, t.Wrong)
+	return fmt.Sprintf("%d right (%d of them one of several, %d under a condition), %d unknown, %d wrong", t.Right, t.Depends, t.Conditional, t.Unknown, t.Wrong)
 }
 
 // String is how many packets each source had.
@@ -134,6 +155,9 @@ func (s *tallies) report(t *testing.T) {
 	for _, why := range slices.Sorted(maps.Keys(sum.Reasons)) {
 		t.Logf("unknown %d times: %s", sum.Reasons[why], why)
 	}
+	for _, why := range slices.Sorted(maps.Keys(sum.Conditions)) {
+		t.Logf("conditional %d times: %s", sum.Conditions[why], why)
+	}
 	slices.SortFunc(s.all, func(a, b *tally) int { return strings.Compare(a.Source, b.Source) })
 	for _, x := range s.all {
 		line, err := json.Marshal(x)
@@ -149,7 +173,7 @@ func TestTallies(t *testing.T) {
 	var s tallies
 	s.of("a").Packets, s.of("a").Right = 2, 1
 	s.of("b").Packets, s.of("b").Unknown, s.of("a").Wrong = 1, 1, 1
-	s.of("b").reason([]sim.Outcome{{DependsOn: []sim.Dependency{{What: "routes", Why: "none"}}}})
+	s.of("b").because(reasons([]sim.Outcome{{DependsOn: []sim.Dependency{{What: "routes", Why: "none", If: "a"}, {What: "routes", Why: "none", If: "b"}}}})...)
 	sum := s.sum()
 	if len(s.all) != 2 || sum.Packets != 3 || sum.Right+sum.Unknown+sum.Wrong != 3 || sum.Reasons["routes: none"] != 1 || !strings.Contains(sum.String(), "1 unknown, 1 wrong") {
 		t.Errorf("%+v", sum)
