@@ -304,7 +304,7 @@ func (p *textReader) rulePlace(c *Chain, where place) (int, bool) {
 }
 
 // maxEdits bounds the rules that insertions and deletions move.
-const maxEdits = 1 << 28
+const maxEdits = 1 << 27
 
 // afford pays for an edit that moves or looks at that many rules or elements.
 func (p *textReader) afford(cost int) bool {
