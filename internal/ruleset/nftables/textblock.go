@@ -319,8 +319,8 @@ func (p *textReader) priority(family string) (int, bool) {
 	name, offset := text, 0
 	if at >= 0 || len(text) > 0 && isDigit(text[0]) {
 		name = text[:max(at, 0)]
-		var err error
-		if offset, err = strconv.Atoi(text[max(at, 0):]); err != nil || offset != int(int32(offset)) {
+		n, err := strconv.ParseInt(text[max(at, 0):], 0, 32) // 0x64 and 010 are numbers for nft too
+		if offset = int(n); err != nil || text[0] == '+' {
 			p.fail("expected a priority, not %q", short(text))
 			return 0, false
 		}
