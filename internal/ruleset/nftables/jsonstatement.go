@@ -380,13 +380,6 @@ func (r *jsonReader) inert(name string, arg *jsonValue) Statement {
 	return nil
 }
 
-func digits(v *jsonValue) string {
-	if v.kind == jsonNumber {
-		return v.text
-	}
-	return "0"
-}
-
 func lastUsed(ms string) string {
 	var n uint64
 	if _, err := fmt.Sscanf(ms, "%d", &n); err != nil {

@@ -367,6 +367,14 @@ func (v *jsonValue) name() string {
 	return ""
 }
 
+// digits of a number, 0 for all else.
+func digits(v *jsonValue) string {
+	if v.kind == jsonNumber {
+		return v.text
+	}
+	return "0"
+}
+
 // areWords says whether the value is a word, a list of words, or missing.
 func (v *jsonValue) areWords() bool {
 	if v.kind == jsonArray {
