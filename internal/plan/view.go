@@ -188,6 +188,7 @@ func (c *compiler) destinationsOf(r *policy.Rule, f packet.Family) []cidr.Range 
 		for _, a := range familyAddrs(c.facts.Nodes, f) {
 			nets = append(nets, cidr.FromAddr(a))
 		}
+		nets = append(nets, ranges(c.facts.NodeCIDRs, f)...)
 	}
 	return cidr.Subtract(nets, ranges(to.Except, f))
 }

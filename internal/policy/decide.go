@@ -86,7 +86,7 @@ func (t *To) matches(facts *Facts, flow packet.Flow) bool {
 	}
 	return t.Everywhere ||
 		t.PodCIDRs && inAny(facts.PodCIDRs, flow.Destination) ||
-		t.Nodes && slices.Contains(facts.Nodes, flow.Destination) ||
+		t.Nodes && (slices.Contains(facts.Nodes, flow.Destination) || inAny(facts.NodeCIDRs, flow.Destination)) ||
 		inAny(t.CIDRs, flow.Destination)
 }
 

@@ -1,6 +1,9 @@
 package policy
 
-import "net/netip"
+import (
+	"bytes"
+	"net/netip"
+)
 
 // Source is a text with documents in it.
 type Source struct {
@@ -17,6 +20,9 @@ type Options struct {
 	NodeLabels map[string]string
 	// PodsKnown: this node's pods are known, though no document states them.
 	PodsKnown bool
+	// NoNodes is why to.nodes is refused where no document states spec.facts.nodes;
+	// "": it isn't.
+	NoNodes string
 }
 
 // Loaded is what the documents of all sources say together.
@@ -25,6 +31,16 @@ type Loaded struct {
 	// spec.order, then by name, numbered from 1.
 	Policy Policy
 	Stated Stated
+	// Documents that select this node, in order of evaluation.
+	Documents []Document
+}
+
+// Document is one that is loaded.
+type Document struct {
+	Name  string
+	Order int32
+	// Rules that it has.
+	Rules int
 }
 
 // Stated are the facts that documents state. What none states is not Set.
@@ -48,18 +64,58 @@ type StatedValue[T any] struct {
 // is loaded. An error is of type Errors and has everything that is wrong;
 // nothing is loaded then.
 func Load(sources []Source, opts Options) (*Loaded, error) {
+	return new(Reader).Load(sources, opts)
+}
+
+// Reader loads again and again, and reads only the sources that are others than
+// the last time. It is for one goroutine.
+type Reader struct {
+	read map[string]*checkedSource // by name, with its content
+}
+
+// checkedSource is what a source says alone. It doesn't change.
+type checkedSource struct {
+	source Source
+	docs   []checked
+	loose  Errors
+}
+
+// checked is a document with its rules and facts.
+type checked struct {
+	document *document
+	rules    []Rule
+	facts    Stated
+}
+
+// Load is as the function of that name.
+func (r *Reader) Load(sources []Source, opts Options) (*Loaded, error) {
 	l := &loader{opts: opts, names: map[string]*document{}, sources: map[string]int{}}
+	now := make(map[string]*checkedSource, len(sources))
 	for i, s := range sources {
 		l.sources[s.Name] = i
-		docs, errs := parse(s)
-		for _, d := range docs {
-			l.add(d)
+		c := r.read[s.Name]
+		if c == nil || c.source.NoLines != s.NoLines || !bytes.Equal(c.source.Content, s.Content) {
+			c = check(s)
 		}
-		l.loose = append(l.loose, errs...)
+		now[s.Name] = c
+		for j := range c.docs {
+			l.add(&c.docs[j])
+		}
+		l.loose = append(l.loose, c.loose...)
 	}
+	r.read = now
 	l.checkTogether()
 	if errs := l.errors(); len(errs) > 0 {
 		return nil, errs
 	}
-	return &Loaded{Policy: l.merged(), Stated: l.stated}, nil
+	return l.merged(), nil
+}
+
+func check(s Source) *checkedSource {
+	docs, errs := parse(s)
+	c := &checkedSource{source: s, loose: errs}
+	for _, d := range docs {
+		c.docs = append(c.docs, checked{d, d.check(), d.facts()})
+	}
+	return c
 }

@@ -33,17 +33,21 @@ type ruled struct {
 	rules []Rule
 }
 
-func (l *loader) add(d *document) {
+// add takes a document. What is found wrong with it here is said of a copy: a
+// Reader has the document for the next time.
+func (l *loader) add(c *checked) {
+	copied := *c.document
+	d := &copied
+	d.errs = slices.Clip(d.errs)
 	l.docs = append(l.docs, d)
-	rules, facts := d.check(), d.facts()
 	if first, twice := l.names[d.object.Name]; twice {
 		d.fail("metadata.name", quoted(d.object.Name), "is the name of the policy at %s too; expected another", first.origin("metadata.name"))
 	} else if d.object.Name != "" {
 		l.names[d.object.Name] = d
 	}
 	if l.selected(d) {
-		l.inForce = append(l.inForce, ruled{d, rules})
-		l.stated.take(d, &facts)
+		l.inForce = append(l.inForce, ruled{d, c.rules})
+		l.stated.take(d, &c.facts)
 	}
 }
 
@@ -92,6 +96,9 @@ func (l *loader) checkTogether() {
 		for i := range d.rules {
 			path := indexPath("spec.rules", i)
 			l.checkPods(d.document, path+".from.pods", d.rules[i].From.Pods)
+			if d.rules[i].To.Nodes && l.opts.NoNodes != "" && !l.stated.Nodes.Set {
+				d.fail(path+".to.nodes", "", "%s", l.opts.NoNodes)
+			}
 			for j, text := range cidrTexts(d.object.Spec.Rules[i].To) {
 				l.checkServiceCIDR(d.document, indexPath(path+".to.cidrs", j), string(text))
 			}
@@ -146,18 +153,20 @@ func (l *loader) errors() Errors {
 }
 
 // merged puts the rules of all documents in their order of evaluation.
-func (l *loader) merged() Policy {
+func (l *loader) merged() *Loaded {
 	slices.SortFunc(l.inForce, func(a, b ruled) int {
 		return cmp.Or(cmp.Compare(orderOf(a.document), orderOf(b.document)), strings.Compare(a.object.Name, b.object.Name))
 	})
-	var p Policy
+	out := &Loaded{Stated: l.stated}
+	p := &out.Policy
 	for _, d := range l.inForce {
+		out.Documents = append(out.Documents, Document{Name: d.object.Name, Order: orderOf(d.document), Rules: len(d.rules)})
 		for _, r := range d.rules {
 			r.Number = len(p.Rules) + 1
 			p.Rules = append(p.Rules, r)
 		}
 	}
-	return p
+	return out
 }
 
 func orderOf(d *document) int32 {

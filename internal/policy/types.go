@@ -112,7 +112,9 @@ type Facts struct {
 	PodCIDRs, LocalPodCIDRs []netip.Prefix
 	// NodeAddresses of this node; Nodes: InternalIP and ExternalIP of every node.
 	NodeAddresses, Nodes []netip.Addr
-	ServiceCIDRs         []netip.Prefix
+	// NodeCIDRs are networks of nodes, all of whose addresses count as Nodes.
+	NodeCIDRs    []netip.Prefix
+	ServiceCIDRs []netip.Prefix
 	// ServiceMark and HostPortMark default to 0x4000/0x4000 and 0x2000/0x2000.
 	ServiceMark, HostPortMark Mark
 	// Pods of this node. PodsKnown: the list is complete, if empty too.

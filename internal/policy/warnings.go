@@ -50,7 +50,7 @@ func wordsWithoutMeaning(p *Policy, facts *Facts) []string {
 			used       func(*Rule) bool
 		}{
 			{"pods", "podCIDRs", hasPrefix(facts.PodCIDRs, f), func(r *Rule) bool { return r.From.PodCIDRs || r.To.PodCIDRs }},
-			{"nodes", "nodes", hasAddr(facts.Nodes, f), func(r *Rule) bool { return r.To.Nodes }},
+			{"nodes", "nodes", hasAddr(facts.Nodes, f) || hasPrefix(facts.NodeCIDRs, f), func(r *Rule) bool { return r.To.Nodes }},
 		} {
 			if rules := rulesWith(p, word.used); !word.known && len(rules) > 0 {
 				out = append(out, fmt.Sprintf("%s matches nothing in %s in %s: no %s of that family are known",

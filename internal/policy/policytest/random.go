@@ -206,6 +206,9 @@ func (g *Generator) Facts() *policy.Facts {
 	if g.chance(6) {
 		f.PodCIDRs = f.PodCIDRs[:1]
 	}
+	if g.chance(3) {
+		f.NodeCIDRs = g.prefixes(g.World.Destinations, 2)
+	}
 	if f.PodsKnown = g.chance(2); !f.PodsKnown {
 		return f
 	}
