@@ -63,7 +63,7 @@ func (r *replay) flows(in string) []packet.Flow {
 // send sends all packets, each as the first of its connection.
 func (r *replay) send(ctx context.Context, in string) error {
 	for flows := r.flows(in); len(flows) > 0; {
-		k := apart(flows)
+		k := wires.Apart(flows)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -100,27 +100,6 @@ func (r *replay) volley(flows []packet.Flow) error {
 		r.shots = append(r.shots, s)
 	}
 	return nil
-}
-
-// mostAtOnce: a link's queue must hold them.
-const mostAtOnce = 100
-
-// apart is how many of the first flows can't come in each other's way, whatever
-// is made of their addresses: their protocols or source ports differ.
-func apart(flows []packet.Flow) int {
-	type source struct {
-		protocol uint8
-		port     uint16
-	}
-	taken := map[source]bool{}
-	for i, f := range flows {
-		k := source{f.Protocol, f.SourcePort}
-		if taken[k] || i == mostAtOnce {
-			return i
-		}
-		taken[k] = true
-	}
-	return len(flows)
 }
 
 // tracked says whether connection tracking, which saw the packet too, expects

@@ -7,15 +7,17 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/unmasq/unmasq/internal/kernel/netns"
 )
 
 // awaitLocal waits until the node takes the addresses for its own. The route that
 // says so comes a little after an IPv6 address itself, from a work queue of the
 // kernel's (net/ipv6/addrconf.c, addrconf_dad_work); before it, what is sent to
 // the address is forwarded.
-func (r *Rig) awaitLocal(addrs []netip.Addr) error {
+func awaitLocal(node *netns.NS, addrs []netip.Addr) error {
 	const patience, pause = 5 * time.Second, time.Millisecond
-	return r.Node.Do(func() error {
+	return node.Do(func() error {
 		deadline := time.Now().Add(patience)
 		for _, a := range addrs {
 			for !isLocal(a) {

@@ -107,7 +107,7 @@ func (r *Rig) build() error {
 	if err := r.addRoutes(); err != nil {
 		return err
 	}
-	return r.awaitLocal(own)
+	return awaitLocal(r.Node, own)
 }
 
 // sysctls of the node: entries must not pile up at some ten thousand new flows

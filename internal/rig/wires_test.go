@@ -30,6 +30,9 @@ func TestFates(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := awaitLocal(node, []netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:1::1")}); err != nil {
+		t.Fatal(err)
+	}
 	rules := func(prohibited, port string) string {
 		return `*filter
 -A INPUT -p udp --dport 1 -j DROP

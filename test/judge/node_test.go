@@ -244,7 +244,7 @@ func (n *node) send(flows []packet.Flow) ([]rig.Fate, error) { return n.sendAnd(
 func (n *node) sendAnd(flows []packet.Flow, look func([]packet.Flow, []rig.Fate) error) ([]rig.Fate, error) {
 	fates := make([]rig.Fate, 0, len(flows))
 	for len(flows) > 0 {
-		k := apart(flows)
+		k := wires.Apart(flows)
 		if err := n.forget(); err != nil {
 			return nil, err
 		}
@@ -260,27 +260,6 @@ func (n *node) sendAnd(flows []packet.Flow, look func([]packet.Flow, []rig.Fate)
 		fates, flows = append(fates, some...), flows[k:]
 	}
 	return fates, nil
-}
-
-// most packets at once: a link's queue must hold them.
-const most = 100
-
-// apart is how many of the first flows can't come in each other's way, whatever
-// is made of their addresses: their protocols or source ports differ.
-func apart(flows []packet.Flow) int {
-	type key struct {
-		protocol uint8
-		port     uint16
-	}
-	taken := map[key]bool{}
-	for i, f := range flows {
-		k := key{f.Protocol, f.SourcePort}
-		if taken[k] || i == most {
-			return i
-		}
-		taken[k] = true
-	}
-	return len(flows)
 }
 
 // restore loads iptables-restore text of a family with a variant's program.

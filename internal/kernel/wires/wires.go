@@ -146,8 +146,30 @@ func (w *Set) Close() {
 	}
 }
 
+// mostAtOnce: a link's queue must hold them.
+const mostAtOnce = 100
+
+// Apart is how many of the first flows can be sent at once and not come in each
+// other's way, whatever is made of their addresses: their protocols or source
+// ports differ.
+func Apart(flows []packet.Flow) int {
+	type source struct {
+		protocol uint8
+		port     uint16
+	}
+	taken := map[source]bool{}
+	for i, f := range flows {
+		k := source{f.Protocol, f.SourcePort}
+		if taken[k] || i == mostAtOnce {
+			return i
+		}
+		taken[k] = true
+	}
+	return len(flows)
+}
+
 // Send sends the first packet of each flow: where it is Local from the node
-// itself, else into its InInterface. No two may have the same tuple.
+// itself, else into its InInterface. They must be [Apart].
 func (w *Set) Send(flows []packet.Flow) ([]Fate, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
