@@ -27,6 +27,7 @@ deps: ## install the programs that tests and the lab run (Debian; root or sudo)
 .PHONY: test
 test: deps build lint ## install, build, and run every test, those that need root too
 	@go build -C test/tools -o /dev/null tool
+	@cd test/crd && go run github.com/unmasq/unmasq/hack/gotest -count=1 ./...
 	@go run ./hack/gotest -count=1 -timeout 14m ./...
 
 .PHONY: e2e
@@ -46,6 +47,10 @@ RULESETS ?= $(shell echo $$(( ($(PACKETS) + 99) / 100 )))
 differential: deps ## the same with many random rulesets: PACKETS=220000, or RULESETS=; SEED= repeats a run
 	@UNMASQ_RULESETS=$(RULESETS) UNMASQ_SEED=$(SEED) go run ./hack/judge -run 'TestRandomRulesets'
 
+.PHONY: e2e-api
+e2e-api: deps ## hold a real API server against the agent: the same documents are right, an agent has the rights it needs (root; the first build takes minutes)
+	@cd test/crd && go run github.com/unmasq/unmasq/hack/gotest -tags e2e -count=1 -timeout 60m -run '^TestRealAPIServer$$' ./...
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
 	@files=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
@@ -54,6 +59,7 @@ lint: ## gofmt, go vet, staticcheck
 	@go vet -tags e2e ./test/...
 	@go tool -modfile=tools/go.mod staticcheck ./...
 	@go tool -modfile=tools/go.mod staticcheck -tags e2e ./test/...
+	@cd test/crd && go vet -tags e2e ./... && go tool -modfile=../../tools/go.mod staticcheck -tags e2e ./...
 
 .PHONY: generate
 generate: ## write deepcopy functions and deploy/crd anew, from api's types and markers

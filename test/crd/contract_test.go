@@ -144,3 +144,46 @@ func checkRandom(t *testing.T, create creator) {
 	}
 	t.Logf("checked: %d random documents, %d of them taken by API server and agent", all, taken)
 }
+
+// checkPeculiar documents, of which the reason of a refusal, or that there is none,
+// is stated: numbers as JSON lets them be written, and fields without a value, which
+// API servers take out unless the schema keeps them, so that `cidrs: null` would
+// mean everything.
+func checkPeculiar(t *testing.T, create creator) {
+	const null = "has a field without a value (null); expected a value, {} where any is meant, or leave the field out"
+	for _, c := range []struct{ spec, want string }{
+		{`{"order": 1.0, "rules": [{"action": "Keep"}]}`, "invalid data, expected int, got float64"},
+		{`{"rules": [{"action": "Keep", "to": {"ports": [{"port": 4.43e2}]}}]}`, "invalid data, expected int, got float64"},
+		{`{"order": 1.5, "rules": [{"action": "Keep"}]}`, "spec.order"},
+		{`{"order": -0, "rules": [{"action": "\u004beep"}]}`, ""},
+		{`{"order": null, "mode": null, "rules": [{"action": "Keep", "name": null, "masquerade": null, "overrideServiceMasquerade": null}]}`, ""},
+		{`{"rules": [{"action": "Keep", "to": {"ports": [{"protocol": null, "port": 443, "endPort": null}]}}]}`, ""},
+		{`{"rules": [{"action": "Keep", "to": {"ports": [{"port": null}]}}]}`, "spec.rules[0].to.ports[0]: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "to": {"ports": null}}]}`, "spec.rules[0].to: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "to": {"cidrs": null}}]}`, "spec.rules[0].to: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "to": {"except": null}}]}`, "spec.rules[0].to: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "to": {"pods": null}}]}`, "spec.rules[0].to: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "to": {"nodes": null}}]}`, "spec.rules[0].to: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "to": {"services": null}}]}`, "spec.rules[0].to: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "to": null}]}`, "spec.rules[0]: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "from": null}]}`, "spec.rules[0]: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "outInterfaces": null}]}`, "spec.rules[0]: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "from": {"pods": null}}]}`, "spec.rules[0].from: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "from": {"cidrs": null}}]}`, "spec.rules[0].from: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "from": {"except": null}}]}`, "spec.rules[0].from: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "from": {"node": null}}]}`, "spec.rules[0].from: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "from": {"pods": {"podSelector": null}}}]}`, "spec.rules[0].from.pods: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "from": {"pods": {"namespaceSelector": null}}}]}`, "spec.rules[0].from.pods: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "from": {"pods": {"podSelector": {"matchLabels": null}}}}]}`, "spec.rules[0].from.pods.podSelector: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "from": {"pods": {"podSelector": {"matchExpressions": null}}}}]}`, "spec.rules[0].from.pods.podSelector: Required value: " + null},
+		{`{"nodeSelector": null, "rules": [{"action": "Keep"}]}`, "spec: Required value: " + null},
+		{`{"rules": null}`, "spec.rules: Required value"},
+		{`{}`, "spec.rules: Required value"},
+		{`null`, "spec: Required value"},
+	} {
+		text := []byte(`{"apiVersion": "unmasq.io/v1alpha1", "kind": "SourcePolicy", "metadata": {"name": "default"}, "spec": ` + c.spec + `}`)
+		if taken, reason := contract(t, create, document{"peculiar", text}); taken != (c.want == "") || !strings.Contains(reason, c.want) {
+			t.Errorf("%s: taken: %t %s\nwant %s", c.spec, taken, reason, c.want)
+		}
+	}
+}

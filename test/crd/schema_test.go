@@ -15,3 +15,5 @@ func TestExamples(t *testing.T) { checkExamples(t, newServer(t, "sourcepolicies"
 func TestBadDocuments(t *testing.T) { checkBad(t, newServer(t, "sourcepolicies").create) }
 
 func TestRandomDocuments(t *testing.T) { checkRandom(t, newServer(t, "sourcepolicies").create) }
+
+func TestPeculiarDocuments(t *testing.T) { checkPeculiar(t, newServer(t, "sourcepolicies").create) }

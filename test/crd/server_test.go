@@ -81,7 +81,7 @@ func (s *server) openAPI() *apiextensions.JSONSchemaProps {
 // create returns the object as it would be stored, or all that is wrong with it, as
 // `kubectl create` shows it. Strict is kubectl's default for unknown fields.
 func (s *server) create(text []byte, strict bool) (stored []byte, err error) {
-	asJSON, err := yaml.YAMLToJSONStrict(text)
+	asJSON, err := toJSON(text)
 	if err != nil {
 		return nil, err
 	}
@@ -139,4 +139,12 @@ func (s *server) validate(u *unstructured.Unstructured) field.ErrorList {
 	}
 	more, _ := s.cel.Validate(context.Background(), nil, s.structural, u.Object, nil, celconfig.RuntimeCELCostBudget)
 	return append(errs, more...)
+}
+
+// toJSON is what kubectl sends of a text. JSON is sent as it is, as other clients do.
+func toJSON(text []byte) ([]byte, error) {
+	if json.Valid(text) {
+		return text, nil
+	}
+	return yaml.YAMLToJSONStrict(text)
 }
