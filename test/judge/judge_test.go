@@ -4,7 +4,7 @@
 // among the outcomes that sim predicts.
 //
 // The rulesets are random ones (random_test.go) and dumps of real programs
-// (dumps_test.go).
+// (dumps_test.go), of which explain --replay is asked too (replay_test.go).
 package judge_test
 
 import (
