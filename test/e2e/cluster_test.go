@@ -41,7 +41,7 @@ func TestCluster(t *testing.T) {
 			web, backend := startWeb(t, ctx, c, namespace)
 			t.Run("daemon set", func(t *testing.T) { daemonSet(t, ctx, c) })
 			t.Run("real pod", func(t *testing.T) { realPod(t, ctx, c, real, web, backend, outside) })
-			t.Run("pod as namespace", func(t *testing.T) { namespacePod(t, ctx, real, web, backend, outside) })
+			t.Run("pod as namespace", func(t *testing.T) { namespacePod(t, ctx, namespace, web, backend, outside) })
 			t.Log("checked: memory:", c.Memory())
 			t.Run("restart", func(t *testing.T) { restart(t, ctx, real) })
 		})
@@ -207,8 +207,7 @@ func results(t *testing.T, n *kube.Node) (names []string) {
 	return names
 }
 
-// namespacePod does the same on a node that has a kubelet, too: what it's given is
-// as kubelet's.
+// namespacePod does the same on the other node, where the backend is, too.
 func namespacePod(t *testing.T, ctx context.Context, n *kube.Node, web []netip.Addr, backend, outside *peer.Server) {
 	pod, err := n.StartPod(ctx, kube.PodConfig{Name: "early", FirstAct: func(ctx context.Context, p *kube.Pod) error {
 		for _, a := range append([]netip.Addr{kube.Outside4, kube.Outside6}, web...) {
@@ -278,6 +277,9 @@ func podAddresses(pod *core.Pod) (all []netip.Addr) {
 	slices.SortFunc(all, netip.Addr.Compare)
 	return all
 }
+
+// podAddress that its peer listens at.
+func podAddress(p *kube.Pod) netip.AddrPort { return netip.AddrPortFrom(p.IPv4, backendPort) }
 
 // bounded is the test's time.
 func bounded(t *testing.T) context.Context {

@@ -77,8 +77,7 @@ type Cluster struct {
 	closing sync.Mutex // held by Close
 	mu      sync.Mutex // of all below
 	nodes   []*Node
-	count   int      // of nodes that there ever were
-	nets    []uint64 // inodes of its network namespaces
+	count   int // of nodes that there ever were
 	ends    []func() error
 	// alive until Close; stop ends it.
 	alive context.Context

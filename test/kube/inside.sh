@@ -3,6 +3,8 @@
 # directory, $CGROUP the name of its cgroup. The keeper's lines follow.
 set -e
 mount --make-rprivate /
+# These copies would keep others' namespaces alive.
+umount --lazy --recursive /run/netns
 # Pods' volumes are mounted where containers that run see them.
 mount --make-rshared /
 mount -t proc proc /proc

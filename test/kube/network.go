@@ -110,7 +110,7 @@ func (c *Cluster) join(name string, a4, a6 netip.Addr) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	port := "to-" + name
+	port := "to-" + a4.String() // 15 bytes at most
 	if err := netns.Veth(ns, uplink, c.lan, port); err != nil {
 		return nil, err
 	}

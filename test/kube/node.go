@@ -24,7 +24,7 @@ const KubeletLabel = "unmasq.test/kubelet"
 
 // NodeConfig says what a node is.
 type NodeConfig struct {
-	// Name, of 12 bytes at most; empty: n1, n2, in the order of adding.
+	// Name; empty: n1, n2, in the order of adding.
 	Name string
 	// Kubelet: a kubelet runs there, with containerd, and starts real pods.
 	Kubelet bool
@@ -77,6 +77,9 @@ func (c *Cluster) number(n NodeConfig) numbered {
 func (c *Cluster) AddNode(ctx context.Context, config NodeConfig) (*Node, error) {
 	n := c.number(config)
 	if err := c.timed("node "+n.Name, func() error { return c.addNode(ctx, n) }); err != nil {
+		if half := c.Node(n.Name); half != nil {
+			err = errors.Join(err, half.Remove(context.WithoutCancel(ctx)))
+		}
 		return nil, err
 	}
 	return c.Node(n.Name), nil
@@ -139,31 +142,31 @@ func (c *Cluster) route(n *Node) error {
 // one the status is written here, and is as true as namespaces can be.
 func (n *Node) createObject(ctx context.Context) error {
 	nodes := n.cluster.Client.CoreV1().Nodes()
-	object := &core.Node{
+	node := &core.Node{
 		ObjectMeta: meta.ObjectMeta{Name: n.Name, Labels: map[string]string{core.LabelHostname: n.Name, core.LabelOSStable: "linux",
 			KubeletLabel: fmt.Sprint(n.config.Kubelet)}},
 		Spec: core.NodeSpec{PodCIDR: n.Pods4.String(), PodCIDRs: []string{n.Pods4.String(), n.Pods6.String()}},
 	}
 	for k, v := range n.config.Labels {
-		object.Labels[k] = v
+		node.Labels[k] = v
 	}
 	if !n.config.Kubelet {
-		object.Spec.Taints = []core.Taint{{Key: KubeletLabel, Value: "false", Effect: core.TaintEffectNoSchedule}}
+		node.Spec.Taints = []core.Taint{{Key: KubeletLabel, Value: "false", Effect: core.TaintEffectNoSchedule}}
 	}
-	object, err := nodes.Create(ctx, object, meta.CreateOptions{})
+	_, err := nodes.Create(ctx, node, meta.CreateOptions{})
 	if err != nil || n.config.Kubelet {
 		return err
 	}
 	if err := n.heartbeat(ctx); err != nil {
 		return err
 	}
-	object.Status = core.NodeStatus{
+	status := core.NodeStatus{
 		Addresses: []core.NodeAddress{{Type: core.NodeInternalIP, Address: n.IPv4.String()}, {Type: core.NodeInternalIP, Address: n.IPv6.String()},
 			{Type: core.NodeHostName, Address: n.Name}},
 		Conditions: []core.NodeCondition{{Type: core.NodeReady, Status: core.ConditionTrue, Reason: "NamespaceExists",
 			LastHeartbeatTime: meta.Now(), LastTransitionTime: meta.Now()}},
 	}
-	_, err = nodes.UpdateStatus(ctx, object, meta.UpdateOptions{})
+	_, err = nodes.PatchStatus(ctx, n.Name, encode(object{"status": status}))
 	return err
 }
 
@@ -237,15 +240,34 @@ func (n *Node) heartbeat(ctx context.Context) error {
 	return err
 }
 
-// Remove takes the node out of the cluster: its object, its processes, its pods,
+// Remove takes the node out of the cluster: its pods and its object, its processes,
 // its namespace, and the ways to it.
 func (n *Node) Remove(ctx context.Context) error {
 	c := n.cluster
-	err := c.Client.CoreV1().Nodes().Delete(ctx, n.Name, meta.DeleteOptions{})
+	err := n.deletePods(ctx)
+	if gone := c.Client.CoreV1().Nodes().Delete(ctx, n.Name, meta.DeleteOptions{}); !apierrors.IsNotFound(gone) {
+		err = errors.Join(err, gone)
+	}
 	c.mu.Lock()
 	c.nodes = slices.DeleteFunc(c.nodes, func(o *Node) bool { return o == n })
 	c.mu.Unlock()
 	return errors.Join(err, n.end(), n.NS.Close(), os.RemoveAll(n.Dir))
+}
+
+// deletePods deletes their objects, as the cluster would a minute after the node's.
+func (n *Node) deletePods(ctx context.Context) error {
+	core := n.cluster.Client.CoreV1()
+	pods, err := core.Pods(meta.NamespaceAll).List(ctx, meta.ListOptions{FieldSelector: "spec.nodeName=" + n.Name})
+	if err != nil {
+		return err
+	}
+	for _, p := range pods.Items {
+		gone := core.Pods(p.Namespace).Delete(ctx, p.Name, meta.DeleteOptions{GracePeriodSeconds: new(int64(0))})
+		if gone != nil && !apierrors.IsNotFound(gone) {
+			err = errors.Join(err, gone)
+		}
+	}
+	return err
 }
 
 // atEnd remembers what the node's end does; the last first.

@@ -43,8 +43,12 @@ type Pod struct {
 }
 
 // StartPod starts a pod in the order that kubelets do: the object, the network,
-// the first act, and then the status says Running and Ready.
+// the first act, and then the status says Running and Ready. The node must have no
+// kubelet, which would start the pod itself.
 func (n *Node) StartPod(ctx context.Context, o PodConfig) (*Pod, error) {
+	if n.config.Kubelet {
+		return nil, fmt.Errorf("pod %s: node %s has a kubelet, which starts its pods itself", o.Name, n.Name)
+	}
 	if o.Namespace == "" {
 		o.Namespace = meta.NamespaceDefault
 	}
