@@ -35,7 +35,7 @@ func Compile(loaded *policy.Loaded, cniDir string, features nft.Features) (*Want
 	if err != nil {
 		return nil, fmt.Errorf("discover this host's facts: %w", err)
 	}
-	known, lines := facts.Merge(loaded.Stated, found)
+	known, lines, _ := facts.Merge(loaded.Stated, nil, found)
 	w := &Want{Policy: &loaded.Policy, Facts: &known, Lines: lines}
 	w.Warnings = append(policy.Warnings(&loaded.Policy, &known, loaded.Stated), warnings...)
 	w.Table = plan.Compile(&loaded.Policy, &known, plan.Options{NoIPsec: !features.IPsec, About: w.about()})

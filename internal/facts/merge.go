@@ -10,9 +10,9 @@ import (
 )
 
 // Merge gives the facts in force, and what `unmasq status` says of them, in a
-// fixed order. A stated field wins whole over what was discovered for it, even
-// where it states an empty list. What is neither stated nor discovered has a
-// default:
+// fixed order. A stated field wins whole over what the cluster says of it, and that
+// over what was discovered, even where it states an empty list. What nobody knows
+// has a default:
 //
 //	podCIDRs       localPodCIDRs
 //	nodes          nodeAddresses
@@ -21,38 +21,118 @@ import (
 //	serviceCIDRs   none
 //	pods           not known (PodsKnown is false)
 //
-// Broadcast addresses and tunnel ports can't be stated.
-func Merge(stated policy.Stated, d Discovered) (policy.Facts, []Fact) {
-	localPods := discovered(stated.LocalPodCIDRs, d.LocalPodCIDRs, netip.Prefix.Compare)
-	pods := otherwise(stated.PodCIDRs, localPods.values, "default: localPodCIDRs")
+// Broadcast addresses and tunnel ports can't be stated. The cluster is nil on a
+// plain host. Its pods are pods wherever they are: addresses of theirs that no pod
+// CIDR has are added, and outside names those that lie outside of stated ones.
+func Merge(stated policy.Stated, cluster *Cluster, d Discovered) (f policy.Facts, lines []Fact, outside []string) {
+	c, pods := Cluster{}, otherwise(stated.Pods, nil, "not stated")
+	if cluster != nil {
+		c, pods = *cluster, otherwise(stated.Pods, cluster.Pods, fromCluster+"this node's pods")
+	}
+	localPods := either(stated.LocalPodCIDRs, c.LocalPodCIDRs, d.LocalPodCIDRs, netip.Prefix.Compare)
+	widen(&localPods, c.Pods)
+	podCIDRs := otherwise(stated.PodCIDRs, localPods.values, "default: localPodCIDRs")
+	if len(c.PodCIDRs) > 0 && !stated.PodCIDRs.Set {
+		podCIDRs = found(c.PodCIDRs, netip.Prefix.Compare, fromCluster)
+	}
+	outside = widen(&podCIDRs, c.Pods)
 	addresses := discovered(stated.NodeAddresses, d.NodeAddresses, netip.Addr.Compare)
 	nodes := otherwise(stated.Nodes, addresses.values, "default: nodeAddresses")
+	nodeCIDRs := found(c.NodeCIDRs, netip.Prefix.Compare, fromCluster)
+	if stated.Nodes.Set {
+		nodeCIDRs = merged[netip.Prefix]{nil, nodes.origin}
+	} else if len(c.Nodes) > 0 {
+		nodes = found(c.Nodes, netip.Addr.Compare, fromCluster)
+	}
 	services := otherwise(stated.ServiceCIDRs, nil, "not stated")
+	if len(c.ServiceCIDRs) > 0 && !stated.ServiceCIDRs.Set {
+		services = found(c.ServiceCIDRs, netip.Prefix.Compare, fromCluster)
+	}
 	serviceMark := mark(stated.ServiceMark, policy.DefaultServiceMark)
 	hostPortMark := mark(stated.HostPortMark, policy.DefaultHostPortMark)
-	known := otherwise(stated.Pods, nil, "not stated")
 	broadcasts := discovered(policy.StatedValue[[]netip.Addr]{}, d.Broadcasts, netip.Addr.Compare)
 	ports := discovered(policy.StatedValue[[]uint16]{}, d.TunnelPorts, func(a, b uint16) int { return int(a) - int(b) })
 
-	return policy.Facts{
-			PodCIDRs: pods.values, LocalPodCIDRs: localPods.values,
-			NodeAddresses: addresses.values, Nodes: nodes.values,
-			ServiceCIDRs: services.values,
-			ServiceMark:  serviceMark.values[0], HostPortMark: hostPortMark.values[0],
-			Pods: known.values, PodsKnown: stated.Pods.Set,
-			Broadcasts: broadcasts.values, TunnelPorts: ports.values,
-		}, []Fact{
-			pods.fact("podCIDRs", netip.Prefix.String),
-			localPods.fact("localPodCIDRs", netip.Prefix.String),
-			addresses.fact("nodeAddresses", netip.Addr.String),
-			nodes.fact("nodes", netip.Addr.String),
-			services.fact("serviceCIDRs", netip.Prefix.String),
-			serviceMark.fact("serviceMark", markText),
-			hostPortMark.fact("hostPortMark", markText),
-			known.fact("pods", podText),
-			broadcasts.fact("broadcasts", netip.Addr.String),
-			ports.fact("tunnelPorts", func(p uint16) string { return fmt.Sprint(p) }),
+	f = policy.Facts{
+		PodCIDRs: podCIDRs.values, LocalPodCIDRs: localPods.values,
+		NodeAddresses: addresses.values, Nodes: nodes.values, NodeCIDRs: nodeCIDRs.values,
+		ServiceCIDRs: services.values,
+		ServiceMark:  serviceMark.values[0], HostPortMark: hostPortMark.values[0],
+		Pods: pods.values, PodsKnown: stated.Pods.Set || cluster != nil,
+		Broadcasts: broadcasts.values, TunnelPorts: ports.values,
+	}
+	lines = []Fact{
+		podCIDRs.fact("podCIDRs", netip.Prefix.String),
+		localPods.fact("localPodCIDRs", netip.Prefix.String),
+		addresses.fact("nodeAddresses", netip.Addr.String),
+		nodes.fact("nodes", netip.Addr.String),
+		services.fact("serviceCIDRs", netip.Prefix.String),
+		serviceMark.fact("serviceMark", markText),
+		hostPortMark.fact("hostPortMark", markText),
+		pods.fact("pods", podText),
+		broadcasts.fact("broadcasts", netip.Addr.String),
+		ports.fact("tunnelPorts", func(p uint16) string { return fmt.Sprint(p) }),
+	}
+	if len(nodeCIDRs.values) > 0 {
+		lines = slices.Insert(lines, 4, nodeCIDRs.fact("nodeCIDRs", netip.Prefix.String))
+	}
+	return f, lines, outside
+}
+
+// fromCluster begins the origins of what the cluster says.
+const fromCluster = "cluster: "
+
+// either is what is stated, or what the cluster says, or what was discovered.
+func either[T comparable](s policy.StatedValue[[]T], cluster, host []Found[T], compare func(a, b T) int) merged[T] {
+	if len(cluster) > 0 && !s.Set {
+		return found(cluster, compare, fromCluster)
+	}
+	return discovered(s, host, compare)
+}
+
+// found is what the cluster says, sorted and without duplicates.
+func found[T comparable](all []Found[T], compare func(a, b T) int, whose string) merged[T] {
+	if len(all) == 0 {
+		return merged[T]{}
+	}
+	all = slices.SortedStableFunc(slices.Values(all), func(a, b Found[T]) int { return compare(a.Value, b.Value) })
+	var values []T
+	var origins []string
+	for _, f := range all {
+		if !slices.Contains(origins, f.Origin) {
+			origins = append(origins, f.Origin)
 		}
+		values = append(values, f.Value)
+	}
+	return merged[T]{slices.Compact(values), whose + summary(origins)}
+}
+
+// summary joins origins as long as they are few: of 100 nodes two are named.
+func summary(origins []string) string {
+	const most = 8
+	if len(origins) <= most {
+		return strings.Join(origins, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(origins[:2], ", "), len(origins)-2)
+}
+
+// widen adds addresses of pods that no prefix has, and names their pods.
+func widen(m *merged[netip.Prefix], pods []policy.Pod) (outside []string) {
+	var more []netip.Prefix
+	for _, p := range pods {
+		for _, a := range p.Addresses {
+			if !slices.ContainsFunc(m.values, func(x netip.Prefix) bool { return x.Contains(a) }) {
+				more = append(more, netip.PrefixFrom(a, a.BitLen()))
+				outside = append(outside, fmt.Sprintf("pod %s/%s has %s", p.Namespace, p.Name, a))
+			}
+		}
+	}
+	if len(more) > 0 {
+		slices.SortFunc(more, netip.Prefix.Compare)
+		m.values = slices.Concat(m.values, slices.Compact(more))
+		m.origin += "; and pods outside of it"
+	}
+	return outside
 }
 
 // merged is one fact in force.
@@ -79,20 +159,11 @@ func otherwise[T any](s policy.StatedValue[[]T], values []T, origin string) merg
 
 // discovered is the stated list, or else what was found, sorted and without
 // duplicates, with all places that showed it, in the order of their values.
-func discovered[T comparable](s policy.StatedValue[[]T], found []Found[T], compare func(a, b T) int) merged[T] {
-	if s.Set || len(found) == 0 {
+func discovered[T comparable](s policy.StatedValue[[]T], host []Found[T], compare func(a, b T) int) merged[T] {
+	if s.Set || len(host) == 0 {
 		return otherwise(s, nil, "discovered: none")
 	}
-	found = slices.SortedStableFunc(slices.Values(found), func(a, b Found[T]) int { return compare(a.Value, b.Value) })
-	var values []T
-	var origins []string
-	for _, f := range found {
-		if !slices.Contains(origins, f.Origin) {
-			origins = append(origins, f.Origin)
-		}
-		values = append(values, f.Value)
-	}
-	return merged[T]{slices.Compact(values), "discovered: " + strings.Join(origins, ", ")}
+	return found(host, compare, "discovered: ")
 }
 
 func mark(s policy.StatedValue[policy.Mark], standard policy.Mark) merged[policy.Mark] {

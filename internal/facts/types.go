@@ -1,11 +1,16 @@
-// Package facts joins what an operator states about a node with what was
-// discovered on it, and says of each fact where it came from. It is pure:
-// internal/discover asks the kernel, internal/policy says what facts mean.
+// Package facts joins what an operator states about a node with what its cluster
+// says and what was discovered on it, and says of each fact where it came from. It
+// is pure: internal/discover asks the kernel, internal/cluster makes sense of the
+// Kubernetes API, internal/policy says what facts mean.
 //
-//	inForce, lines := facts.Merge(stated, discovered)
+//	inForce, lines, outside := facts.Merge(stated, cluster, discovered)
 package facts
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/unmasq/unmasq/internal/policy"
+)
 
 // Fact is one line of `unmasq status`.
 type Fact struct {
@@ -35,4 +40,17 @@ type Discovered struct {
 	TunnelPorts []Found[uint16]
 	// LocalPodCIDRs are masked.
 	LocalPodCIDRs []Found[netip.Prefix]
+}
+
+// Cluster is what a Kubernetes cluster says of itself and of this node. Empty
+// lists are not known, but for the pods, all of which are known.
+type Cluster struct {
+	// PodCIDRs of all nodes, LocalPodCIDRs of this one.
+	PodCIDRs, LocalPodCIDRs []Found[netip.Prefix]
+	ServiceCIDRs            []Found[netip.Prefix]
+	// Nodes are addresses, NodeCIDRs networks of nodes.
+	Nodes     []Found[netip.Addr]
+	NodeCIDRs []Found[netip.Prefix]
+	// Pods of this node that have addresses of their own.
+	Pods []policy.Pod
 }
