@@ -52,6 +52,10 @@ const (
 	ConditionDegraded = "Degraded"
 	// Conflict: another component on this node works against a policy.
 	ConditionConflict = "Conflict"
+	// EarlyPodFacts: pods are known before their containers start. False where the
+	// network plugins' results can't be read: then the first packets of a new pod
+	// may meet no selector.
+	ConditionEarlyPodFacts = "EarlyPodFacts"
 )
 
 // Most entries that a report's lists have; totals count those left out too.
@@ -63,7 +67,7 @@ const (
 // NodeReportStatus is what holds on the node. Its lists are in a fixed order, so
 // that nothing changes in it when nothing changed.
 type NodeReportStatus struct {
-	// Conditions: Enforced, Degraded, Conflict.
+	// Conditions: Enforced, Degraded, Conflict, EarlyPodFacts.
 	//
 	// +optional
 	// +listType=map

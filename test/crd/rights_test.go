@@ -61,6 +61,14 @@ func tokenOf(t *testing.T, c *cluster, admin *client, path, spec string) *client
 	return newClient(t, c.Bearer(made["status"].(map[string]any)["token"].(string)))
 }
 
+// as is an administrator who acts as another.
+func as(t *testing.T, c *cluster, user string) *client {
+	t.Helper()
+	config := c.Admin()
+	config.Impersonate.UserName = user
+	return newClient(t, config)
+}
+
 func report(node string) string {
 	return fmt.Sprintf(`{apiVersion: unmasq.io/v1alpha1, kind: NodeReport, metadata: {name: %s}, status: {agentVersion: v1,
 		totals: {policies: 2, rules: 5, refusals: 1, conflicts: 0},
@@ -73,6 +81,8 @@ func checkRights(t *testing.T, c *cluster) {
 	admin := newClient(t, c.Admin())
 	a, b := agentOn(t, c, admin, "node-a"), agentOn(t, c, admin, "node-b")
 	unbound := withToken(t, c, admin, "expirationSeconds: 600")
+	collector := as(t, c, "system:serviceaccount:kube-system:generic-garbage-collector")
+	imitator := as(t, c, "system:serviceaccount:unmasq:unmasq-agent")
 	const (
 		reports = "/apis/unmasq.io/v1alpha1/nodereports"
 		core    = "/api/v1/namespaces/unmasq"
@@ -141,6 +151,8 @@ func checkRights(t *testing.T, c *cluster) {
 
 		// A person may, where RBAC lets them, and so may the collector of what a node left.
 		{admin, "PATCH", reports + "/node-a", patch, 200, ""},
+		{collector, "PATCH", reports + "/node-a", patch, 200, ""},
+		{imitator, "PATCH", reports + "/node-a", patch, 403, nobody},
 	} {
 		contentType := "application/yaml"
 		switch {

@@ -14,7 +14,7 @@ import (
 	"github.com/unmasq/unmasq/internal/policy"
 )
 
-var documents = []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/policy.md", "docs/explain.md"}
+var documents = []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/policy.md", "docs/kubernetes.md", "docs/explain.md"}
 
 func read(t *testing.T, name string) string {
 	t.Helper()
@@ -97,7 +97,7 @@ func helpOf(t *testing.T, command []string) string {
 func TestMakeTargetsExist(t *testing.T) {
 	makefile := read(t, "Makefile")
 	for _, name := range documents {
-		for _, m := range regexp.MustCompile("`make ([a-z]+)").FindAllStringSubmatch(read(t, name), -1) {
+		for _, m := range regexp.MustCompile("`make ([a-z0-9-]+)").FindAllStringSubmatch(read(t, name), -1) {
 			if !strings.Contains(makefile, "\n"+m[1]+":") {
 				t.Errorf("%s: no target %s in the Makefile", name, m[1])
 			}
