@@ -42,10 +42,18 @@ func TestObjectSource(t *testing.T) {
 			}
 		})
 	}
+	services := Source{Name: "services.yaml", Content: []byte("apiVersion: unmasq.io/v1alpha1\nkind: SourcePolicy\nmetadata: {name: facts}\nspec: {facts: {serviceCIDRs: [10.96.0.0/12]}}\n")}
+	source, err := ObjectSource(object(map[string]any{"action": "Keep", "to": map[string]any{"cidrs": []any{"10.96.0.0/16"}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load([]Source{source, services}, Options{}); err != nil {
+		t.Errorf("what a node's files say makes an object of the API wrong: %v", err)
+	}
 	if source, err := ObjectSource(map[string]any{"spec": func() {}}); err == nil {
 		t.Errorf("what has no text became %s", source.Content)
 	}
-	source, _ := ObjectSource(map[string]any{})
+	source, _ = ObjectSource(map[string]any{})
 	if _, err := Load([]Source{source}, Options{}); err == nil {
 		t.Error("an empty object was loaded")
 	}

@@ -22,6 +22,7 @@ func Warnings(p *Policy, facts *Facts, stated Stated) []string {
 		r := &p.Rules[i]
 		out = append(out, foreignAddresses(r, facts)...)
 		out = append(out, unknownNamespaceKeys(r, facts)...)
+		out = append(out, serviceAddresses(r, facts)...)
 		out = append(out, unreachable(r, p.Rules[:min(i, mostCompared)])...)
 	}
 	return out
@@ -111,6 +112,21 @@ func unknownNamespaceKeys(r *Rule, facts *Facts) []string {
 		}
 	}
 	return out
+}
+
+// serviceAddresses: rules see packets after DNAT, when no service address is left.
+func serviceAddresses(r *Rule, facts *Facts) []string {
+	var never []string
+	for _, p := range r.To.CIDRs {
+		if within([]netip.Prefix{p}, facts.ServiceCIDRs) {
+			never = append(never, p.String())
+		}
+	}
+	if len(never) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("rule %s: to.cidrs %s can never match: addresses of services are gone when a rule sees a packet, after DNAT",
+		r.ID(), several(never, "networks", false))}
 }
 
 // needsKey says whether a requirement matches only where the label is there.
