@@ -22,6 +22,7 @@ func TestControlPlane(t *testing.T) {
 	t.Run("tokens are bound", func(t *testing.T) { boundToken(t, ctx, c) })
 	t.Run("admission policies", func(t *testing.T) { admissionPolicy(t, ctx, c) })
 	t.Run("nodes come and go", func(t *testing.T) { comeAndGo(t, ctx, c) })
+	t.Run("pods are deleted", func(t *testing.T) { deleted(t, ctx, c) })
 	t.Run("API server stops", func(t *testing.T) { outage(t, ctx, c) })
 }
 
@@ -116,6 +117,24 @@ func comeAndGo(t *testing.T, ctx context.Context, c *kube.Cluster) {
 	}
 	if nodes := kubectl(t, ctx, c, "get", "nodes", "-o", "name"); nodes != "node/n1\n" {
 		t.Errorf("nodes: %q, want n1", nodes)
+	}
+}
+
+// deleted: whose object is deleted ends, and gives its addresses to the next.
+func deleted(t *testing.T, ctx context.Context, c *kube.Cluster) {
+	pod, err := c.Node("n1").StartPod(ctx, kube.PodConfig{Name: "victim"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, ctx, c, "delete", "pod", "victim", "--timeout=60s")
+	if files := results(t, pod.Node); len(files) != 0 {
+		t.Errorf("network results after the pod is gone: %v", files)
+	}
+	if err := pod.Delete(ctx); err != nil {
+		t.Errorf("deleted again: %v", err)
+	}
+	if _, err := pod.Connect(ctx, podAddress(pod), "ghost"); err == nil {
+		t.Error("a pod that is gone connects")
 	}
 }
 

@@ -110,12 +110,12 @@ func (a *API) Start(ctx context.Context) error {
 	if err := a.Etcd.await(ctx, healthy(a.ns, etcdURL+"/health")); err != nil {
 		return err
 	}
-	client, err := rest.HTTPClientFor(a.Admin())
+	admin, err := rest.HTTPClientFor(a.Admin())
 	if err != nil {
 		return err
 	}
-	defer client.CloseIdleConnections()
-	return a.Server.await(ctx, answers(client, a.URL()+"/readyz"))
+	defer admin.CloseIdleConnections()
+	return a.Server.await(ctx, answers(admin, a.URL()+"/readyz"))
 }
 
 // Stop ends both.
@@ -200,28 +200,33 @@ func dialer(ns *netns.NS) func(ctx context.Context, network, address string) (ne
 // answers well, with a status below 400.
 func answers(client *http.Client, url string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		resp, err := client.Do(r)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		said, err := io.ReadAll(resp.Body)
-		if err == nil && resp.StatusCode >= http.StatusBadRequest {
-			err = fmt.Errorf("%s: %s: %s", url, resp.Status, said)
-		}
+		_, err := get(ctx, client, url)
 		return err
 	}
 }
 
-// healthy asks an address of a namespace, whoever certifies it.
-func healthy(ns *netns.NS, url string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		t := &http.Transport{DialContext: dialer(ns), DisableKeepAlives: true,
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // programs' own certificates, on loopbacks of namespaces
-		return answers(&http.Client{Transport: t}, url)(ctx)
+func get(ctx context.Context, client *http.Client, url string) (string, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
 	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	said, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode >= http.StatusBadRequest {
+		err = fmt.Errorf("%s: %s: %s", url, resp.Status, said)
+	}
+	return string(said), err
+}
+
+// healthy asks an address of a namespace, whoever certifies it.
+func healthy(ns *netns.NS, url string) func(context.Context) error { return answers(client(ns), url) }
+
+// client asks inside a namespace, where programs certify themselves.
+func client(ns *netns.NS) *http.Client {
+	return &http.Client{Transport: &http.Transport{DialContext: dialer(ns), DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 }

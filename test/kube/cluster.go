@@ -79,9 +79,10 @@ type Cluster struct {
 	nodes   []*Node
 	count   int // of nodes that there ever were
 	ends    []func() error
-	// alive until Close; stop ends it.
-	alive context.Context
-	stop  func()
+	// alive until Close; stop ends it, and what goes on in the background.
+	alive      context.Context
+	stop       func()
+	background sync.WaitGroup
 }
 
 // Start brings a cluster up and returns when all its nodes are ready. What did not
@@ -165,7 +166,8 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := together(all...); err != nil {
 		return err
 	}
-	go c.heartbeats()
+	c.background.Go(c.heartbeats)
+	c.background.Go(c.reap)
 	return c.timed("service account", func() error { return c.awaitServiceAccount(ctx, "default") })
 }
 
@@ -292,6 +294,7 @@ func (c *Cluster) Close() error {
 	if c.stop != nil {
 		c.stop()
 	}
+	c.background.Wait()
 	var errs []error
 	for {
 		c.mu.Lock()

@@ -193,6 +193,25 @@ func decode(t *testing.T, text []byte, to any) {
 	}
 }
 
+func TestSynced(t *testing.T) {
+	const metric = "kubeproxy_sync_proxy_rules_last_timestamp_seconds"
+	for _, c := range []struct {
+		name, metrics string
+		want          bool
+	}{
+		{"both families", metric + `{ip_family="IPv4"} 1.76e+09` + "\n" + metric + `{ip_family="IPv6"} 1.76e+09` + "\n", true},
+		{"one family", "# HELP " + metric + " x\n" + metric + `{ip_family="IPv4"} 1.76e+09` + "\n", false},
+		{"one, and none yet", metric + `{ip_family="IPv4"} 1.76e+09` + "\n" + metric + `{ip_family="IPv6"} 0` + "\n", false},
+		{"without families", metric + " 1.76e+09\n", true},
+		{"never", metric + " 0\n", false},
+		{"nothing", "", false},
+	} {
+		if err := synced(c.metrics); (err == nil) != c.want {
+			t.Errorf("%s: %v, want synced: %v", c.name, err, c.want)
+		}
+	}
+}
+
 // TestSweep removes the directories of processes that are no more, and no others.
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()

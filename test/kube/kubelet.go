@@ -52,6 +52,8 @@ volumePluginDir: /var/lib/kubelet/volumeplugins
 evictionHard: {memory.available: "0%%", nodefs.available: "0%%", imagefs.available: "0%%", nodefs.inodesFree: "0%%"}
 imageGCHighThresholdPercent: 100
 maxPods: 250
+kubeAPIQPS: 1000
+kubeAPIBurst: 1000
 `
 
 // startKubelet starts containerd, loads the images, and starts the kubelet.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // KubeletLabel of nodes says "true" or "false": has it a kubelet? The nodes that
@@ -53,7 +55,8 @@ type Node struct {
 	config  NodeConfig
 	plugins sync.Mutex // held while a network plugin runs
 
-	mu   sync.Mutex
+	mu   sync.Mutex // of all below
+	pods map[types.UID]*Pod
 	ends []func() error
 }
 
@@ -254,20 +257,28 @@ func (n *Node) Remove(ctx context.Context) error {
 	return errors.Join(err, n.end(), n.NS.Close(), os.RemoveAll(n.Dir))
 }
 
-// deletePods deletes their objects, as the cluster would a minute after the node's.
+// deletePods ends those that are namespaces, and deletes the objects of all, as the
+// cluster would a minute after the node's.
 func (n *Node) deletePods(ctx context.Context) error {
+	n.mu.Lock()
+	known := slices.Collect(maps.Values(n.pods))
+	n.mu.Unlock()
+	var errs []error
+	for _, p := range known {
+		errs = append(errs, p.Delete(ctx))
+	}
 	core := n.cluster.Client.CoreV1()
 	pods, err := core.Pods(meta.NamespaceAll).List(ctx, meta.ListOptions{FieldSelector: "spec.nodeName=" + n.Name})
 	if err != nil {
-		return err
+		return errors.Join(append(errs, err)...)
 	}
 	for _, p := range pods.Items {
 		gone := core.Pods(p.Namespace).Delete(ctx, p.Name, meta.DeleteOptions{GracePeriodSeconds: new(int64(0))})
-		if gone != nil && !apierrors.IsNotFound(gone) {
-			err = errors.Join(err, gone)
+		if !apierrors.IsNotFound(gone) {
+			errs = append(errs, gone)
 		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // atEnd remembers what the node's end does; the last first.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	authentication "k8s.io/api/authentication/v1"
 	core "k8s.io/api/core/v1"
@@ -40,6 +41,7 @@ type Pod struct {
 
 	host      bool
 	container container
+	deleting  sync.Mutex
 }
 
 // StartPod starts a pod in the order that kubelets do: the object, the network,
@@ -61,6 +63,7 @@ func (n *Node) StartPod(ctx context.Context, o PodConfig) (*Pod, error) {
 		return nil, fmt.Errorf("create pod %s/%s: %w", o.Namespace, o.Name, err)
 	}
 	p := &Pod{Host: Host{Name: o.Name, NS: n.NS, IPv4: n.IPv4, IPv6: n.IPv6}, Node: n, Object: object, host: o.HostNetwork}
+	n.remember(p)
 	if err := p.start(ctx, o.FirstAct); err != nil {
 		return nil, errors.Join(fmt.Errorf("start pod %s/%s: %w", o.Namespace, o.Name, err), p.Delete(context.WithoutCancel(ctx)))
 	}
@@ -133,9 +136,16 @@ func (p *Pod) Config(ctx context.Context) (*rest.Config, error) {
 }
 
 // Delete ends the pod: its network goes first, as with kubelets, then the object.
-// Its addresses are free for the node's next pods.
+// Its addresses are free for the node's next pods. Who deletes the object has it
+// end, too, a moment later. More calls do nothing.
 func (p *Pod) Delete(ctx context.Context) (err error) {
-	if !p.host && p.container.id != "" {
+	p.deleting.Lock()
+	defer p.deleting.Unlock()
+	if p.Node.known(p.Object.UID) == nil {
+		return nil
+	}
+	defer p.Node.forget(p)
+	if p.container.id != "" {
 		err = errors.Join(p.Node.detach(ctx, p.container), p.NS.Close())
 	}
 	gone := p.pods().Delete(ctx, p.Name, meta.DeleteOptions{GracePeriodSeconds: new(int64(0)), Preconditions: &meta.Preconditions{UID: &p.Object.UID}})
@@ -143,4 +153,27 @@ func (p *Pod) Delete(ctx context.Context) (err error) {
 		err = errors.Join(err, gone)
 	}
 	return err
+}
+
+// remember that the pod is there, for when its object is deleted.
+func (n *Node) remember(p *Pod) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pods == nil {
+		n.pods = map[types.UID]*Pod{}
+	}
+	n.pods[p.Object.UID] = p
+}
+
+func (n *Node) forget(p *Pod) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.pods, p.Object.UID)
+}
+
+// known pod, or nil.
+func (n *Node) known(uid types.UID) *Pod {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.pods[uid]
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/unmasq/unmasq/internal/foreign"
 	"github.com/unmasq/unmasq/test/kube/parts"
@@ -69,7 +70,37 @@ func (n *Node) awaitProxy(ctx context.Context) error {
 	if n.Proxy == nil {
 		return nil
 	}
-	return n.Proxy.await(ctx, healthy(n.NS, "http://127.0.0.1:10256/healthz"))
+	return n.Proxy.await(ctx, func(ctx context.Context) error {
+		text, err := get(ctx, client(n.NS), "http://127.0.0.1:10249/metrics")
+		if err != nil {
+			return err
+		}
+		return synced(text)
+	})
+}
+
+// synced reads kube-proxy's metrics: when did it write its rules last? It says that
+// it's healthy before it has written any.
+//
+//	kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 1.7632e+09
+//
+// Versions up to 1.33 say so once, without a family.
+func synced(metrics string) error {
+	const metric = "kubeproxy_sync_proxy_rules_last_timestamp_seconds"
+	families := 2
+	for line := range strings.Lines(metrics) {
+		rest, ours := strings.CutPrefix(line, metric)
+		if !ours || strings.HasSuffix(rest, " 0\n") {
+			continue
+		}
+		if families--; rest[0] != '{' {
+			families = 0
+		}
+	}
+	if families > 0 {
+		return fmt.Errorf("%s: rules of %d address families are not written yet", metric, families)
+	}
+	return nil
 }
 
 // iptables is a PATH in which iptables is the variant's.
