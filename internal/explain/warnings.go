@@ -27,7 +27,6 @@ func (e *Explainer) warnings() []string {
 		all = append(all, unreadable(h)...)
 		all = append(all, variants(h)...)
 		all = append(all, dormant(h)...)
-		all = append(all, unfollowed(h)...)
 		all = append(all, orphans(h)...)
 		all = append(all, ciliumWithout(h)...)
 	}
@@ -106,24 +105,6 @@ func dormant(h *snapshot.Host) []string {
 	for _, t := range h.Rules.Tables {
 		if t.Native != nil && t.Native.IsDormant() {
 			all = append(all, fmt.Sprintf("table %s %s is dormant: none of its chains is asked", t.Native.Family, t.Name))
-		}
-	}
-	return all
-}
-
-// unfollowed warns of native chains that stand where packets aren't followed:
-// on bridges, and at interfaces.
-func unfollowed(h *snapshot.Host) []string {
-	var all []string
-	for _, t := range h.Rules.Tables {
-		for _, c := range t.Chains {
-			if t.Native == nil || c.Native.Base == nil || t.Native.IsDormant() || len(c.Rules) == 0 && !c.Native.Base.Drop {
-				continue
-			}
-			f, hook := t.Native.Family, c.Native.Base.Hook
-			if f == "bridge" || f == "netdev" || hook == "ingress" || hook == "egress" {
-				all = append(all, fmt.Sprintf("table %s %s, chain %s (hook %s) isn't followed: what it drops or changes isn't in the answer", f, t.Name, c.Name, hook))
-			}
 		}
 	}
 	return all

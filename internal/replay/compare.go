@@ -70,9 +70,15 @@ func Agrees(f packet.Flow, fate wires.Fate, o sim.Outcome, e Errors) bool {
 }
 
 // droppedLeaving: POSTROUTING drops one copy of a broadcast of the node's own, and
-// by chance not the other, which the node itself gets.
+// by chance not the other, which the node itself gets. Chains at devices and on
+// bridges never see that one.
 func droppedLeaving(o sim.Outcome) bool {
-	return o.Verdict == sim.Dropped && o.Probability < 1 && len(o.Steps) > 0 && o.Steps[len(o.Steps)-1].Hook == "postrouting"
+	if o.Verdict != sim.Dropped || len(o.Steps) == 0 {
+		return false
+	}
+	s := o.Steps[len(o.Steps)-1]
+	onBridge := s.At.Table != nil && s.At.Table.Native != nil && s.At.Table.Native.Family == "bridge"
+	return s.Hook == "egress" || onBridge || s.Hook == "postrouting" && o.Probability < 1
 }
 
 func errorAgrees(f packet.Flow, fate wires.Fate, o sim.Outcome, e Errors) bool {

@@ -6,14 +6,23 @@ import (
 	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 )
 
+const bridgesTrack = "bridges track connections by themselves"
+
 // ctSubject is ct KEY: net/netfilter/nft_ct.c.
 func ctSubject(e nftables.CT) subject {
 	if e.Key == "state" {
-		return subject{value: func(r *run) (nftables.Value, state) { return r.values.number32(ctState(r.states())), known }}
+		return subject{value: func(r *run) (nftables.Value, state) {
+			if r.hook.onBridge() {
+				return "", open
+			}
+			return r.values.number32(ctState(r.states())), known
+		}, why: bridgesTrack}
 	}
 	read := ctField(e)
 	return subject{value: func(r *run) (nftables.Value, state) {
 		switch {
+		case r.hook.onBridge():
+			return "", open
 		case !r.tracked || r.noTrack:
 			return "", broken
 		case read == nil:

@@ -27,6 +27,12 @@ func metaSubject(e nftables.Meta) subject {
 		return subject{value: func(r *run) (nftables.Value, state) { return number8(r.protocol), known }}
 	case "nfproto":
 		return subject{value: func(r *run) (nftables.Value, state) {
+			if r.table.Native.Family == "netdev" {
+				return number8(5), known // NFPROTO_NETDEV
+			}
+			if r.hook.onBridge() {
+				return number8(7), known // NFPROTO_BRIDGE
+			}
 			if r.family == packet.IPv4Family {
 				return number8(2), known
 			}
@@ -49,17 +55,28 @@ func metaSubject(e nftables.Meta) subject {
 			return "", open
 		}, text: "the sending process", why: "its user and group aren't known"}
 	case "ibrname", "obrname":
-		return subject{value: func(r *run) (nftables.Value, state) {
-			if !r.bridged {
-				return "", broken
-			}
-			return "", open
-		}, text: "bridge ports", why: "the bridge port isn't known"}
+		return subject{value: func(r *run) (nftables.Value, state) { return r.bridgeName(e.Key == "ibrname") }, text: "bridge ports", why: "the bridge port isn't known"}
 	}
 	return opened(e, "it isn't in a dump")
 }
 
+// bridgeName is that of the bridge which the in- or out-interface is a port of.
+func (r *run) bridgeName(in bool) (nftables.Value, state) {
+	switch hasIn, hasOut := r.hook <= bridgeForward, r.hook >= bridgeForward; {
+	case r.hook.onBridge() && (in && !hasIn || !in && !hasOut):
+		return "", broken
+	case r.hook.onBridge():
+		return interfaceName(r.bridge), known
+	case r.bridged:
+		return "", open
+	}
+	return "", broken
+}
+
 func packetType(r *run) (nftables.Value, state) {
+	if r.hook == ingress && len(r.lower) > 0 {
+		return "", open // the port's link address isn't the bridge's
+	}
 	for i, name := range []string{"unicast", "broadcast", "multicast"} {
 		switch r.certainPacketType(ruleset.PacketType{Type: name}) {
 		case ipset.Yes:

@@ -27,7 +27,7 @@ func payloadSubject(e nftables.Payload) subject {
 		return transportSubject(e)
 	}
 	return subject{value: func(r *run) (nftables.Value, state) {
-		if e.Protocol == "ether" && r.local {
+		if e.Protocol == "ether" && r.local && r.hook < hookCount {
 			return "", broken
 		}
 		return "", open

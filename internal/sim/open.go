@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/unmasq/unmasq/internal/ruleset"
@@ -109,6 +110,8 @@ type openInterface struct {
 	name  string
 	// is and isNot are the patterns that it was taken to match, and not to.
 	is, isNot []ruleset.Interface
+	// among are all names that it may be, where those are known.
+	among []string
 	// what it is called, and why it isn't known. Empty where it was known all along.
 	what, why string
 }
@@ -144,6 +147,13 @@ func (r *run) interfaceIs(i *openInterface, pattern ruleset.Interface, preferred
 	if i.known {
 		return matchesName(pattern, i.name)
 	}
+	isNot := func(name string) bool { return !matchesName(pattern, name) }
+	if i.among != nil && !slices.ContainsFunc(i.among, isNot) {
+		return true
+	}
+	if i.among != nil && !slices.ContainsFunc(i.among, func(name string) bool { return !isNot(name) }) {
+		return false
+	}
 	for _, p := range i.is {
 		if covers(pattern, p) {
 			return true
@@ -175,8 +185,20 @@ func (r *run) interfaceIs(i *openInterface, pattern ruleset.Interface, preferred
 		if !pattern.Wildcard {
 			i.known, i.name = true, pattern.Name
 		}
+		i.narrow(isNot)
 		return true
 	}
 	i.isNot = append(i.isNot, pattern)
+	i.narrow(func(name string) bool { return !isNot(name) })
 	return false
+}
+
+// narrow takes names from those that it may be.
+func (i *openInterface) narrow(without func(string) bool) {
+	if i.among == nil || i.known {
+		return
+	}
+	if i.among = slices.DeleteFunc(slices.Clone(i.among), without); len(i.among) == 1 {
+		i.known, i.name = true, i.among[0]
+	}
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -293,26 +294,45 @@ func (r *run) isBridged() bool {
 	if local, _ := n.IsLocal(r.dst); local {
 		return false
 	}
-	there := n.Lookup(route.Query{Source: r.src, Destination: r.dst, InInterface: r.in.name, SourcePort: -1, DestinationPort: -1})
-	if !there.Known || !there.Found || there.Type != route.Unicast || len(there.Nexthops) > 1 {
+	subnet, ok := r.subnetOf(r.in.name)
+	if !ok {
 		return false
 	}
-	return there.Interface == r.in.name && !hasGateway(there) && r.onSubnet(r.in.name)
+	// Its sender asks its own routes: of the node's, no rule that is about who sends.
+	there := n.Lookup(route.Query{Destination: r.dst, SourcePort: -1, DestinationPort: -1})
+	return onLink(there.Interface, there.Nexthops, r.in.name) && there.Known && there.Type == route.Unicast || !r.leadsElsewhere(subnet)
+}
+
+// onLink says whether a route leads to an interface, without a gateway.
+func onLink(name string, hops []route.Nexthop, want string) bool {
+	if len(hops) == 1 && !hops[0].Via.IsValid() {
+		name = cmp.Or(hops[0].Interface, name)
+	}
+	return len(hops) < 2 && name == want && (len(hops) == 0 || !hops[0].Via.IsValid())
+}
+
+// leadsElsewhere says whether the node has a route to the destination that is
+// more specific than the bridge's subnet: the sender is likely to have it too.
+func (r *run) leadsElsewhere(subnet netip.Prefix) bool {
+	return slices.ContainsFunc(r.node.host.Network.Routes, func(x route.Route) bool {
+		return x.Table == route.TableMain && x.Destination.IsValid() && x.Destination.Bits() > subnet.Bits() && x.Destination.Contains(r.dst) &&
+			(x.Type != route.Unicast || !onLink("", x.Nexthops, r.in.name))
+	})
 }
 
 func hasGateway(result route.Result) bool {
 	return len(result.Nexthops) == 1 && result.Nexthops[0].Via.IsValid()
 }
 
-// onSubnet says whether source and destination share a subnet of the interface.
-func (r *run) onSubnet(name string) bool {
+// subnetOf an interface that source and destination share.
+func (r *run) subnetOf(name string) (shared netip.Prefix, ok bool) {
 	for i := range r.node.host.Network.Addresses {
 		a := &r.node.host.Network.Addresses[i]
 		if a.Interface == name && a.Prefix.Contains(r.src) && a.Prefix.Contains(r.dst) {
-			return true
+			return a.Prefix.Masked(), true
 		}
 	}
-	return false
+	return netip.Prefix{}, false
 }
 
 // bridgeCallsIPTables says whether bridged packets are shown to iptables.

@@ -49,6 +49,10 @@ type run struct {
 	hook    hook
 	table   *ruleset.Table
 	bridged bool
+	// lower are the devices below the in-interface; bridge is the one that the
+	// packet is on at a hook of bridges.
+	lower  []device
+	bridge string
 
 	// Connection tracking. tracked: the packet has passed conntrack's hook.
 	tracked, noTrack       bool
@@ -181,19 +185,23 @@ func (n *Node) entry(q *Question) (local bool, in openInterface) {
 func (r *run) receive() {
 	r.out = interfaceNamed("")
 	bridged := r.isBridged()
-	if bridged && !r.bridgeCallsIPTables() {
-		r.out = r.in
-		r.bridged = true
+	called := (bridged || r.comesByBridge()) && r.bridgeCallsIPTables()
+	if !r.arrive(called, bridged) {
+		return
+	}
+	if bridged && !called {
+		r.crossBridge(false)
 		return
 	}
 	original := r.dst
 	if !r.pass(prerouting) {
 		return
 	}
-	if bridged && r.dst == original {
-		r.bridged = true
-		r.out = r.in
-		_ = r.pass(forward) && r.pass(postrouting)
+	if bridged = bridged && r.dst == original; called && !r.arriveRest(bridged) {
+		return
+	}
+	if bridged {
+		r.crossBridge(true)
 		return
 	}
 	if !r.routeIn() {
@@ -206,7 +214,7 @@ func (r *run) receive() {
 		}
 		return
 	}
-	if r.pass(forward) && r.pass(postrouting) {
+	if r.pass(forward) && r.pass(postrouting) && r.depart() {
 		r.leave()
 	}
 }
@@ -219,7 +227,7 @@ func (r *run) sendLocally() {
 	if !r.pass(output) {
 		return
 	}
-	if !r.settleOut() || !r.pass(postrouting) {
+	if !r.settleOut() || !r.pass(postrouting) || !r.depart() {
 		return
 	}
 	if r.toNode {
@@ -233,7 +241,7 @@ func (r *run) sendLocally() {
 // again through lo, already tracked, already routed.
 func (r *run) loopBack() {
 	r.in, r.out = interfaceNamed("lo"), interfaceNamed("")
-	if r.pass(prerouting) {
+	if r.atDevice(ingress) && r.pass(prerouting) {
 		r.pass(input)
 	}
 }

@@ -14,6 +14,7 @@ type Node struct {
 	host        *snapshot.Host
 	connections *conntrack.Table
 	hooks       map[packet.Family]*[hookCount][]slot
+	devices     *[deviceHooks][]slot
 	// missing of the routing, per family.
 	missing map[packet.Family][]Dependency
 	// customRouting: somebody added IPv4 routing rules or local routes.
@@ -33,6 +34,7 @@ func New(h *snapshot.Host) *Node {
 	n := &Node{host: h, hooks: map[packet.Family]*[hookCount][]slot{}, missing: map[packet.Family][]Dependency{}, customRouting: customRouting(&h.Network)}
 	n.connections = conntrack.NewTable(h.Connections)
 	n.runs.New = func() any { return &run{node: n} }
+	n.devices = n.deviceSlots()
 	for _, f := range packet.Families {
 		n.hooks[f] = n.slots(f)
 		for _, what := range h.Network.Missing(f) {

@@ -24,7 +24,10 @@ const (
 )
 
 func (h hook) String() string {
-	return [...]string{"prerouting", "input", "forward", "output", "postrouting"}[h]
+	return [...]string{
+		"prerouting", "input", "forward", "output", "postrouting", // of IP
+		"ingress", "egress", "prerouting", "input", "forward", "output", "postrouting", // of devices and bridges
+	}[h]
 }
 
 // Priorities of what the kernel itself registers (linux/netfilter_ipv4.h).

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -14,6 +15,8 @@ import (
 // native gathers nftables tables, those of iptables-nft among them.
 type native struct {
 	tables []*nftables.Table
+	// chains are tables without rules, which tell the devices of base chains.
+	chains []*nftables.Table
 	// given are the tables' families and names.
 	given map[[2]string]bool
 	// part: something was lost of which the table isn't known.
@@ -46,6 +49,10 @@ func (n *native) readText(b *builder, file, text string, line int) {
 func (n *native) add(b *builder, file string, rules *nftables.Ruleset, problems []nftables.Problem) {
 	for _, p := range problems {
 		b.note(file, p.Line, p.Text, p.Why)
+	}
+	if path.Base(file) == FileNFTChains {
+		n.chains = append(n.chains, rules.Tables...)
+		return
 	}
 	for _, t := range rules.Tables {
 		t.File = file
@@ -140,6 +147,9 @@ func (n *native) finish(b *builder) {
 		return cmp.Or(cmp.Compare(x.Family, y.Family), cmp.Compare(x.Name, y.Name))
 	})
 	b.host.NFTWhole = n.whole()
+	for _, t := range n.chains {
+		n.addDevices(t)
+	}
 	for _, t := range n.tables {
 		own := iptablesOwn(t)
 		t.IPTables = own
@@ -150,6 +160,21 @@ func (n *native) finish(b *builder) {
 		}
 	}
 	b.host.Rules.Tables = b.tables.all
+}
+
+// addDevices gives base chains that are listed without devices those that
+// another listing of their table has.
+func (n *native) addDevices(from *nftables.Table) {
+	for _, t := range n.tables {
+		if t.Family != from.Family || t.Name != from.Name {
+			continue
+		}
+		for _, c := range t.Chains {
+			if other := from.Chain(c.Name); c.Base != nil && len(c.Base.Devices) == 0 && other != nil && other.Base != nil {
+				c.Base.Devices = other.Base.Devices
+			}
+		}
+	}
 }
 
 // behindIPTables says whether iptables-save shows the table. Where it doesn't,

@@ -115,6 +115,7 @@ var known = map[string]struct {
 	FileIP6Tables:       {yes: true, family: packet.IPv6Family, kind: formatSave},
 	FileIP6TablesLegacy: {yes: true, family: packet.IPv6Family, variant: ruleset.Legacy, kind: formatSave},
 	FileNFT:             {yes: true, kind: formatNFT},
+	FileNFTChains:       {yes: true, kind: formatNFT},
 	FileIPSet:           {yes: true, kind: formatIPSet},
 	FileLinks:           {yes: true, kind: formatLinks},
 	FileAddresses:       {yes: true, kind: formatLinks},

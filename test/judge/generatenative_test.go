@@ -46,6 +46,9 @@ func (g *generator) native() []*nativeTable {
 			n.ip, n.address = "ip6", "ipv6_addr"
 		}
 		n.t = &nativeTable{family: g.of("inet", n.ip), name: fmt.Sprintf("n%d", i)}
+		if g.chance(3) {
+			n.t.family = g.of("netdev", "bridge")
+		}
 		n.fill()
 		tables = append(tables, n.t)
 	}
@@ -57,6 +60,17 @@ var nativePriorities = []string{"-300", "-250", "-199", "-150", "-120", "-110", 
 // bases that a chain may have.
 func (g *nativeGenerator) base() (text string, kind natKind) {
 	priority := g.of(nativePriorities...)
+	if g.t.family == "netdev" || g.t.family == "inet" && g.chance(12) {
+		hook := "ingress"
+		if g.t.family == "netdev" {
+			hook = g.of("ingress", "ingress", "egress")
+		}
+		devices := g.of("device eth0", "device docker0", "device eth1", "device cali1a", "devices = { eth0, docker0 }", "devices = { eth0, eth1, docker0, cali1a, cali1b }", "device lo", "device vethd", "devices = { vethd, eth1 }")
+		return fmt.Sprintf("type filter hook %s %s priority %s; policy %s;", hook, devices, priority, g.policy()), noNAT
+	}
+	if g.t.family == "bridge" {
+		return fmt.Sprintf("type filter hook %s priority %s; policy %s;", g.of("prerouting", "prerouting", "input", "forward", "output", "postrouting"), priority, g.policy()), noNAT
+	}
 	switch g.IntN(5) {
 	case 0:
 		return fmt.Sprintf("type filter hook %s priority %s; policy %s;", g.of("prerouting", "input", "forward", "output", "postrouting"), priority, g.policy()), noNAT
@@ -99,7 +113,7 @@ func (g *nativeGenerator) fill() {
 	for range 3 + g.IntN(12) {
 		i := g.IntN(len(g.t.chains))
 		g.kind, g.last = kinds[i], i == len(g.t.chains)-1
-		g.incoming = strings.Contains(g.t.chains[i].base, "hook prerouting") || strings.Contains(g.t.chains[i].base, "hook input")
+		g.incoming = strings.Contains(g.t.chains[i].base, "hook prerouting") || strings.Contains(g.t.chains[i].base, "hook input") || strings.Contains(g.t.chains[i].base, "hook ingress")
 		g.t.chains[i].rules = append(g.t.chains[i].rules, g.nativeRule(g.callees(i, kinds)))
 	}
 }

@@ -125,6 +125,13 @@ func (g *nativeGenerator) nativeFIB() string {
 	if g.incoming && g.chance(2) {
 		return "fib saddr . " + g.of("iif", "mark . iif") + " oif " + g.of("exists", "missing")
 	}
+	if g.incoming && g.chance(3) {
+		keys := g.of("daddr", "saddr", "daddr . iif", "daddr . mark", "saddr . mark")
+		if g.chance(2) {
+			return "fib " + keys + " oif " + g.of("exists", "missing")
+		}
+		return "fib " + keys + " oifname " + g.notEqual(3) + g.of(`"lo"`, "eth0", "eth1", "docker0")
+	}
 	switch g.IntN(4) {
 	case 0:
 		return "fib daddr type " + g.of("local", "unicast", "{ local, broadcast }", "!= local", "multicast")

@@ -87,7 +87,7 @@ func (t *nativeTable) smaller() (out []*nativeTable) {
 // nativeText is for nft -f: tables of that many names in place of what was there.
 func nativeText(tables []*nativeTable) string {
 	var b strings.Builder
-	for _, family := range []string{"ip", "ip6", "inet"} {
+	for _, family := range []string{"ip", "ip6", "inet", "netdev", "bridge"} {
 		for i := range mostNative {
 			fmt.Fprintf(&b, "table %s n%d\ndelete table %s n%d\n", family, i, family, i)
 		}

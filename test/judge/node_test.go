@@ -18,6 +18,7 @@ import (
 	"github.com/unmasq/unmasq/internal/kernel/wires"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/rig"
+	"github.com/unmasq/unmasq/internal/sim"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
@@ -77,6 +78,8 @@ type node struct {
 	wires *rig.Wires
 	// dir holds the files that the host is read from.
 	dir string
+	// peers are the link addresses behind the bridges.
+	peers map[string]net.HardwareAddr
 	// madeSets are the names of IP sets that may still be there.
 	madeSets []string
 	// native: nft's own tables are read too.
@@ -100,7 +103,13 @@ func newNode(t *testing.T, s situation) *node {
 		n.must(t, errors.Join(netns.Veth(n.ns, b.port, far, "to-"+b.port), n.ns.Bridge(b.name), n.ns.Enslave(b.port, b.name)))
 		// What comes from a pod and is sent to another goes back through the one port.
 		n.run(t, "", "ip", "link", "set", b.port, "type", "bridge_slave", "hairpin", "on")
-		ends = append(ends, rig.Wire{Link: b.name, Far: far, FarLink: "to-" + b.port, OnLink: s.subnets(b.name), Own: s.addresses, Broadcasts: s.broadcasts(b.name)})
+		own := slices.Clone(s.addresses)
+		for _, p := range s.subnets(b.name) {
+			if p.Addr().Is6() {
+				own = append(own, p.Masked().Addr()) // the anycast address of all routers
+			}
+		}
+		ends = append(ends, rig.Wire{Link: b.name, Far: far, FarLink: "to-" + b.port, OnLink: s.subnets(b.name), Own: own, Broadcasts: s.broadcasts(b.name)})
 	}
 	for key, value := range sysctls {
 		n.must(t, n.ns.Sysctl(key, value))
@@ -140,21 +149,53 @@ func (n *node) settle(t *testing.T) {
 
 // addNeighbours says once and for all where a bridge's neighbours are.
 func (n *node) addNeighbours(t *testing.T, far *netns.NS) {
-	var lines strings.Builder
+	n.peers = map[string]net.HardwareAddr{}
 	for _, b := range n.bridges {
-		var mac net.HardwareAddr
 		n.must(t, far.Do(func() error {
 			i, err := net.InterfaceByName("to-" + b.port)
 			if err == nil {
-				mac = i.HardwareAddr
+				n.peers[b.name] = i.HardwareAddr
 			}
 			return err
 		}))
-		for _, a := range n.neighbours {
-			fmt.Fprintf(&lines, "neigh replace %s lladdr %s dev %s nud permanent\n", a, mac, b.name)
-		}
+		n.meetOn(t, b.name, n.neighbours)
+	}
+}
+
+// floods says whether a packet comes back by the bridge that it came in by, beside
+// what becomes of it: a broadcast.
+func (n *node) floods(f packet.Flow) bool {
+	return slices.ContainsFunc(n.bridges, func(b bridge) bool {
+		return b.name == f.InInterface && (slices.Contains(n.broadcasts(b.name), f.Destination) || f.Destination.IsMulticast())
+	})
+}
+
+// meetOn tells a bridge where neighbours are.
+func (n *node) meetOn(t *testing.T, bridge string, neighbours []netip.Addr) {
+	var lines strings.Builder
+	for _, a := range neighbours {
+		fmt.Fprintf(&lines, "neigh replace %s lladdr %s dev %s nud permanent\n", a, n.peers[bridge], bridge)
 	}
 	n.run(t, lines.String(), "ip", "-batch", "-")
+}
+
+// meet makes neighbours of all that is predicted to leave by a bridge.
+func (n *node) meet(t *testing.T, predicted [][]sim.Outcome) {
+	for _, b := range n.bridges {
+		var all []netip.Addr
+		for _, outcomes := range predicted {
+			for _, o := range outcomes {
+				hop := o.NextHop
+				if !hop.IsValid() {
+					hop = o.Destination
+				}
+				if o.OutInterface == b.name && !slices.Contains(all, hop) && !hop.IsMulticast() {
+					all = append(all, hop)
+				}
+			}
+		}
+		n.meetOn(t, b.name, all)
+	}
 }
 
 // sysctls of every node. Nothing forwarded may be lost to a filter of the
@@ -222,6 +263,12 @@ func (n *node) read(families ...packet.Family) (*snapshot.Host, error) {
 	if err == nil && n.native {
 		if text, err = n.ns.Run("", "nft", "-j", "list", "ruleset"); err == nil {
 			err = os.WriteFile(filepath.Join(n.dir, snapshot.FileNFT), []byte(text), 0o600)
+		}
+		if err == nil {
+			text, err = n.ns.Run("", "nft", "list", "chains")
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(n.dir, snapshot.FileNFTChains), []byte(text), 0o600)
 		}
 	}
 	if err != nil {

@@ -93,14 +93,21 @@ func (c *testcase) run(t *testing.T) {
 	s := newSender(g.Rand, c.node, c.rules, randomPool(c.family))
 	var flows []packet.Flow
 	for len(flows) < packetsPerRuleset {
-		flows = append(flows, s.packet())
+		if f := s.packet(); !c.floods(f) {
+			flows = append(flows, f)
+		}
 	}
+	predicted := make([][]sim.Outcome, len(flows))
+	for i, f := range flows {
+		predicted[i] = c.predict(f)
+	}
+	c.meet(t, predicted)
 	fates, err := c.send(flows)
 	if err != nil {
 		t.Fatalf("%s\n%v", c, err)
 	}
 	for i, f := range flows {
-		outcomes := c.predict(f)
+		outcomes := predicted[i]
 		result := compare(f, fates[i], outcomes, mayBeLost)
 		c.sum.count(result, outcomes)
 		if result == wrong {

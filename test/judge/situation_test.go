@@ -93,6 +93,10 @@ var moreSettings = []struct {
 // randomSituation is a plain one with more.
 func randomSituation(r *rand.Rand, f packet.Family) situation {
 	s := plainSituation(f)
+	if r.IntN(2) == 0 {
+		s.veths = slices.DeleteFunc(s.veths, func(name string) bool { return name == "docker0" })
+		s.bridges = []bridge{{"docker0", "vethd"}}
+	}
 	lines := moreRouting[f]
 	have := map[string]bool{}
 	for range r.IntN(6) {

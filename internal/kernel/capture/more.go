@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,15 @@ import (
 
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
+
+// devices of chains at ingress and egress, where there are such: nft's JSON may
+// lack them.
+func (c *capture) devices(ctx context.Context) {
+	listed := c.files[snapshot.FileNFT]
+	if bytes.Contains(listed, []byte(`"ingress"`)) || bytes.Contains(listed, []byte(`"egress"`)) {
+		c.dump(ctx, dump{snapshot.FileNFTChains, "nft", [][]string{{"list", "chains"}}})
+	}
+}
 
 // virtualServers prints IPVS's; ipvsadm would load the module to say that there are none.
 func (c *capture) virtualServers(ctx context.Context) {
