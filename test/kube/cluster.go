@@ -74,15 +74,16 @@ type Cluster struct {
 	pod     string // program of pods
 	plugins string // folder of network plugins
 
+	// alive until Close; stop ends it, and what goes on in the background.
+	alive      context.Context
+	stop       func()
+	background sync.WaitGroup
+
 	closing sync.Mutex // held by Close
 	mu      sync.Mutex // of all below
 	nodes   []*Node
 	count   int // of nodes that there ever were
 	ends    []func() error
-	// alive until Close; stop ends it, and what goes on in the background.
-	alive      context.Context
-	stop       func()
-	background sync.WaitGroup
 }
 
 // Start brings a cluster up and returns when all its nodes are ready. What did not

@@ -103,7 +103,7 @@ func build(ctx context.Context, folder string, m Module, goMod func() ([]byte, e
 	if err := writeNew(filepath.Join(dir, "go.mod"), text); err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(os.Stderr, "building of %s %s, which may take minutes: %s\n", m.Path, m.Version, strings.Join(missing, " "))
+	fmt.Fprintf(os.Stderr, "building %s %s, which may take minutes: %s\n", m.Path, m.Version, strings.Join(missing, " "))
 	return programs, buildInto(ctx, dir, programs, m, missing)
 }
 
