@@ -262,7 +262,7 @@ func (p *textReader) ruleCommand(where place) bool {
 	}
 	p.table, p.compat = t, false
 	rule := p.rule()
-	if rule == nil {
+	if rule == nil || len(rule.Statements) == 0 { // a comment alone is none
 		p.expected("a rule")
 		return false
 	}
