@@ -46,7 +46,7 @@ var layers = []struct {
 	},
 	{
 		"services", "processes that go on for a while; they serve any face, a command line or a browser",
-		[]string{"internal/foreign", "internal/dockerd", "internal/agent", "internal/lab", "internal/replay"},
+		[]string{"internal/foreign", "internal/dockerd", "internal/agent", "internal/lab", "internal/replay", "internal/kube"},
 	},
 	{
 		"faces", "what people and scripts see; nothing depends on how it looks",
@@ -94,6 +94,11 @@ var restricted = []struct {
 		"a cluster", "tests and tools bring one up; the program never does",
 		[]string{module + "test/kube", module + "test/kube/"},
 		[]string{"layer real parts", "hack/dumps", "test/kube/peer/pod", "layer test support"},
+	},
+	{
+		"clients of Kubernetes", "one place speaks to the API server; what it says is plain data for all others",
+		[]string{"k8s.io/client-go/"},
+		[]string{"internal/kube", "layer real parts", "layer programs"},
 	},
 	{
 		"the command line's library", "a service takes options, not flags",

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +25,11 @@ type Options struct {
 	// Config are files and directories of documents.
 	Config     []string
 	NodeLabels map[string]string
-	CNIDir     string
+	// Cluster that has policies and facts beside them; nil: none. NodeLabels are its.
+	Cluster Cluster
+	// Version that the agent reports.
+	Version string
+	CNIDir  string
 	// MetricsAddress serves /metrics, /healthz and /readyz; "" serves nothing.
 	MetricsAddress string
 	// ClearOnExit deletes the table at the end; else it stays, as a plain one.
@@ -62,6 +65,7 @@ type Agent struct {
 	readErr  string
 	loaded   *policy.Loaded // the last good documents
 	inForce  *plan.Table    // what they and the facts came to when it was last written
+	cluster  inCluster
 	failures int
 	reopen   bool // the socket, at the next attempt
 	retry    *time.Timer
@@ -95,8 +99,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	go a.serve(work)
+	followed := a.followCluster(work, &in)
 	a.reload()
 	a.loop(ctx, in)
+	cancel()
+	<-followed
 	return a.exit()
 }
 
@@ -105,6 +112,8 @@ type inputs struct {
 	files, host chan struct{}
 	intrusions  chan nft.Intrusion
 	hup         chan os.Signal
+	cluster     <-chan struct{}
+	report      <-chan time.Time
 }
 
 func (a *Agent) inputs(ctx context.Context) (inputs, error) {
@@ -187,6 +196,10 @@ func (a *Agent) loop(ctx context.Context, in inputs) {
 			a.reload()
 		case <-in.host:
 			a.enforce()
+		case <-in.cluster:
+			a.reloadCluster()
+		case <-in.report:
+			a.report()
 		case i := <-in.intrusions:
 			a.restore(i, in.intrusions)
 		case <-a.retry.C:
@@ -200,6 +213,11 @@ func (a *Agent) loop(ctx context.Context, in inputs) {
 // goes on being repaired.
 func (a *Agent) reload() {
 	sources, err := policyfile.Read(a.opts.Config, noInput{})
+	if a.opts.Cluster != nil {
+		a.cluster.files, a.cluster.filesErr = sources, err
+		a.reloadCluster()
+		return
+	}
 	if !a.isNew(sources, err) {
 		return
 	}
@@ -225,9 +243,7 @@ func (a *Agent) isNew(sources []policy.Source, err error) bool {
 	if err != nil {
 		text = err.Error()
 	}
-	same := a.read != nil && text == a.readErr && slices.EqualFunc(sources, a.read, func(x, y policy.Source) bool {
-		return x.Name == y.Name && bytes.Equal(x.Content, y.Content)
-	})
+	same := a.read != nil && text == a.readErr && sameSources(sources, a.read)
 	a.read, a.readErr = append([]policy.Source{}, sources...), text
 	return !same
 }
@@ -260,7 +276,7 @@ func (noInput) Read([]byte) (int, error) {
 
 // enforce brings the kernel to what documents and facts add up to.
 func (a *Agent) enforce() {
-	if a.loaded == nil {
+	if a.idle() {
 		return
 	}
 	start := time.Now()
@@ -282,8 +298,11 @@ func (a *Agent) enforce() {
 	a.retry.Reset(wait)
 }
 
+// idle: nothing is known yet that could be enforced.
+func (a *Agent) idle() bool { return a.loaded == nil && !a.cluster.paused }
+
 func (a *Agent) sync() error {
-	want, err := Compile(a.loaded, a.opts.CNIDir, a.features)
+	want, err := a.want()
 	if err != nil {
 		return err
 	}
@@ -294,6 +313,7 @@ func (a *Agent) sync() error {
 		return err
 	}
 	a.inForce = want.Table
+	a.cluster.want = want
 	if a.status.setWant(want) {
 		a.opts.Log.Info("policy in force", "rules", len(want.Policy.Rules), "owned", a.table.Owns())
 		for _, w := range want.Warnings {
@@ -333,7 +353,7 @@ func (a *Agent) closeTable() {
 // restore puts the table back as it must be, and says who changed it. What
 // comes in while it works is part of the same repair.
 func (a *Agent) restore(first nft.Intrusion, more <-chan nft.Intrusion) {
-	if a.table == nil || a.loaded == nil {
+	if a.table == nil || a.idle() {
 		return
 	}
 	failed := a.status.tableError()

@@ -15,6 +15,9 @@ type status struct {
 	table    error
 	rules    int
 	warnings []string
+	// stale says what isn't followed of the cluster; nil: there is none.
+	stale  func() string
+	paused bool
 }
 
 func (s *status) setConfig(err error) {
@@ -64,4 +67,45 @@ func (s *status) problem() error {
 		return errors.New("starting")
 	}
 	return nil
+}
+
+func (s *status) setCluster(stale func() string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stale = stale
+}
+
+func (s *status) setPaused(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = on
+}
+
+// ready is nil where the agent enforces what it can, with what should be known of
+// it. In a cluster, documents that are refused and an API that doesn't answer are
+// such notes: an agent that enforces is not to be taken for one that doesn't.
+func (s *status) ready() (notes []string, problem error) {
+	problem = s.problem()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stale == nil {
+		return nil, problem
+	}
+	stale := s.stale()
+	switch {
+	case !s.started && s.config == nil && s.table == nil && stale != "":
+		return nil, fmt.Errorf("nothing is enforced by this agent yet; the cluster isn't known:\n%s", stale)
+	case !s.started || s.table != nil:
+		return nil, problem
+	}
+	if s.paused {
+		notes = append(notes, "paused: the table is empty")
+	}
+	if s.config != nil {
+		notes = append(notes, "policy refused; what was good before is in force:\n"+s.config.Error())
+	}
+	if stale != "" {
+		notes = append(notes, "the cluster as it was last known is in force:\n"+stale)
+	}
+	return notes, nil
 }

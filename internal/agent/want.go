@@ -1,6 +1,6 @@
 // Package agent enforces policies and keeps enforcing them: it follows the
-// documents, the host's interfaces and the kernel's nftables events, and brings
-// the table to what they add up to.
+// documents, a Kubernetes cluster, the host's interfaces and the kernel's nftables
+// events, and brings the table to what they add up to.
 //
 //	a, err := agent.New(agent.Options{Config: []string{"/etc/unmasq"}, …})
 //	err = a.Run(ctx)   // until the context ends
@@ -26,20 +26,39 @@ type Want struct {
 	Facts    *policy.Facts
 	Lines    []facts.Fact
 	Warnings []string
+	// Outside names pods' addresses that lie outside of the stated pod CIDRs.
+	Outside []string
 }
 
 // Compile joins documents with what the host shows of itself, in the caller's
 // network namespace, and compiles them.
 func Compile(loaded *policy.Loaded, cniDir string, features nft.Features) (*Want, error) {
+	return compile(loaded, nil, cniDir, features)
+}
+
+// compile does so with what a cluster says; nil: there is none.
+func compile(loaded *policy.Loaded, c *facts.Cluster, cniDir string, features nft.Features) (*Want, error) {
 	found, warnings, err := discover.Discover(cniDir)
 	if err != nil {
 		return nil, fmt.Errorf("discover this host's facts: %w", err)
 	}
-	known, lines, _ := facts.Merge(loaded.Stated, nil, found)
-	w := &Want{Policy: &loaded.Policy, Facts: &known, Lines: lines}
-	w.Warnings = append(policy.Warnings(&loaded.Policy, &known, loaded.Stated), warnings...)
+	known, lines, outside := facts.Merge(loaded.Stated, c, found)
+	w := &Want{Policy: &loaded.Policy, Facts: &known, Lines: lines, Outside: outside}
+	w.Warnings = append(policy.Warnings(&loaded.Policy, &known, said(loaded.Stated, c)), warnings...)
+	for _, o := range outside {
+		w.Warnings = append(w.Warnings, o+", which no pod CIDR has; it is taken for a pod's: correct --pod-cidrs")
+	}
 	w.Table = plan.Compile(&loaded.Policy, &known, plan.Options{NoIPsec: !features.IPsec, About: w.about()})
 	return w, nil
+}
+
+// said is what is known of other hosts too, whoever said it.
+func said(s policy.Stated, c *facts.Cluster) policy.Stated {
+	if c != nil {
+		s.PodCIDRs.Set = s.PodCIDRs.Set || len(c.PodCIDRs) > 0
+		s.Nodes.Set = true // or to.nodes would have been refused
+	}
+	return s
 }
 
 // factPrefix and warningPrefix begin the comments that status reads back.

@@ -22,6 +22,11 @@ replaced ones, and ConfigMap mounts), the host's interfaces, and other
 processes' changes to its table. A wrong document changes nothing: the last
 good policy stays in force. On exit the rules stay, unless --clear-on-exit.
 
+With --kube it follows a Kubernetes cluster too: SourcePolicies, this node's pods
+and their labels, and what the words of policies mean there. Policies of files and
+of the API are one list, in one order. While the API doesn't answer, what is known
+stays in force and goes on being repaired; /readyz says so, and stays ready.
+
 It needs CAP_NET_ADMIN in the host's network namespace, and nothing else.`
 
 // DefaultAddress serves metrics and health, on loopback.
@@ -29,6 +34,7 @@ const DefaultAddress = "127.0.0.1:9809"
 
 type agentOptions struct {
 	documents
+	kube           kubeOptions
 	metricsAddress string
 	clearOnExit    bool
 	ownership      string
@@ -38,10 +44,10 @@ type agentOptions struct {
 func newAgent() *cobra.Command {
 	opts := &agentOptions{}
 	cmd := &cobra.Command{
-		Use:     "agent --config PATH…",
+		Use:     "agent --config PATH… | --kube",
 		Short:   "Enforce a policy and keep enforcing it",
 		Long:    agentHelp,
-		Example: "  unmasq agent --config /etc/unmasq\n  unmasq agent --config policy.yaml --clear-on-exit",
+		Example: "  unmasq agent --config /etc/unmasq\n  unmasq agent --config policy.yaml --clear-on-exit\n  unmasq agent --kube --pod-cidrs 10.244.0.0/16 --node-cidrs 192.0.2.0/24",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return opts.run(cmd) },
 	}
@@ -51,6 +57,7 @@ func newAgent() *cobra.Command {
 	f.BoolVar(&opts.clearOnExit, "clear-on-exit", false, "remove the rules on exit")
 	f.StringVar(&opts.ownership, "table-ownership", "auto", "auto: own the table where the kernel can (Linux 6.9); off: watch and restore it instead")
 	f.StringVar(&opts.logFormat, "log-format", "text", "text or json")
+	opts.kube.flags(cmd)
 	return cmd
 }
 
@@ -59,8 +66,8 @@ func (o *agentOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if len(o.files) == 0 {
-		return inputError{fmt.Errorf("no policy given: name files or directories with --config")}
+	if len(o.files) == 0 && !o.kube.on {
+		return inputError{fmt.Errorf("no policy given: name files or directories with --config, or a cluster with --kube")}
 	}
 	if slices.Contains(o.files, policyfile.Stdin) {
 		return inputError{fmt.Errorf("--config -: an agent reads its documents again and again, which standard input can't be: name a file or a directory")}
@@ -76,7 +83,7 @@ func (o *agentOptions) run(cmd *cobra.Command) error {
 	opts := agent.Options{
 		Config: o.files, CNIDir: o.cniDir,
 		MetricsAddress: o.metricsAddress, ClearOnExit: o.clearOnExit, NoOwnership: o.ownership == "off",
-		Log: log,
+		Log: log, Version: cmd.Root().Version,
 		Notify: func(state string) {
 			if _, err := daemon.SdNotify(false, state); err != nil {
 				log.Warn("could not notify the service manager", "error", err)
@@ -85,6 +92,9 @@ func (o *agentOptions) run(cmd *cobra.Command) error {
 	}
 	if cmd.Flags().Changed("node-labels") {
 		opts.NodeLabels = o.nodeLabels
+	}
+	if opts.Cluster, err = o.kube.cluster(cmd, log); err != nil {
+		return err
 	}
 	a, err := agent.New(opts)
 	if err != nil {

@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/unmasq/unmasq/api/v1alpha1"
+	"github.com/unmasq/unmasq/internal/cluster"
+	"github.com/unmasq/unmasq/internal/policy"
+)
+
+// Cluster is where policies and facts come from beside files, and where the agent
+// says what holds. Its methods may be called concurrently.
+type Cluster interface {
+	// Run follows the cluster until the context ends.
+	Run(ctx context.Context)
+	// View is what is known now; nil: too little to say anything.
+	View() *cluster.View
+	// Changed has a token when View may be another than before.
+	Changed() <-chan struct{}
+	// Stale says what isn't followed at the moment, and since when; "": all is.
+	Stale() string
+	// Report says what the node's report shall be.
+	Report(v1alpha1.NodeReportStatus)
+}
+
+// inCluster is what an agent knows of its cluster.
+type inCluster struct {
+	files     []policy.Source
+	filesErr  error
+	documents documents
+	view      *cluster.View
+	answer    *answer
+	want      *Want // in force
+	refusals  string
+	stale     string
+	paused    bool
+}
+
+// reportEvery is how often it is looked whether there is something else to report.
+const reportEvery = time.Second
+
+// followCluster starts to; done is closed when it has ended with the context.
+func (a *Agent) followCluster(ctx context.Context, in *inputs) (done <-chan struct{}) {
+	ended := make(chan struct{})
+	if a.opts.Cluster == nil {
+		close(ended)
+		return ended
+	}
+	in.cluster = a.opts.Cluster.Changed()
+	ticker := time.NewTicker(reportEvery)
+	in.report = ticker.C
+	a.status.setCluster(a.opts.Cluster.Stale)
+	go func() {
+		defer close(ended)
+		defer ticker.Stop()
+		a.opts.Cluster.Run(ctx)
+	}()
+	return ended
+}
+
+// reloadCluster considers files and the cluster as they are now. Nothing happens
+// until enough is known of both: what stands in the kernel stays there.
+func (a *Agent) reloadCluster() {
+	c := &a.cluster
+	if c.view = a.opts.Cluster.View(); c.view == nil {
+		return
+	}
+	before := c.answer
+	c.answer = c.documents.load(c.files, c.filesErr, c.view.Policies,
+		policy.Options{NodeLabels: c.view.NodeLabels, PodsKnown: true, NoNodes: c.view.NoNodes})
+	if c.answer != before {
+		a.considered()
+	}
+	a.pause(c.view.Paused)
+	if c.answer.loaded != nil {
+		a.loaded = c.answer.loaded
+	}
+	a.enforce()
+	a.status.setConfig(c.answer.err()) // not before: ready means in force
+}
+
+// considered counts a reload, and says what is refused where that is new.
+func (a *Agent) considered() {
+	err := a.cluster.answer.err()
+	a.metrics.reloaded(err)
+	if text := errorText(err); text != a.cluster.refusals {
+		a.cluster.refusals = text
+		for _, r := range a.cluster.answer.refused {
+			a.opts.Log.Error("policy refused; "+r.instead(), "error", r.err)
+		}
+		if err == nil {
+			a.opts.Log.Info("all policies are accepted")
+		}
+	}
+}
+
+// pause says so when it changes.
+func (a *Agent) pause(on bool) {
+	switch {
+	case on && !a.cluster.paused:
+		a.opts.Log.Warn("paused: the table is emptied until the node's annotation " + cluster.PauseAnnotation + " is no longer \"true\"")
+	case !on && a.cluster.paused:
+		a.opts.Log.Info("no longer paused")
+	}
+	a.cluster.paused = on
+	a.status.setPaused(on)
+}
+
+// want is what shall stand in the kernel.
+func (a *Agent) want() (*Want, error) {
+	if a.opts.Cluster == nil {
+		return Compile(a.loaded, a.opts.CNIDir, a.features)
+	}
+	facts := a.cluster.view.Facts
+	if !a.cluster.paused {
+		return compile(a.loaded, &facts, a.opts.CNIDir, a.features)
+	}
+	w, err := compile(&policy.Loaded{}, &facts, a.opts.CNIDir, a.features)
+	if err == nil {
+		w.Warnings = append(w.Warnings, "paused by the node's annotation "+cluster.PauseAnnotation)
+	}
+	return w, err
+}
+
+// err is nil where nothing is refused.
+func (a *answer) err() error {
+	var lines []string
+	for _, r := range a.refused {
+		lines = append(lines, r.err.Error())
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s", strings.Join(lines, "\n"))
+}
+
+// instead is what is in force in a document's place.
+func (r *refusal) instead() string {
+	switch {
+	case r.origin == v1alpha1.OriginFile:
+		return "files as they were last good stay in force"
+	case r.inForce != 0:
+		return fmt.Sprintf("generation %d of it stays in force", r.inForce)
+	}
+	return "it is left out, all others are in force"
+}

@@ -1,0 +1,109 @@
+package kube
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/unmasq/unmasq/internal/cluster"
+)
+
+// cachePause is how long changes are collected before the cache is written.
+const cachePause = 5 * time.Second
+
+// cacheVersion is another where files of before can't be read.
+const cacheVersion = 1
+
+// cached is the file: the API's objects as they were last known. Network plugins'
+// results aren't in it, since they are on the node.
+type cached struct {
+	Version int             `json:"version"`
+	Node    string          `json:"node"`
+	Objects cluster.Objects `json:"objects"`
+}
+
+// cacheFile is written when it would be another.
+type cacheFile struct {
+	path, node string
+	log        *slog.Logger
+	last       []byte
+	failed     bool
+}
+
+func (c *cacheFile) write(objects *cluster.Objects) {
+	if c.path == "" || objects == nil {
+		return
+	}
+	text, err := json.Marshal(cached{cacheVersion, c.node, *objects})
+	if err == nil && bytes.Equal(text, c.last) {
+		return
+	}
+	if err == nil {
+		err = replace(c.path, text)
+	}
+	if err != nil && !c.failed {
+		c.log.Warn("could not write the cache; a start without the API has none", "file", c.path, "error", err)
+	}
+	if c.failed = err != nil; !c.failed {
+		c.last = text
+	}
+}
+
+// replace writes a file so that it is the old or the new one at any time. Other
+// users can't read it: policies may not be everybody's to know.
+func replace(path string, text []byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// readCache returns nil where there is none for this node.
+func readCache(path, node string) (*cluster.Objects, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var c cached
+	if err := json.Unmarshal(text, &c); err != nil {
+		return nil, fmt.Errorf("cache %s: %w", path, err)
+	}
+	if c.Version != cacheVersion || c.Node != node {
+		return nil, fmt.Errorf("cache %s is of version %d and node %q, expected %d and %q", path, c.Version, c.Node, cacheVersion, node)
+	}
+	return &c.Objects, nil
+}
+
+// useCache until the API's objects are complete.
+func (w *Watch) useCache() {
+	objects, err := readCache(w.opts.Cache, w.opts.NodeName)
+	if err != nil {
+		w.opts.Log.Warn("the cache can't be used; the API is waited for", "error", err)
+	}
+	if objects == nil {
+		return
+	}
+	w.mu.Lock()
+	w.cached = objects
+	w.mu.Unlock()
+	w.opts.Log.Info("using the cluster as it was last known until the API answers", "file", w.opts.Cache, "policies", len(objects.Policies), "pods", len(objects.Pods))
+}

@@ -1,0 +1,41 @@
+package kube
+
+import (
+	"fmt"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Clients speak to the API server.
+type Clients struct {
+	Dynamic  dynamic.Interface
+	Metadata metadata.Interface
+}
+
+// Connect reads a kubeconfig, or with "" what a pod of the cluster is given. It
+// asks nobody: the API server may be away.
+func Connect(kubeconfig string) (Clients, error) {
+	config, err := rest.InClusterConfig()
+	if kubeconfig != "" {
+		config, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
+	}
+	if err != nil {
+		return Clients{}, fmt.Errorf("which cluster? %w", err)
+	}
+	return NewClients(config)
+}
+
+// NewClients for a server, without limits of their own: the watches are few.
+func NewClients(config *rest.Config) (Clients, error) {
+	config = rest.CopyConfig(config)
+	config.QPS, config.UserAgent = -1, "unmasq-agent"
+	d, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return Clients{}, err
+	}
+	m, err := metadata.NewForConfig(config)
+	return Clients{Dynamic: d, Metadata: m}, err
+}
