@@ -1,8 +1,8 @@
 package sim
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -50,7 +50,7 @@ func deviceHook(family string, b *nftables.Base) (h hook, ok bool) {
 
 // deviceSlots are the chains below IP, by hook and priority; nil without any.
 func (n *Node) deviceSlots() *[deviceHooks][]slot {
-	var all [deviceHooks][]slot
+	var at [deviceHooks]map[int][]base
 	some := false
 	for _, t := range n.host.Rules.Tables {
 		if t.Native == nil || t.Native.IsDormant() {
@@ -60,27 +60,30 @@ func (n *Node) deviceSlots() *[deviceHooks][]slot {
 			if c.Native.Base == nil || len(c.Rules) == 0 && c.Policy != "DROP" {
 				continue
 			}
-			if h, ok := deviceHook(t.Native.Family, c.Native.Base); ok {
-				some = true
-				b := base{table: t, chain: c, priority: c.Native.Base.Priority, does: effectsOf(t), native: n.nativeOf(t, c)}
-				all[h-hookCount] = withBase(all[h-hookCount], b)
+			h, ok := deviceHook(t.Native.Family, c.Native.Base)
+			if !ok {
+				continue
 			}
+			some = true
+			if at[h-hookCount] == nil {
+				at[h-hookCount] = map[int][]base{}
+			}
+			priority := c.Native.Base.Priority
+			at[h-hookCount][priority] = append(at[h-hookCount][priority], base{table: t, chain: c, priority: priority, native: n.nativeOf(t, c)})
 		}
 	}
 	if !some {
 		return nil
 	}
-	return &all
-}
-
-// withBase adds a chain to the slot of its priority.
-func withBase(slots []slot, b base) []slot {
-	at, found := slices.BinarySearchFunc(slots, b.priority, func(s slot, priority int) int { return cmp.Compare(s.priority, priority) })
-	if !found {
-		slots = slices.Insert(slots, at, slot{priority: b.priority})
+	var all [deviceHooks][]slot
+	does := map[*ruleset.Table]effects{}
+	for h := range all {
+		for _, priority := range slices.Sorted(maps.Keys(at[h])) {
+			addEffects(at[h][priority], does)
+			all[h] = append(all[h], slot{priority: priority, bases: at[h][priority]})
+		}
 	}
-	slots[at].bases = append(slots[at].bases, b)
-	return slots
+	return &all
 }
 
 // device is one that a packet passes below the interface that IP sees.
