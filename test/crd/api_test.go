@@ -160,6 +160,7 @@ func TestRealAPIServer(t *testing.T) {
 	t.Run("examples", func(t *testing.T) { checkExamples(t, create) })
 	t.Run("bad documents", func(t *testing.T) { checkBad(t, create) })
 	t.Run("random documents", func(t *testing.T) { checkRandom(t, create) })
+	t.Run("spoiled documents", func(t *testing.T) { checkSpoiled(t, create) })
 	t.Run("peculiar documents", func(t *testing.T) { checkPeculiar(t, create) })
 	t.Run("largest", func(t *testing.T) { checkLargest(t, create) })
 	t.Run("kubectl", func(t *testing.T) { checkKubectl(t, c) })

@@ -66,7 +66,7 @@ func checkLargest(t *testing.T, create creator) {
 		if len(text) > etcdLimit {
 			t.Errorf("%s: %d bytes don't fit an object", name, len(text))
 		}
-		if taken, reason := hold(t, create, document{name, text}, true); !taken {
+		if taken, reason := hold(t, create, document{name: name, text: text}, true); !taken {
 			t.Errorf("%s: refused: %.1000s", name, reason)
 		}
 	}
@@ -84,7 +84,7 @@ func checkLargest(t *testing.T, create creator) {
 		for i := range rules {
 			rules[i] = c.rule
 		}
-		if taken, reason := hold(t, create, document{c.want, policyOf(rules...)}, true); taken || !strings.Contains(reason, c.want) {
+		if taken, reason := hold(t, create, document{name: c.want, text: policyOf(rules...)}, true); taken || !strings.Contains(reason, c.want) {
 			t.Errorf("got %v %q, want %q", taken, reason, c.want)
 		}
 	}

@@ -2,6 +2,7 @@ package crd
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 
@@ -56,15 +57,17 @@ var (
 )
 
 // generator draws objects of the API's types, field by field, so that a new field
-// is drawn too. Wrong is how many of a thousand values are meant to be wrong.
+// is drawn too. Wrong is how many of a thousand values are meant to be wrong; dice
+// decide which, as rapid itself draws small numbers more often.
 type generator struct {
 	*rapid.T
+	dice  *rand.Rand
 	wrong int
 }
 
 // drawPolicy draws a SourcePolicy, as JSON.
 func drawPolicy(t *rapid.T) []byte {
-	g := generator{t, rapid.SampledFrom([]int{0, 0, 5, 20, 100}).Draw(t, "wrong")}
+	g := generator{t, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "dice"), 0)), rapid.SampledFrom([]int{0, 10, 20, 20, 100}).Draw(t, "wrong")}
 	object := map[string]any{
 		"apiVersion": v1alpha1.APIVersion, "kind": v1alpha1.Kind, "metadata": map[string]any{"name": "default"},
 		"spec": g.value(reflect.TypeFor[v1alpha1.SourcePolicySpec](), "Spec"),
@@ -76,13 +79,11 @@ func drawPolicy(t *rapid.T) []byte {
 	return text
 }
 
-func (g generator) oneIn(n int) bool { return rapid.IntRange(1, n).Draw(g.T, "one in") == 1 }
-
-func (g generator) mistake() bool { return rapid.IntRange(0, 999).Draw(g.T, "mistake") < g.wrong }
+func (g generator) mistake() bool { return g.dice.IntN(1000) < g.wrong }
 
 // value of a type, in a field of the name.
 func (g generator) value(t reflect.Type, name string) any {
-	if g.mistake() && g.oneIn(3) {
+	if g.mistake() && g.dice.IntN(3) == 0 {
 		return rapid.SampledFrom(wrongTypes).Draw(g.T, "of any type")
 	}
 	switch t.Kind() {

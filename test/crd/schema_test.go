@@ -17,3 +17,5 @@ func TestBadDocuments(t *testing.T) { checkBad(t, newServer(t, "sourcepolicies")
 func TestRandomDocuments(t *testing.T) { checkRandom(t, newServer(t, "sourcepolicies").create) }
 
 func TestPeculiarDocuments(t *testing.T) { checkPeculiar(t, newServer(t, "sourcepolicies").create) }
+
+func TestSpoiledDocuments(t *testing.T) { checkSpoiled(t, newServer(t, "sourcepolicies").create) }
