@@ -48,8 +48,8 @@ differential: deps ## the same with many random rulesets: PACKETS=220000, or RUL
 	@UNMASQ_RULESETS=$(RULESETS) UNMASQ_SEED=$(SEED) go run ./hack/judge -run 'TestRandomRulesets'
 
 .PHONY: e2e-api
-e2e-api: deps ## hold a real API server against the agent: the same documents are right, an agent has the rights it needs (root; the first build takes minutes)
-	@cd test/crd && go run github.com/unmasq/unmasq/hack/gotest -tags e2e -count=1 -timeout 60m -run '^TestRealAPIServer$$' ./...
+e2e-api: deps ## hold a real API server against the agent: the same documents are right, an agent has the rights it needs (root; the first build takes minutes); KUBE=v1.34.4
+	@cd test/crd && go run github.com/unmasq/unmasq/hack/gotest -tags e2e -count=1 -timeout 60m -run '^TestRealAPIServer$$' ./... $(if $(KUBE),-kube $(KUBE))
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck

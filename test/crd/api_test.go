@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,6 +24,8 @@ import (
 	"github.com/unmasq/unmasq/test/kube"
 	"github.com/unmasq/unmasq/test/kube/parts"
 )
+
+var kubeVersion = flag.String("kube", parts.NewestKube, "version of Kubernetes")
 
 // cluster is a real API server, with deploy/base applied by a real kubectl.
 type cluster struct {
@@ -46,7 +49,7 @@ func startCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	c.API, err = kube.StartAPI(ctx, c.ns, kube.APIOptions{Dir: dir, Address: address})
+	c.API, err = kube.StartAPI(ctx, c.ns, kube.APIOptions{Dir: dir, Version: *kubeVersion, Address: address})
 	t.Cleanup(func() {
 		if err := c.Stop(); err != nil {
 			t.Error(err)

@@ -2,6 +2,8 @@ package crd
 
 import (
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestDefinitions(t *testing.T) {
@@ -19,3 +21,16 @@ func TestRandomDocuments(t *testing.T) { checkRandom(t, newServer(t, "sourcepoli
 func TestPeculiarDocuments(t *testing.T) { checkPeculiar(t, newServer(t, "sourcepolicies").create) }
 
 func TestSpoiledDocuments(t *testing.T) { checkSpoiled(t, newServer(t, "sourcepolicies").create) }
+
+func TestDefaults(t *testing.T) {
+	stored, err := newServer(t, "sourcepolicies").create([]byte(`{"apiVersion":"unmasq.io/v1alpha1","kind":"SourcePolicy","metadata":{"name":"a"},
+		"spec":{"rules":[{"action":"Keep","to":{"ports":[{}]}}]}}`), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"apiVersion":"unmasq.io/v1alpha1","kind":"SourcePolicy","metadata":{"name":"a"},` +
+		`"spec":{"mode":"Enforce","order":100,"rules":[{"action":"Keep","to":{"ports":[{"protocol":"TCP"}]}}]}}`
+	if diff := cmp.Diff(want, string(stored)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
