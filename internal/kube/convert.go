@@ -17,8 +17,6 @@ import (
 // The functions here take what is used out of the API's objects, and say what is
 // strange in them.
 
-func unstructuredExample() *unstructured.Unstructured { return &unstructured.Unstructured{} }
-
 // fields reads below an object; what isn't there is the zero value.
 type fields struct {
 	object  map[string]any

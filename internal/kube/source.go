@@ -11,6 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
@@ -56,7 +57,7 @@ func (w *Watch) follow(ctx context.Context, s *source) {
 		case <-time.After(optionalPause):
 		}
 	}
-	example := runtime.Object(unstructuredExample())
+	example := runtime.Object(&unstructured.Unstructured{})
 	if s.resource == namespacesResource {
 		example = &metav1.PartialObjectMetadata{}
 	}
@@ -94,9 +95,12 @@ func (w *Watch) listWatch(s *source) *cache.ListWatch {
 	}
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (list runtime.Object, err error) {
-			if s.resource == namespacesResource {
+			switch {
+			case s == w.node:
+				list, err = w.ownNode(ctx)
+			case s.resource == namespacesResource:
 				list, err = w.clients.Metadata.Resource(s.resource).List(ctx, options(o))
-			} else {
+			default:
 				list, err = w.clients.Dynamic.Resource(s.resource).List(ctx, options(o))
 			}
 			return list, s.followed(err)
@@ -110,6 +114,21 @@ func (w *Watch) listWatch(s *source) *cache.ListWatch {
 			return i, s.followed(err)
 		},
 	}
+}
+
+// ownNode asks for one node: an agent needs no right to list all.
+func (w *Watch) ownNode(ctx context.Context) (runtime.Object, error) {
+	list := &unstructured.UnstructuredList{Object: map[string]any{"apiVersion": "v1", "kind": "NodeList"}}
+	n, err := w.clients.Dynamic.Resource(nodesResource).Get(ctx, w.opts.NodeName, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return list, nil
+	case err != nil:
+		return nil, err
+	}
+	list.Items = append(list.Items, *n)
+	list.SetResourceVersion(n.GetResourceVersion())
+	return list, nil
 }
 
 // followed notes the outcome of a request, and returns it.
