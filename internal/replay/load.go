@@ -129,7 +129,7 @@ func (s *scratch) loadNative(ctx context.Context, n Node) error {
 		case snapshot.NFTSource:
 			err = s.loadText(ctx, source.Text, wanted)
 		case snapshot.NFTJSONSource:
-			err = s.loadJSON(ctx, source.Text, wanted)
+			err = s.loadJSON(ctx, n.Host, source.Text, wanted)
 		}
 		if err != nil {
 			return cannot("tables of %s: %w", source.File, err)
@@ -193,8 +193,40 @@ func (s *scratch) loaded(ctx context.Context, text string, loaded, wanted map[na
 // order in which nft needs what JSON lists: a map may name chains.
 var order = map[string]int{"table": 0, "chain": 1, "set": 3, "map": 3, "rule": 4, "element": 4}
 
+// deviceChains are commands for the chains at ingress and egress of the tables
+// that are wanted: older nft (1.0.6) can't read them from JSON.
+func deviceChains(h *snapshot.Host, wanted map[name]bool) (string, error) {
+	var out strings.Builder
+	for _, t := range h.Rules.Tables {
+		if t.Native == nil || !wanted[name{t.Native.Family, t.Name}] {
+			continue
+		}
+		for _, c := range t.Chains {
+			b := c.Native.Base
+			switch {
+			case b == nil || !isDeviceHook(b.Hook):
+				continue
+			case len(b.Devices) == 0:
+				return "", fmt.Errorf("the devices of chain %s aren't listed: give nft list ruleset as text", c.Name)
+			}
+			fmt.Fprintf(&out, "add table %s %s\nadd chain %s %s %s { type %s hook %s devices = { \"%s\" } priority %d; policy %s; }\n", t.Native.Family, t.Name,
+				t.Native.Family, t.Name, c.Name, b.Type, b.Hook, strings.Join(b.Devices, `", "`), b.Priority, strings.ToLower(c.Policy))
+		}
+	}
+	return out.String(), nil
+}
+
+func isDeviceHook(hook string) bool { return hook == "ingress" || hook == "egress" }
+
 // loadJSON loads the tables that are wanted of nft -j list ruleset.
-func (s *scratch) loadJSON(ctx context.Context, text string, wanted map[name]bool) error {
+func (s *scratch) loadJSON(ctx context.Context, h *snapshot.Host, text string, wanted map[name]bool) error {
+	chains, err := deviceChains(h, wanted)
+	if err == nil && chains != "" {
+		err = s.run(ctx, chains, "nft", "-f", "-")
+	}
+	if err != nil {
+		return err
+	}
 	var all struct {
 		Objects []map[string]json.RawMessage `json:"nftables"`
 	}
@@ -205,8 +237,8 @@ func (s *scratch) loadJSON(ctx context.Context, text string, wanted map[name]boo
 	var picked []map[string]json.RawMessage
 	for _, o := range all.Objects {
 		for kind, body := range o {
-			var at struct{ Family, Table, Name string }
-			if json.Unmarshal(body, &at) != nil {
+			var at struct{ Family, Table, Name, Hook string }
+			if json.Unmarshal(body, &at) != nil || kind == "chain" && isDeviceHook(at.Hook) {
 				continue
 			}
 			if kind == "table" {

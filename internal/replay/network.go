@@ -238,6 +238,11 @@ func flag(f packet.Family) string {
 	return "-4"
 }
 
+// leadsToUnbuilt says whether a route leaves by a bridge's port.
+func (s *scratch) leadsToUnbuilt(r *model.Route) bool {
+	return slices.ContainsFunc(r.Nexthops, func(hop model.Nexthop) bool { return hop.Interface != "" && !s.built[hop.Interface] })
+}
+
 func (s *scratch) routes(ctx context.Context, h *snapshot.Host, f packet.Family) error {
 	_ = s.run(ctx, "", "ip", flag(f), "route", "flush", "table", "main") // an error where there are none
 	var own, others []string
@@ -251,6 +256,10 @@ func (s *scratch) routes(ctx context.Context, h *snapshot.Host, f packet.Family)
 		case why != "":
 			s.leave("route %s: %s", r.Text, why)
 		case line == "":
+		case s.leadsToUnbuilt(r):
+			if r.Protocol != "kernel" {
+				s.leave("route %s: its interface isn't built", r.Text)
+			}
 		case r.Table == model.TableLocal:
 			own = append(own, line)
 		default:

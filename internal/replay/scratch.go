@@ -22,8 +22,9 @@ import (
 // scratch is a node in a namespace, with the far ends of its links in another.
 type scratch struct {
 	node, far *netns.NS
-	// made counts links.
-	made int
+	// made counts links, built has their names: all but ports of bridges beside one.
+	made  int
+	built map[string]bool
 	// ends are the links that packets come in and leave by.
 	ends  []wires.Wire
 	wires *wires.Set
@@ -44,7 +45,7 @@ func newScratch() (*scratch, error) {
 	if err := netns.Sweep(prefix); err != nil {
 		return nil, err
 	}
-	s := &scratch{}
+	s := &scratch{built: map[string]bool{}}
 	for name, ns := range map[string]**netns.NS{"node": &s.node, "far": &s.far} {
 		made, err := netns.New(fmt.Sprintf("%s%d-%d-%s", prefix, os.Getpid(), counter.Add(1), name))
 		if err != nil {
@@ -150,16 +151,21 @@ func (s *scratch) links(ctx context.Context, h *snapshot.Host) error {
 func (s *scratch) link(h *snapshot.Host, l *link) error {
 	s.made++
 	end := s.end(h, l)
+	master := h.Network.Link(l.Master)
+	onBridge := master != nil && master.Kind == "bridge"
+	s.built[l.Name] = s.built[l.Name] || !onBridge
 	var err error
-	switch master := h.Network.Link(l.Master); {
+	switch {
 	case l.Name == "lo":
 		return nil
 	case l.Kind == "vrf":
 		return errors.New("a VRF, which isn't built")
-	case master != nil && master.Kind == "bridge":
+	case onBridge:
 		return nil // one port is made with the bridge
 	case l.Kind == "bridge":
-		err = s.bridge(l.Name, portOf(h, l.Name, s.made), end.FarLink)
+		port := portOf(h, l.Name, s.made)
+		s.built[port] = true
+		err = s.bridge(l.Name, port, end.FarLink)
 	default:
 		err = s.veth(l.Name, end.FarLink)
 		if tunnels[l.Kind] {

@@ -300,7 +300,13 @@ func (r *run) isBridged() bool {
 	}
 	// Its sender asks its own routes: of the node's, no rule that is about who sends.
 	there := n.Lookup(route.Query{Destination: r.dst, SourcePort: -1, DestinationPort: -1})
-	return onLink(there.Interface, there.Nexthops, r.in.name) && there.Known && there.Type == route.Unicast || !r.leadsElsewhere(subnet)
+	switch {
+	case there.Type == route.Local || there.Type == route.Anycast || there.Type == route.Broadcast || there.Type == route.Multicast:
+		return false // all of it is the node's, or has a copy there
+	case there.Known && there.Type == route.Unicast && onLink(there.Interface, there.Nexthops, r.in.name):
+		return true
+	}
+	return !r.leadsElsewhere(subnet)
 }
 
 // onLink says whether a route leads to an interface, without a gateway.

@@ -61,6 +61,14 @@ type slot struct {
 	binds bool
 }
 
+// rank of slots with one priority.
+func (s *slot) rank() int {
+	if s.nat {
+		return 1
+	}
+	return 0
+}
+
 // base is a table with its chain at a hook, nil where an excerpt doesn't show it.
 type base struct {
 	table    *ruleset.Table
@@ -133,7 +141,9 @@ func (n *Node) slots(f packet.Family) *[hookCount][]slot {
 				all[h] = append(all[h], *s)
 			}
 		}
-		slices.SortFunc(all[h], func(a, b slot) int { return cmp.Compare(a.priority, b.priority) })
+		slices.SortFunc(all[h], func(a, b slot) int { // NAT is the last of its priority
+			return cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(a.rank(), b.rank()))
+		})
 	}
 	return &all
 }
@@ -228,17 +238,40 @@ func (n *Node) addNative(f packet.Family, h hook, at func(int, bool) *slot) {
 func (r *run) pass(h hook) bool {
 	r.hook = h
 	slots := r.node.hooks[r.family][h]
-	for i := range slots {
-		if r.advance(slots[i].priority) {
+	for len(slots) > 0 {
+		if r.advance(slots[0].priority) {
 			return true
 		}
-		if !r.passSlot(&slots[i]) {
+		one := 1
+		if len(slots) > 1 && slots[1].priority == slots[0].priority {
+			one = 2
+		}
+		if !r.passEqual(slots[:one]) {
 			return false
 		}
+		slots = slots[one:]
 	}
 	r.advance(math.MaxInt)
 	return r.verdict == Accepted
 }
+
+// passEqual runs the slots of one priority: one, or that of NAT and another.
+func (r *run) passEqual(slots []slot) bool {
+	if len(slots) == 1 {
+		return r.passSlot(&slots[0])
+	}
+	others, nat := &slots[0], &slots[1]
+	if len(nat.bases) > 0 && len(others.bases) > 0 && r.natAsks() {
+		name := others.bases[0].name()
+		if r.choose("", "order of NAT and "+name,
+			alternative{why: lastIsFirst, when: name + " is asked first"}, alternative{why: lastIsFirst, when: "NAT is asked first"}) == 1 {
+			return r.passSlot(nat) && r.passSlot(others)
+		}
+	}
+	return r.passSlot(others) && r.passSlot(nat)
+}
+
+const lastIsFirst = "of one priority, the one registered last is asked first, which no dump tells for sure"
 
 // advance does what the kernel itself does at a hook below a priority: finding
 // the connection, translating as it says, handing to IPVS. It says whether IPVS
@@ -323,7 +356,7 @@ func (r *run) orderGroup(s *slot, group []base) {
 		for j := range rest {
 			names = append(names, rest[j].name())
 			alternatives = append(alternatives, alternative{
-				why:  "of one priority, the one registered last is asked first, which no dump tells for sure",
+				why:  lastIsFirst,
 				when: rest[j].name() + " is asked first",
 			})
 		}

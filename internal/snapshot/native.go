@@ -50,7 +50,7 @@ func (n *native) add(b *builder, file string, rules *nftables.Ruleset, problems 
 	for _, p := range problems {
 		b.note(file, p.Line, p.Text, p.Why)
 	}
-	if path.Base(file) == FileNFTChains {
+	if onlyChains(file) {
 		n.chains = append(n.chains, rules.Tables...)
 		return
 	}
@@ -66,6 +66,9 @@ func (n *native) add(b *builder, file string, rules *nftables.Ruleset, problems 
 	n.part = n.part || rules.Excerpt
 	n.listed = n.listed || file == FileNFT || strings.HasSuffix(file, "/"+FileNFT)
 }
+
+// onlyChains says whether a file has tables without their rules.
+func onlyChains(file string) bool { return path.Base(file) == FileNFTChains }
 
 // whole says whether the dumps are a whole ruleset. Several tables come of nft
 // list ruleset; one alone may have been asked for.

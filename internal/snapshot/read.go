@@ -249,7 +249,9 @@ func (b *builder) sections(f *file, text string, sections []section) error {
 	}
 	if t, line, ok := own(formatNFT); ok {
 		b.native.readText(b, f.name, t, line)
-		b.source(f, NFTSource, t)
+		if !onlyChains(f.name) {
+			b.source(f, NFTSource, t)
+		}
 	}
 	b.problems(f.name, problems)
 	for i := range sections {
