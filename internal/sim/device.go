@@ -290,7 +290,7 @@ func (r *run) crossBridge(called bool) {
 	r.bridged, r.out = true, r.in
 	forwards, leaves := func() bool { return true }, func() bool { return true }
 	if called {
-		forwards, leaves = func() bool { return r.pass(forward) }, func() bool { return r.pass(postrouting) }
+		forwards, leaves = func() bool { return r.pass(forward) }, r.leaveBridge
 	}
 	if r.node.devices == nil || len(r.lower) == 0 {
 		_ = forwards() && leaves()
@@ -301,6 +301,14 @@ func (r *run) crossBridge(called bool) {
 	out := r.portOf(link, r.dst)
 	_ = r.passDevice(bridgeForward, in, &out, first, filterForward) && forwards() && r.passDevice(bridgeForward, in, &out, filterForward, last) &&
 		r.passDevice(bridgePostrouting, &none, &out, first, last) && leaves() && r.passDevice(egress, &none, &out, first, last)
+}
+
+// leaveBridge is POSTROUTING as br_netfilter calls it: without an in-interface.
+func (r *run) leaveBridge() bool {
+	in := r.in
+	r.in = interfaceNamed("")
+	defer func() { r.in = in }()
+	return r.pass(postrouting)
 }
 
 // depart runs what is asked of a packet that IP has sent to its out-interface.

@@ -10,12 +10,14 @@ import (
 )
 
 // track is conntrack's hook, at priority -200 of prerouting and output: a known
-// connection decides before any NAT rule.
+// connection decides before any NAT rule. Where nothing asks for connections, the
+// hook isn't there, and no NAT chain sees the packet.
 func (r *run) track() {
 	if r.tracked {
 		return
 	}
 	r.tracked = true
+	r.noTrack = r.noTrack || r.node.untracked[r.family]
 	if r.noTrack || !r.hasPorts() || !r.sport.known || !r.dport.known {
 		return
 	}

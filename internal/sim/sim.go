@@ -15,6 +15,8 @@ type Node struct {
 	connections *conntrack.Table
 	hooks       map[packet.Family]*[hookCount][]slot
 	devices     *[deviceHooks][]slot
+	// untracked families have no connections.
+	untracked map[packet.Family]bool
 	// missing of the routing, per family.
 	missing map[packet.Family][]Dependency
 	// customRouting: somebody added IPv4 routing rules or local routes.
@@ -31,12 +33,12 @@ type Node struct {
 
 // New prepares a host, which must not change afterwards.
 func New(h *snapshot.Host) *Node {
-	n := &Node{host: h, hooks: map[packet.Family]*[hookCount][]slot{}, missing: map[packet.Family][]Dependency{}, customRouting: customRouting(&h.Network)}
+	n := &Node{host: h, hooks: map[packet.Family]*[hookCount][]slot{}, untracked: map[packet.Family]bool{}, missing: map[packet.Family][]Dependency{}, customRouting: customRouting(&h.Network)}
 	n.connections = conntrack.NewTable(h.Connections)
 	n.runs.New = func() any { return &run{node: n} }
 	n.devices = n.deviceSlots()
 	for _, f := range packet.Families {
-		n.hooks[f] = n.slots(f)
+		n.hooks[f], n.untracked[f] = n.slots(f), !tracks(h, f)
 		for _, what := range h.Network.Missing(f) {
 			n.missing[f] = append(n.missing[f], Dependency{What: "routes", Why: what + " not given"})
 		}
