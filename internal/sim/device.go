@@ -109,11 +109,13 @@ func (r *run) below(top *openInterface, peer netip.Addr) (all []device) {
 			all = append(all, device{r.portOf(link, peer), link.Name})
 		case "bond", "team":
 			all = append(all, device{r.portOf(link, netip.Addr{}), ""})
-		default:
-			if link.Underlay == "" || link.Kind == "vxlan" {
-				return all // a tunnel's outer packet is another
+		case "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec":
+			if link.Underlay == "" {
+				return all
 			}
 			all = append(all, device{interfaceNamed(link.Underlay), ""})
+		default: // hardware, or a tunnel, whose outer packet is another
+			return all
 		}
 	}
 	return all
@@ -205,10 +207,10 @@ func (r *run) isOnUnlisted(b *base, at *openInterface) bool {
 // (NF_BR_PRI_BRNF of linux/netfilter_bridge.h). A chain of the same priority was
 // made later, and is asked before.
 const (
-	first            = math.MinInt
+	lowest           = math.MinInt
 	filterPrerouting = 0 + 1
 	filterForward    = -1 + 1
-	last             = math.MaxInt
+	highest          = math.MaxInt
 )
 
 // arrive runs what is asked before IP sees a packet that comes in. Where
@@ -221,24 +223,24 @@ func (r *run) arrive(called, bridged bool) bool {
 	r.lower = r.below(&r.in, r.question.Source)
 	for i := len(r.lower) - 1; i >= 0; i-- {
 		d := &r.lower[i]
-		if !r.passDevice(ingress, &d.openInterface, &none, first, last) {
+		if !r.passDevice(ingress, &d.openInterface, &none, lowest, highest) {
 			return false
 		}
 		if d.bridge == "" {
 			continue
 		}
-		to := last
+		to := highest
 		if called && i == 0 {
 			to = filterPrerouting
 		}
 		r.bridge = d.bridge
-		if !r.passDevice(bridgePrerouting, &d.openInterface, &none, first, to) {
+		if !r.passDevice(bridgePrerouting, &d.openInterface, &none, lowest, to) {
 			return false
 		}
 		if i == 0 && (called || bridged) {
 			return true
 		}
-		if !r.passDevice(bridgeInput, &d.openInterface, &none, first, last) {
+		if !r.passDevice(bridgeInput, &d.openInterface, &none, lowest, highest) {
 			return false
 		}
 	}
@@ -251,10 +253,10 @@ func (r *run) arriveRest(bridged bool) bool {
 		return true
 	}
 	none, port := interfaceNamed(""), &r.lower[0].openInterface
-	if !r.passDevice(bridgePrerouting, port, &none, filterPrerouting, last) || bridged {
+	if !r.passDevice(bridgePrerouting, port, &none, filterPrerouting, highest) || bridged {
 		return r.verdict == Accepted
 	}
-	return r.passDevice(bridgeInput, port, &none, first, last) && r.atDevice(ingress)
+	return r.passDevice(bridgeInput, port, &none, lowest, highest) && r.atDevice(ingress)
 }
 
 // comesByBridge says whether the in-interface is a bridge, where chains below IP
@@ -279,9 +281,9 @@ func (r *run) atDevice(h hook) bool {
 	device := *at
 	defer func() { *at = device }()
 	if h == egress {
-		return r.passDevice(h, &none, &device, first, last)
+		return r.passDevice(h, &none, &device, lowest, highest)
 	}
-	return r.passDevice(h, &device, &none, first, last)
+	return r.passDevice(h, &device, &none, lowest, highest)
 }
 
 // crossBridge runs what is asked of a frame that goes from port to port, with
@@ -299,8 +301,8 @@ func (r *run) crossBridge(called bool) {
 	in, none := &r.lower[0].openInterface, interfaceNamed("")
 	link := r.node.host.Network.Link(r.in.name)
 	out := r.portOf(link, r.dst)
-	_ = r.passDevice(bridgeForward, in, &out, first, filterForward) && forwards() && r.passDevice(bridgeForward, in, &out, filterForward, last) &&
-		r.passDevice(bridgePostrouting, &none, &out, first, last) && leaves() && r.passDevice(egress, &none, &out, first, last)
+	_ = r.passDevice(bridgeForward, in, &out, lowest, filterForward) && forwards() && r.passDevice(bridgeForward, in, &out, filterForward, highest) &&
+		r.passDevice(bridgePostrouting, &none, &out, lowest, highest) && leaves() && r.passDevice(egress, &none, &out, lowest, highest)
 }
 
 // leaveBridge is POSTROUTING as br_netfilter calls it: without an in-interface.
@@ -326,10 +328,10 @@ func (r *run) depart() bool {
 	none := interfaceNamed("")
 	for _, d := range r.below(&r.out, to) {
 		if r.bridge = d.bridge; d.bridge != "" &&
-			(!r.passDevice(bridgeOutput, &none, &d.openInterface, first, last) || !r.passDevice(bridgePostrouting, &none, &d.openInterface, first, last)) {
+			(!r.passDevice(bridgeOutput, &none, &d.openInterface, lowest, highest) || !r.passDevice(bridgePostrouting, &none, &d.openInterface, lowest, highest)) {
 			return false
 		}
-		if !r.passDevice(egress, &none, &d.openInterface, first, last) {
+		if !r.passDevice(egress, &none, &d.openInterface, lowest, highest) {
 			return false
 		}
 	}
