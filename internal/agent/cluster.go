@@ -31,6 +31,7 @@ type inCluster struct {
 	files     []policy.Source
 	filesErr  error
 	documents documents
+	tags      tags
 	view      *cluster.View
 	answer    *answer
 	want      *Want // in force
@@ -116,9 +117,9 @@ func (a *Agent) want() (*Want, error) {
 	}
 	facts := a.cluster.view.Facts
 	if !a.cluster.paused {
-		return compile(a.loaded, &facts, a.opts.CNIDir, a.features)
+		return compile(a.loaded, &facts, a.opts.CNIDir, a.features, a.cluster.tags.of(&a.loaded.Policy))
 	}
-	w, err := compile(&policy.Loaded{}, &facts, a.opts.CNIDir, a.features)
+	w, err := compile(&policy.Loaded{}, &facts, a.opts.CNIDir, a.features, nil)
 	if err == nil {
 		w.Warnings = append(w.Warnings, "paused by the node's annotation "+cluster.PauseAnnotation)
 	}

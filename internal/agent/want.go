@@ -33,11 +33,11 @@ type Want struct {
 // Compile joins documents with what the host shows of itself, in the caller's
 // network namespace, and compiles them.
 func Compile(loaded *policy.Loaded, cniDir string, features nft.Features) (*Want, error) {
-	return compile(loaded, nil, cniDir, features)
+	return compile(loaded, nil, cniDir, features, nil)
 }
 
 // compile does so with what a cluster says; nil: there is none.
-func compile(loaded *policy.Loaded, c *facts.Cluster, cniDir string, features nft.Features) (*Want, error) {
+func compile(loaded *policy.Loaded, c *facts.Cluster, cniDir string, features nft.Features, tags map[string]int) (*Want, error) {
 	found, warnings, err := discover.Discover(cniDir)
 	if err != nil {
 		return nil, fmt.Errorf("discover this host's facts: %w", err)
@@ -48,7 +48,7 @@ func compile(loaded *policy.Loaded, c *facts.Cluster, cniDir string, features nf
 	for _, o := range outside {
 		w.Warnings = append(w.Warnings, o+", which no pod CIDR has; it is taken for a pod's: correct --pod-cidrs")
 	}
-	w.Table = plan.Compile(&loaded.Policy, &known, plan.Options{NoIPsec: !features.IPsec, About: w.about()})
+	w.Table = plan.Compile(&loaded.Policy, &known, plan.Options{NoIPsec: !features.IPsec, About: w.about(), Tags: tags})
 	return w, nil
 }
 

@@ -130,21 +130,27 @@ func reportOf(s nft.Standing) *report {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("table inet %s stands too and decides first: an exchange is under way, or was cut short; starting the agent again removes it", plan.HandoverName))
 	}
 	does := map[int]string{}
+	numbers := map[int]int{}  // by tag
 	seen := map[string]bool{} // a rule's counter stands in a chain of each family
+	var tags []int            // of r.Rules; 0: none
 	for _, c := range joined(s.Comments) {
-		number, text, isRule := numbered(c.Text)
+		number, tag, text, isRule := numbered(c.Text)
 		switch {
 		case c.Chain == plan.AboutChain && isRule:
-			does[number] = text
+			does[number], numbers[tag] = text, number
 		case c.Chain == plan.AboutChain:
 			r.about(c.Text)
 		case c.Counter != "" && !seen[c.Counter]:
 			seen[c.Counter] = true
 			document, name, _ := strings.Cut(strings.TrimPrefix(c.Counter, "rule/"), "/")
+			tags = append(tags, tag)
 			r.Rules = append(r.Rules, ruleReport{Number: number, Policy: document, Rule: name, Hits: s.Counts[c.Counter].Packets})
 		}
 	}
 	for i := range r.Rules {
+		if tags[i] != 0 {
+			r.Rules[i].Number = numbers[tags[i]]
+		}
 		r.Rules[i].Does = does[r.Rules[i].Number]
 	}
 	sort.SliceStable(r.Rules, func(i, j int) bool { return r.Rules[i].Number < r.Rules[j].Number })
@@ -165,12 +171,23 @@ func joined(comments []nft.Comment) []nft.Comment {
 	return out
 }
 
-// numbered reads "rule 3" and "rule 3: from pods to everywhere: Masquerade".
-func numbered(comment string) (number int, text string, ok bool) {
+// numbered reads "rule 3" and "rule 3: from pods to everywhere: Masquerade", or with
+// tags "rule #17" and "rule 3 #17: from pods to everywhere: Masquerade".
+func numbered(comment string) (number, tag int, text string, ok bool) {
 	rest, ok := strings.CutPrefix(comment, plan.RulePrefix)
+	if !ok {
+		return 0, 0, "", false
+	}
 	digits, text, _ := strings.Cut(rest, ": ")
-	number, err := strconv.Atoi(digits)
-	return number, text, ok && err == nil
+	digits, tagged, hasTag := strings.Cut(digits, plan.TagPrefix)
+	var err, tagErr error
+	if hasTag {
+		tag, tagErr = strconv.Atoi(tagged)
+	}
+	if digits = strings.TrimSpace(digits); digits != "" || !hasTag {
+		number, err = strconv.Atoi(digits)
+	}
+	return number, tag, text, err == nil && tagErr == nil
 }
 
 // about reads a comment like "fact podCIDRs = 10.0.0.0/8; stated in p.yaml:3".

@@ -19,6 +19,10 @@ type Options struct {
 	HashFrom int
 	// About is shown in the table as comments: facts and warnings.
 	About []string
+	// Tags are numbers of rules by their IDs, which a rule keeps as long as it is
+	// there, so that one more in the list changes nothing for those after it. Nil:
+	// sets and chains are named after the rules' numbers.
+	Tags map[string]int
 }
 
 // Compile translates a policy into a table.
@@ -51,6 +55,30 @@ func Compile(p *policy.Policy, facts *policy.Facts, opts Options) *Table {
 	}
 	c.aboutChain(p)
 	return c.table
+}
+
+// tag of a rule, for names.
+func (c *compiler) tag(r *policy.Rule) int {
+	if t, ok := c.opts.Tags[r.ID()]; ok {
+		return t
+	}
+	return r.Number
+}
+
+// mention of a rule beside its counter: "rule 3", or "rule #17" by its tag.
+func (c *compiler) mention(r *policy.Rule) string {
+	if c.opts.Tags != nil {
+		return fmt.Sprint(RulePrefix, TagPrefix, c.tag(r))
+	}
+	return fmt.Sprint(RulePrefix, r.Number)
+}
+
+// line of a rule begins with "rule 3", or "rule 3 #17".
+func (c *compiler) line(r *policy.Rule) string {
+	if c.opts.Tags != nil {
+		return fmt.Sprint(RulePrefix, r.Number, " ", TagPrefix, c.tag(r))
+	}
+	return fmt.Sprint(RulePrefix, r.Number)
 }
 
 type compiler struct {
@@ -258,7 +286,7 @@ func (c *compiler) ruleChains(p *policy.Policy, f packet.Family) {
 			continue
 		}
 		ch := Chain{Name: RuleChainName(r, f)}
-		ch.add(fmt.Sprint(RulePrefix, r.Number), Count{CounterName(r)})
+		ch.add(c.mention(r), Count{CounterName(r)})
 		if r.OverrideServiceMasquerade {
 			ch.add("", ClearMark{c.facts.ServiceMark.Mask})
 		}
@@ -296,7 +324,7 @@ func (c *compiler) aboutChain(p *policy.Policy) {
 	for i := range p.Rules {
 		r := &p.Rules[i]
 		from, to := policy.Describe(r)
-		tell(fmt.Sprintf("%s%d: from %s to %s: %s", RulePrefix, r.Number, from, to, r.Action))
+		tell(fmt.Sprintf("%s: from %s to %s: %s", c.line(r), from, to, r.Action))
 	}
 	for _, line := range c.opts.About {
 		tell(line)

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/unmasq/unmasq/internal/packet"
@@ -20,8 +21,8 @@ type Change struct {
 	AddCounters, DeleteCounters []Counter
 	AddSets, DeleteSets         []*Set
 	AddChains, DeleteChains     []*Chain
-	// Rewrite are chains with other comments, or which no packet goes through: a
-	// chain's rules are exchanged at one instant.
+	// Rewrite are chains with other rules. Those of all chains are exchanged at one
+	// instant: a packet that is under way goes through all of them as they were.
 	Rewrite []*Chain
 	Sets    []SetChange
 }
@@ -33,14 +34,37 @@ func (c *Change) Empty() bool {
 }
 
 // Diff finds the change from old to new. It is false where there is none of
-// that kind: a chain's rules differ, a set's type does, an interval would have
-// to be replaced by others that overlap it, or a packet could meet one set as it
-// was and another as it shall be. Then the table is built anew under other names
-// and exchanged whole.
+// that kind: a set's type differs, an interval would have to be replaced by others
+// that overlap it, or a packet could meet one set, or the rules, as they were and
+// another set as it shall be. Then the table is built anew under other names and
+// exchanged whole.
 func Diff(old, new *Table) (*Change, bool) {
 	c := &Change{}
 	c.counters(old, new)
-	return c, c.chains(old, new) && c.sets(old, new) && c.oneLookup()
+	return c, c.chains(old, new) && c.sets(old, new) && c.oneLookup() && c.rulesOrSets()
+}
+
+// rulesOrSets says that a batch exchanges rules or elements that packets meet, not
+// both: elements are seen as they are when they are looked up.
+func (c *Change) rulesOrSets() bool {
+	return len(c.Sets) == 0 || !slices.ContainsFunc(c.Rewrite, func(x *Chain) bool { return x.Name != AboutChain })
+}
+
+// rewritable says that a chain's rules bring no sets of their own without a name.
+// Those go with the old rules, when a packet may be at them.
+func rewritable(c *Chain) bool {
+	return !slices.ContainsFunc(c.Rules, func(r Rule) bool { return slices.ContainsFunc(r.Statements, looksUpConstants) })
+}
+
+// looksUpConstants says whether a statement brings such a set.
+func looksUpConstants(s Statement) bool {
+	switch s := s.(type) {
+	case L4Proto:
+		return len(s.Protocols) > 1
+	case SNAT:
+		return len(s.Addresses) > 1
+	}
+	return false
 }
 
 // oneLookup says that no packet meets more than one of the changed sets. A batch
@@ -110,7 +134,7 @@ func (c *Change) chains(old, new *Table) bool {
 		case was == nil:
 			c.AddChains = append(c.AddChains, x)
 		case reflect.DeepEqual(was, x):
-		case x.Name == AboutChain:
+		case x.Name == AboutChain, !was.Base && !x.Base && rewritable(was) && rewritable(x):
 			c.Rewrite = append(c.Rewrite, x)
 		default:
 			return false

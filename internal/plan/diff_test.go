@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"net/netip"
 	"testing"
 )
 
@@ -14,6 +15,10 @@ func TestDiffRefuses(t *testing.T) {
 	}
 	chain := func(comment string, statements ...Statement) Table {
 		return Table{Chains: []Chain{{Name: "c", Rules: []Rule{{Statements: statements, Comment: comment}}}}}
+	}
+	with := func(t Table, s Set) Table {
+		t.Sets = append(t.Sets, s)
+		return t
 	}
 	tests := []struct {
 		name     string
@@ -39,8 +44,12 @@ func TestDiffRefuses(t *testing.T) {
 		{"addresses and ports",
 			Table{Sets: []Set{set("a", true), {Name: "p", Key: InetService, Interval: true}}},
 			Table{Sets: []Set{set("a", true, ip(1)), {Name: "p", Key: InetService, Interval: true, Elements: []Element{{First: "\x00\x50", Last: "\x00\x50"}}}}}, false},
-		{"a comment", chain("rule 1", Keep{4}), chain("rule 2", Keep{4}), false},
-		{"a statement", chain("", Keep{4}), chain("", Masquerade{}), false},
+		{"a comment", chain("rule 1", Keep{4}), chain("rule 2", Keep{4}), true},
+		{"a statement", chain("", Keep{4}), chain("", Masquerade{}), true},
+		{"a statement with constants", chain("", L4Proto{[]uint8{6, 17}}), chain("", Masquerade{}), false},
+		{"a statement that gets constants", chain("", Keep{4}), chain("", SNAT{Family: 4, Addresses: make([]netip.Addr, 2)}), false},
+		{"a statement and a set", with(chain("", Keep{4}), set("a", true)), with(chain("", Masquerade{}), set("a", true, ip(1))), false},
+		{"a statement and a new set", chain("", Keep{4}), with(chain("", Masquerade{}), set("a", true, ip(1))), true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

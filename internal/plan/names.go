@@ -13,8 +13,10 @@ const (
 	// AboutChain says what each rule does, and holds facts and warnings, as comments.
 	AboutChain = "about"
 	// RulePrefix begins the comment that ties a rule's counter to its line in
-	// AboutChain: "rule 3" there, "rule 3: from … to …: Keep" here.
+	// AboutChain: "rule 3" there, "rule 3: from … to …: Keep" here; by tags "rule #17"
+	// there, "rule 3 #17: from … to …: Keep" here.
 	RulePrefix = "rule "
+	TagPrefix  = "#"
 
 	localChainName = "local"
 	tunnelPortsSet = "tunnel-ports"
@@ -87,9 +89,9 @@ func (v *view) prefix() string {
 	return s
 }
 
-// setName names what belongs to a group after its first rule's number.
+// setName names what belongs to a group after its first rule's number or tag.
 func (v *view) setName(kind string, first *policy.Rule) string {
-	return name(fmt.Sprintf("%s%s-%d", v.prefix(), kind, first.Number), v.family)
+	return name(fmt.Sprintf("%s%s-%d", v.prefix(), kind, v.tag(first)), v.family)
 }
 
 func (v *view) sourceSet(kind string) string {
@@ -102,7 +104,7 @@ func (v *view) className(groups []int) string {
 	var b strings.Builder
 	b.WriteString(v.prefix() + "from")
 	for _, g := range groups {
-		fmt.Fprintf(&b, "-%d", v.groups[g].first.Number)
+		fmt.Fprintf(&b, "-%d", v.tag(v.groups[g].first))
 	}
 	return shorten(name(b.String(), v.family))
 }

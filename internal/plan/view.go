@@ -25,6 +25,7 @@ type view struct {
 	family packet.Family
 	origin origin
 	marked bool
+	tag    func(*policy.Rule) int
 
 	groups  []*group
 	classes []*class
@@ -66,7 +67,7 @@ func (c *compiler) viewsOf(p *policy.Policy) []*view {
 	for _, f := range packet.Families {
 		for _, o := range []origin{forwarded, local} {
 			for _, marked := range []bool{false, true} {
-				v := &view{family: f, origin: o, marked: marked}
+				v := &view{family: f, origin: o, marked: marked, tag: c.tag}
 				c.group(v, p)
 				if len(v.groups) > 0 {
 					c.classify(v)

@@ -18,7 +18,7 @@ func (r *Rule) covers(other *Rule) bool {
 			return false
 		}
 	}
-	return r.From.covers(&other.From) && r.To.covers(&other.To) && coversInterfaces(r.OutInterfaces, other.OutInterfaces)
+	return r.To.covers(&other.To) && r.From.covers(&other.From) && coversInterfaces(r.OutInterfaces, other.OutInterfaces)
 }
 
 func (f *From) covers(other *From) bool {

@@ -18,12 +18,38 @@ func Warnings(p *Policy, facts *Facts, stated Stated) []string {
 	var out []string
 	out = append(out, wordsWithoutMeaning(p, facts)...)
 	out = append(out, discoveredOnly(p, stated)...)
+	selectors := selectorsOf(p)
 	for i := range p.Rules {
 		r := &p.Rules[i]
 		out = append(out, foreignAddresses(r, facts)...)
 		out = append(out, unknownNamespaceKeys(r, facts)...)
 		out = append(out, serviceAddresses(r, facts)...)
-		out = append(out, unreachable(r, p.Rules[:min(i, mostCompared)])...)
+		out = append(out, unreachable(p.Rules, i, selectors)...)
+	}
+	return out
+}
+
+// selector of a rule's pods, by which it is compared with many others.
+type selector struct {
+	// number is the same for selectors of the same text; 0: none.
+	number int
+	// all: the rule's sources are all, whatever pods there are.
+	all bool
+}
+
+func selectorsOf(p *Policy) []selector {
+	out := make([]selector, len(p.Rules))
+	numbers := map[string]int{}
+	for i := range p.Rules {
+		from := &p.Rules[i].From
+		out[i].all = from.Forwarded || everyAddress(from.CIDRs)
+		if from.Pods != nil {
+			text := from.Pods.String()
+			if numbers[text] == 0 {
+				numbers[text] = len(numbers) + 1
+			}
+			out[i].number = numbers[text]
+		}
 	}
 	return out
 }
@@ -32,9 +58,13 @@ func Warnings(p *Policy, facts *Facts, stated Stated) []string {
 const mostCompared = 1000
 
 // unreachable: a rule before this one matches all that it does.
-func unreachable(r *Rule, before []Rule) []string {
-	for i := range before {
-		if b := &before[i]; b.covers(r) {
+func unreachable(rules []Rule, i int, selectors []selector) []string {
+	r, mine := &rules[i], selectors[i]
+	for j := range rules[:min(i, mostCompared)] {
+		if s := selectors[j]; !s.all && mine.number != 0 && s.number != mine.number {
+			continue
+		}
+		if b := &rules[j]; b.covers(r) {
 			return []string{fmt.Sprintf("rule %s is never reached: rule %s comes first and matches all that it does", r.ID(), b.ID())}
 		}
 	}

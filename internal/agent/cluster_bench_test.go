@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/unmasq/unmasq/api/v1alpha1"
+	"github.com/unmasq/unmasq/internal/cluster"
+	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
+	"github.com/unmasq/unmasq/internal/policy"
+)
+
+// fakeCluster stands where the API server does.
+type fakeCluster struct {
+	view    *cluster.View
+	changed chan struct{}
+	stale   string
+	reports []v1alpha1.NodeReportStatus
+}
+
+func (f *fakeCluster) Run(ctx context.Context)            { <-ctx.Done() }
+func (f *fakeCluster) View() *cluster.View                { return f.view }
+func (f *fakeCluster) Changed() <-chan struct{}           { return f.changed }
+func (f *fakeCluster) Stale() string                      { return f.stale }
+func (f *fakeCluster) Report(s v1alpha1.NodeReportStatus) { f.reports = append(f.reports, s) }
+
+// large is a node with so many pods, in a cluster with so many policies, each of
+// which selects pods by a label.
+func large(pods, policies int) cluster.Input {
+	in := cluster.Input{Stated: cluster.Stated{PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48")}}}
+	in.Node = &cluster.Node{Name: "n1", Labels: map[string]string{"zone": "a"}, PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("fd00:10:244:1::/64")}}
+	in.Namespaces = []cluster.Namespace{{Name: "default"}}
+	for i := range pods {
+		in.Pods = append(in.Pods, largePod(i))
+	}
+	for i := range policies {
+		in.Policies = append(in.Policies, largePolicy(i, "Keep"))
+	}
+	return in
+}
+
+func largePod(i int) cluster.Pod {
+	return cluster.Pod{Namespace: "default", Name: fmt.Sprint("pod-", i), UID: fmt.Sprint("uid-", i), Labels: map[string]string{"app": fmt.Sprint("app-", i)},
+		Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 1, byte(i + 2)}), netip.MustParseAddr(fmt.Sprintf("fd00:10:244:1::%x", i+2))}}
+}
+
+func largePolicy(i int, action string) cluster.Policy {
+	name := fmt.Sprintf("policy-%04d", i)
+	return cluster.Policy{Name: name, Generation: 1, Source: policy.Source{Name: "sourcepolicies/" + name, NoLines: true, Content: fmt.Appendf(nil,
+		`{"apiVersion":"unmasq.io/v1alpha1","kind":"SourcePolicy","metadata":{"name":%q},"spec":{"order":100,"rules":[{"name":"out","action":%q,`+
+			`"from":{"pods":{"podSelector":{"matchLabels":{"app":"app-%d"}}}},"to":{"cidrs":["172.%d.%d.0/24","2001:db8:%x::/48"]}}]}}`, name, action, i%200, 16+i>>8, i&255, i)}}
+}
+
+// BenchmarkChange is the time from a change that the API tells until it is in the
+// kernel: joined, loaded, compiled, written.
+func BenchmarkChange(b *testing.B) {
+	for _, size := range []struct{ pods, policies int }{{110, 10}, {110, 1000}} {
+		for _, change := range []struct {
+			name string
+			of   func(in *cluster.Input, i int)
+		}{
+			{"pod", func(in *cluster.Input, i int) {
+				in.Pods = slices.Clone(in.Pods)
+				if i%2 == 0 {
+					in.Pods = append(in.Pods, largePod(size.pods))
+				} else {
+					in.Pods = in.Pods[:size.pods]
+				}
+			}},
+			{"label", func(in *cluster.Input, i int) {
+				in.Pods = slices.Clone(in.Pods)
+				in.Pods[7].Labels = map[string]string{"app": fmt.Sprint("app-", i%2)}
+			}},
+			{"action", func(in *cluster.Input, i int) {
+				in.Policies = slices.Clone(in.Policies)
+				in.Policies[size.policies/2] = largePolicy(size.policies/2, []string{"Leave", "Keep"}[i%2])
+			}},
+			{"policy", func(in *cluster.Input, i int) {
+				in.Policies = slices.Clone(in.Policies[:size.policies-1])
+				if i%2 == 1 {
+					in.Policies = append(in.Policies, largePolicy(size.policies-1, "Keep"))
+				}
+			}},
+		} {
+			b.Run(fmt.Sprintf("pods=%d/policies=%d/%s", size.pods, size.policies, change.name), func(b *testing.B) {
+				benchmarkChange(b, large(size.pods, size.policies), change.of)
+			})
+		}
+	}
+}
+
+func benchmarkChange(b *testing.B, in cluster.Input, change func(*cluster.Input, int)) {
+	err := netnstest.Test(b, "change").Do(func() error {
+		f := &fakeCluster{view: cluster.Join(in)}
+		a, err := New(Options{Cluster: f, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return err
+		}
+		defer a.closeTable()
+		a.status.setCluster(f.Stale)
+		a.reloadCluster()
+		var took []time.Duration
+		defer func() {
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+		}()
+		for i := 0; b.Loop(); i++ {
+			change(&in, i)
+			begin := time.Now()
+			f.view = cluster.Join(in)
+			a.reloadCluster()
+			took = append(took, time.Since(begin))
+			if err := a.status.problem(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
