@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 )
 
 // source is one resource that is watched, with its objects as they are used here.
@@ -57,11 +59,12 @@ func (w *Watch) follow(ctx context.Context, s *source) {
 		case <-time.After(optionalPause):
 		}
 	}
-	example := runtime.Object(&unstructured.Unstructured{})
+	example, client := runtime.Object(&unstructured.Unstructured{}), any(w.clients.Dynamic)
 	if s.resource == namespacesResource {
-		example = &metav1.PartialObjectMetadata{}
+		example, client = &metav1.PartialObjectMetadata{}, w.clients.Metadata
 	}
-	cache.NewReflectorWithOptions(w.listWatch(s), example, s, cache.ReflectorOptions{Name: s.name}).RunWithContext(ctx)
+	lw := cache.ToListWatcherWithWatchListSemantics(w.listWatch(s), client)
+	cache.NewReflectorWithOptions(lw, example, s, cache.ReflectorOptions{Name: s.name, Logger: &klog.Logger{}}).RunWithContext(ctx)
 }
 
 // optionalPause between questions whether the API has a resource by now.
@@ -133,6 +136,9 @@ func (w *Watch) ownNode(ctx context.Context) (runtime.Object, error) {
 
 // followed notes the outcome of a request, and returns it.
 func (s *source) followed(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err // the end
+	}
 	s.mu.Lock()
 	was, text := s.problem, ""
 	if err != nil && !(s.optional && apierrors.IsNotFound(err)) {
