@@ -62,7 +62,7 @@ type SourcePolicySpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=128
-	// +kubebuilder:validation:XValidation:rule="self.all(r, !has(r.name) || self.exists_one(o, has(o.name) && o.name == r.name))",messageExpression="'\"%s\" is the name of two rules; expected another'.format([self.filter(r, has(r.name) && !self.exists_one(o, has(o.name) && o.name == r.name))[0].name])",reason=FieldValueDuplicate
+	// +kubebuilder:validation:XValidation:rule="self.all(r, !has(r.name) || self.exists_one(o, has(o.name) && o.name == r.name))",message="two rules have one name; expected another",messageExpression="'\"%s\" is the name of two rules; expected another'.format([self.filter(r, has(r.name) && !self.exists_one(o, has(o.name) && o.name == r.name))[0].name])",reason=FieldValueDuplicate
 	// +kubebuilder:validation:XValidation:rule="self.all(r, !has(r.name) || !r.name.matches('^rule-[1-9][0-9]{0,2}$') || int(r.name.substring(5)) > size(self) || has(self[int(r.name.substring(5)) - 1].name))",message="a rule has the name rule-N that the Nth rule, which states none, has by default; expected another",reason=FieldValueDuplicate
 	Rules []Rule `json:"rules,omitempty"`
 }
@@ -78,7 +78,7 @@ type Rule struct {
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="is not a DNS label; expected lower case letters, digits and '-', a letter or digit at each end, at most 63 characters"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",messageExpression="'%s is not a DNS label; expected lower case letters, digits and -, a letter or digit at each end, at most 63 characters'.format([strings.quote(self)])"
 	Name string `json:"name,omitempty"`
 	// From absent or empty: every forwarded packet, never the node's own.
 	//
@@ -232,7 +232,7 @@ type Services struct {
 // Port is a destination port or range of ports.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.endPort) || has(self.port)",message="has no port before it; expected port, the first of the range",fieldPath=".endPort"
-// +kubebuilder:validation:XValidation:rule="!has(self.endPort) || !has(self.port) || self.port <= self.endPort",messageExpression="'is lower than port; expected %d or higher'.format([self.port])",fieldPath=".endPort"
+// +kubebuilder:validation:XValidation:rule="!has(self.endPort) || !has(self.port) || self.port <= self.endPort",messageExpression="'%d is lower than port; expected %d or higher'.format([self.endPort, self.port])",fieldPath=".endPort"
 // +kubebuilder:validation:XValidation:rule="size(dyn(self)) == [has(self.protocol), has(self.port), has(self.endPort)].filter(x, x).size()",message="has a field without a value (null); expected a value, {} where any is meant, or leave the field out",reason=FieldValueRequired
 type Port struct {
 	// Protocol is TCP (default), UDP or SCTP.
@@ -266,7 +266,7 @@ type Masquerade struct {
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9]{1,5}(-[0-9]{1,5})?$') && int(self.split('-')[0]) >= 1 && int(self.split('-')[size(self.split('-')) - 1]) <= 65535 && int(self.split('-')[0]) <= int(self.split('-')[size(self.split('-')) - 1])",message="is not a range of ports; expected FIRST-LAST within 1 to 65535, such as 1024-29999"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9]{1,5}(-[0-9]{1,5})?$') && int(self.split('-')[0]) >= 1 && int(self.split('-')[size(self.split('-')) - 1]) <= 65535 && int(self.split('-')[0]) <= int(self.split('-')[size(self.split('-')) - 1])",messageExpression="'%s is not a range of ports; expected FIRST-LAST within 1 to 65535, such as 1024-29999'.format([strings.quote(self)])"
 	Ports string `json:"ports,omitempty"`
 }
 
