@@ -23,6 +23,7 @@ func TestControlPlane(t *testing.T) {
 	t.Run("admission policies", func(t *testing.T) { admissionPolicy(t, ctx, c) })
 	t.Run("nodes come and go", func(t *testing.T) { comeAndGo(t, ctx, c) })
 	t.Run("pods are deleted", func(t *testing.T) { deleted(t, ctx, c) })
+	t.Run("addresses are few", func(t *testing.T) { fewAddresses(t, ctx, c) })
 	t.Run("API server stops", func(t *testing.T) { outage(t, ctx, c) })
 }
 
@@ -135,6 +136,31 @@ func deleted(t *testing.T, ctx context.Context, c *kube.Cluster) {
 	}
 	if _, err := pod.Connect(ctx, podAddress(pod), "ghost"); err == nil {
 		t.Error("a pod that is gone connects")
+	}
+}
+
+// fewAddresses: a pod has the address at once of one that is gone.
+func fewAddresses(t *testing.T, ctx context.Context, c *kube.Cluster) {
+	n, err := c.AddNode(ctx, kube.NodeConfig{Addresses: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := n.StartPod(ctx, kube.PodConfig{Name: "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if none, err := n.StartPod(ctx, kube.PodConfig{Name: "none"}); err == nil {
+		t.Errorf("beside %s another pod has %s", first.IPv4, none.IPv4)
+	}
+	if err := first.Delete(ctx); err != nil {
+		t.Fatal(err)
+	}
+	second, err := n.StartPod(ctx, kube.PodConfig{Name: "second"})
+	if err != nil || second.IPv4 != first.IPv4 || second.IPv6 != first.IPv6 {
+		t.Fatalf("the next pod: %v %v, want the addresses %s and %s", second, err, first.IPv4, first.IPv6)
+	}
+	if err := n.Remove(ctx); err != nil {
+		t.Error(err)
 	}
 }
 

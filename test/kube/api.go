@@ -68,10 +68,11 @@ func StartAPI(ctx context.Context, ns *netns.NS, o APIOptions) (*API, error) {
 		return a, err
 	}
 	// etcd's start is the wait for its election, which it wins alone.
-	a.Etcd = newProcess(ns, o.Dir, "etcd", nil, etcd, "--data-dir="+filepath.Join(o.Dir, "etcd"), "--unsafe-no-fsync",
-		"--listen-client-urls="+etcdURL, "--advertise-client-urls="+etcdURL, "--listen-peer-urls=http://127.0.0.1:2380",
-		"--heartbeat-interval=20", "--election-timeout=100")
-	a.Server = newProcess(ns, o.Dir, "kube-apiserver", nil, programs["kube-apiserver"], append(a.flags(), o.Flags...)...)
+	a.Etcd = newProcess(ns, o.Dir, Program{Name: "etcd", Path: etcd, Ready: healthy(ns, etcdURL+"/health"), Args: []string{
+		"--data-dir=" + filepath.Join(o.Dir, "etcd"), "--unsafe-no-fsync",
+		"--listen-client-urls=" + etcdURL, "--advertise-client-urls=" + etcdURL, "--listen-peer-urls=http://127.0.0.1:2380",
+		"--heartbeat-interval=20", "--election-timeout=100"}})
+	a.Server = newProcess(ns, o.Dir, Program{Name: "kube-apiserver", Path: programs["kube-apiserver"], Ready: a.answers, Args: append(a.flags(), o.Flags...)})
 	return a, a.Start(ctx)
 }
 
@@ -107,15 +108,21 @@ func (a *API) flags() []string {
 
 // Start starts what doesn't run of the two, with the objects that there were.
 func (a *API) Start(ctx context.Context) error {
-	if err := a.Etcd.await(ctx, healthy(a.ns, etcdURL+"/health")); err != nil {
+	if err := a.Etcd.Start(ctx); err != nil {
 		return err
 	}
+	return a.Server.Start(ctx)
+}
+
+// answers: the server is ready, and its certificate is right.
+func (a *API) answers(ctx context.Context) error {
 	admin, err := rest.HTTPClientFor(a.Admin())
 	if err != nil {
 		return err
 	}
 	defer admin.CloseIdleConnections()
-	return a.Server.await(ctx, answers(admin, a.URL()+"/readyz"))
+	_, err = get(ctx, admin, a.URL()+"/readyz")
+	return err
 }
 
 // Stop ends both.
@@ -197,14 +204,7 @@ func dialer(ns *netns.NS) func(ctx context.Context, network, address string) (ne
 	}
 }
 
-// answers well, with a status below 400.
-func answers(client *http.Client, url string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		_, err := get(ctx, client, url)
-		return err
-	}
-}
-
+// get what an address answers; a status of 400 or above is an error.
 func get(ctx context.Context, client *http.Client, url string) (string, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -223,7 +223,12 @@ func get(ctx context.Context, client *http.Client, url string) (string, error) {
 }
 
 // healthy asks an address of a namespace, whoever certifies it.
-func healthy(ns *netns.NS, url string) func(context.Context) error { return answers(client(ns), url) }
+func healthy(ns *netns.NS, url string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := get(ctx, client(ns), url)
+		return err
+	}
+}
 
 // client asks inside a namespace, where programs certify themselves.
 func client(ns *netns.NS) *http.Client {

@@ -64,7 +64,7 @@ type Cluster struct {
 	Client kubernetes.Interface
 	// Control is where the control plane runs, Outside a host beyond the cluster.
 	Control, Outside *Host
-	// Controllers and Scheduler may be killed.
+	// Controllers and Scheduler may be killed, and started again.
 	Controllers, Scheduler *Process
 
 	config Config
@@ -237,11 +237,12 @@ func (c *Cluster) component(ctx context.Context, name string, port int, flags ..
 	if err != nil {
 		return nil, err
 	}
-	p := newProcess(c.Control.NS, c.API.options.Dir, name, nil, programs[name], append([]string{"--kubeconfig=" + kubeconfig,
-		"--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
-		"--leader-elect=false", "--bind-address=127.0.0.1", "--kube-api-qps=1000", "--kube-api-burst=1000"}, flags...)...)
+	p := newProcess(c.Control.NS, c.API.options.Dir, Program{Name: name, Path: programs[name],
+		Ready: healthy(c.Control.NS, fmt.Sprintf("https://127.0.0.1:%d/healthz", port)),
+		Args: append([]string{"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
+			"--leader-elect=false", "--bind-address=127.0.0.1", "--kube-api-qps=1000", "--kube-api-burst=1000"}, flags...)})
 	c.atEnd(p.Kill)
-	return p, p.await(ctx, healthy(c.Control.NS, fmt.Sprintf("https://127.0.0.1:%d/healthz", port)))
+	return p, p.Start(ctx)
 }
 
 func (c *Cluster) startControllers(ctx context.Context) (err error) {

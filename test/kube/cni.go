@@ -20,7 +20,7 @@ const network = "pods"
 func (n *Node) writeCNI() error {
 	plugin := object{"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true, "ipMasq": n.config.Masquerade,
 		"ipam": object{"type": "host-local", "dataDir": filepath.Join(n.Dir, "leases"),
-			"ranges": [][]object{{{"subnet": n.Pods4.String()}}, {{"subnet": n.Pods6.String()}}},
+			"ranges": [][]object{{n.addresses(n.Pods4)}, {n.addresses(n.Pods6)}},
 			"routes": []object{{"dst": "0.0.0.0/0"}, {"dst": "::/0"}}}}
 	text, err := json.MarshalIndent(object{"cniVersion": "1.0.0", "name": network, "plugins": []object{plugin,
 		{"type": "portmap", "capabilities": object{"portMappings": true}}}}, "", "  ")
@@ -34,6 +34,18 @@ func (n *Node) writeCNI() error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(n.cniDir(), "10-pods.conflist"), text, 0o644)
+}
+
+// addresses that pods get: those after the bridge's own, which is the first.
+func (n *Node) addresses(subnet netip.Prefix) object {
+	if n.config.Addresses == 0 {
+		return object{"subnet": subnet.String()}
+	}
+	last := subnet.Addr().Next()
+	for range n.config.Addresses {
+		last = last.Next()
+	}
+	return object{"subnet": subnet.String(), "rangeEnd": last.String()}
 }
 
 func (n *Node) cniDir() string { return filepath.Join(n.Dir, "net.d") }

@@ -27,14 +27,14 @@ func TestMain(m *testing.M) { netnstest.Main(m) }
 func TestProcess(t *testing.T) {
 	ns, dir := netnstest.Test(t, "process"), t.TempDir()
 	ready := filepath.Join(dir, "ready")
-	p := newProcess(ns, dir, "sleeper", []string{"READY=" + ready}, "sh", "-c", `echo started; touch "$READY"; sleep 1000; echo over`)
+	p := newProcess(ns, dir, Program{Name: "sleeper", Path: "sh", Args: []string{"-c", `echo started; touch "$READY"; sleep 1000; echo over`},
+		Env: []string{"READY=" + ready}, Ready: func(context.Context) error { _, err := os.Stat(ready); return err }})
 	if p.Running() || p.Kill() != nil {
 		t.Error("it runs before it was started")
 	}
-	isReady := func(context.Context) error { _, err := os.Stat(ready); return err }
 	for range 2 {
 		for range 2 { // again: it runs already
-			if err := p.await(t.Context(), isReady); err != nil {
+			if err := p.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -60,21 +60,55 @@ func TestProcess(t *testing.T) {
 func TestProcessNotReady(t *testing.T) {
 	ns, dir := netnstest.Test(t, "process"), t.TempDir()
 	never := func(context.Context) error { return errors.New("no answer") }
-	expect := func(p *Process, ctx context.Context, want ...string) {
+	expect := func(ctx context.Context, name, script string, want ...string) {
 		t.Helper()
+		p := newProcess(ns, dir, Program{Name: name, Path: "sh", Args: []string{"-c", script}, Ready: never})
 		defer p.Kill()
-		err := p.await(ctx, never)
-		for _, w := range want {
+		err := p.Start(ctx)
+		for _, w := range append(want, name+" isn't ready") {
 			if err == nil || !strings.Contains(err.Error(), w) {
 				t.Errorf("error: %v, want one with %q", err, w)
 			}
 		}
 	}
-	expect(newProcess(ns, dir, "loser", nil, "sh", "-c", "echo no luck today >&2; exit 3"), t.Context(), "loser isn't ready", "it has ended", "no luck today")
-	expect(newProcess(ns, dir, "missing", nil, "/no/such/program"), t.Context(), "missing isn't ready", "/no/such/program")
+	expect(t.Context(), "loser", "echo no luck today >&2; exit 3", "it has ended", "no luck today")
+	expect(t.Context(), "missing", "exec /no/such/program", "/no/such/program")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	expect(newProcess(ns, dir, "slow", nil, "sh", "-c", "echo one moment; sleep 1000"), ctx, "slow isn't ready", "no answer")
+	expect(ctx, "slow", "echo one moment; sleep 1000", "no answer")
+}
+
+// TestTerminate: the program ends in its own way; one that doesn't is named.
+func TestTerminate(t *testing.T) {
+	ns, dir := netnstest.Test(t, "process"), t.TempDir()
+	begin := func(name, script string) *Process {
+		ready := filepath.Join(dir, name+".ready")
+		p := newProcess(ns, dir, Program{Name: name, Path: "sh", Args: []string{"-c", script + `; touch "$0"; while :; do sleep 0.01; done`, ready},
+			Ready: func(context.Context) error { _, err := os.Stat(ready); return err }})
+		if err := p.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	polite := begin("polite", `trap 'echo farewell; exit 0' TERM`)
+	if err := polite.Terminate(t.Context()); err != nil || polite.Running() {
+		t.Errorf("terminated: %v, running: %v", err, polite.Running())
+	}
+	if log, err := polite.Log(); err != nil || log != "farewell\n" {
+		t.Errorf("log: %q, %v, want its farewell", log, err)
+	}
+	if err := polite.Terminate(t.Context()); err != nil {
+		t.Errorf("terminated again: %v", err)
+	}
+	stubborn := begin("stubborn", `trap '' TERM`)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := stubborn.Terminate(ctx); err == nil || !strings.Contains(err.Error(), "stubborn runs on") {
+		t.Errorf("error: %v, want one that says that it runs on", err)
+	}
+	if err := stubborn.Kill(); err != nil || stubborn.Running() {
+		t.Errorf("killed: %v, running: %v", err, stubborn.Running())
+	}
 }
 
 // TestCertificates are of the authority, and for those that they name.

@@ -75,13 +75,13 @@ func (n *Node) startKubelet(ctx context.Context) error {
 		os.WriteFile(file("kubelet.yaml"), fmt.Appendf(nil, kubeletConfig, n.IPv4, filepath.Join(n.cluster.API.options.Dir, "ca.crt"), n.cluster.id), 0o644)); err != nil {
 		return err
 	}
-	n.Runtime = &Process{name: "containerd", log: file("containerd.log"), command: func() *netns.Cmd {
+	n.Runtime = &Process{name: "containerd", log: file("containerd.log"), ready: n.runtimeReady, command: func() *netns.Cmd {
 		c := n.NS.Command(context.Background(), "sh", "-c", inside+keeper, "keeper", "containerd", "--config", file("containerd.toml"))
 		c.Env = append(os.Environ(), "DIR="+n.Dir, "CGROUP="+n.cluster.id, "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
 		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
 		return c
 	}}
-	n.Kubelet = &Process{name: "kubelet", log: file("kubelet.log"), command: func() *netns.Cmd {
+	n.Kubelet = &Process{name: "kubelet", log: file("kubelet.log"), ready: healthy(n.NS, "http://127.0.0.1:10248/healthz"), command: func() *netns.Cmd {
 		return n.inside("sh", "-c", keeper, "keeper", programs["kubelet"], "--config="+file("kubelet.yaml"), "--kubeconfig="+kubeconfig,
 			"--hostname-override="+n.Name, "--node-ip="+n.IPv4.String()+","+n.IPv6.String(), "--root-dir=/var/lib/kubelet", "--cert-dir=/var/lib/kubelet/pki")
 	}}
@@ -98,16 +98,12 @@ func (n *Node) awaitKubelet(ctx context.Context) error {
 			return err
 		}
 	}
-	return n.Kubelet.await(ctx, healthy(n.NS, "http://127.0.0.1:10248/healthz"))
+	return n.Kubelet.Start(ctx)
 }
 
 // startRuntime starts containerd, which has lost its images if it ran before.
 func (n *Node) startRuntime(ctx context.Context) error {
-	err := n.Runtime.await(ctx, func(context.Context) error {
-		_, err := n.ctr("version")
-		return err
-	})
-	if err != nil {
+	if err := n.Runtime.Start(ctx); err != nil {
 		return err
 	}
 	pod := Image{Name: PodImage, Files: map[string]string{"/pod": n.cluster.pod}, Entrypoint: []string{"/pod"}}
@@ -117,6 +113,11 @@ func (n *Node) startRuntime(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (n *Node) runtimeReady(context.Context) error {
+	_, err := n.ctr("version")
+	return err
 }
 
 // LoadImage makes an image one that the node's pods can run; another of the same

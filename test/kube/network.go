@@ -67,6 +67,16 @@ func (h *Host) Connect(ctx context.Context, to netip.AddrPort, name string) (pee
 	return answer, nil
 }
 
+// Dial makes a connection of the host's to a literal address.
+func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return dialer(h.NS)(ctx, network, address)
+}
+
+// Get asks a web server, by a literal address, from the host; metrics for example.
+func (h *Host) Get(ctx context.Context, url string) (string, error) {
+	return get(ctx, client(h.NS), url)
+}
+
 // bridgeLink is the segment's bridge in its own namespace; every host's link to it
 // is called uplink.
 const bridgeLink, uplink = "br0", "eth0"

@@ -36,6 +36,9 @@ type NodeConfig struct {
 	Masquerade bool
 	// Labels besides.
 	Labels map[string]string
+	// Addresses is how many pods have one at a time; 0: 253. With few, addresses of
+	// pods that are gone are soon others'.
+	Addresses int
 }
 
 // Node of a cluster. Its addresses are those of uplink "eth0".
@@ -299,10 +302,19 @@ func (n *Node) end() (err error) {
 	return err
 }
 
+// StartProgram runs a program in the node's network namespace, such as an agent,
+// until it's killed or the node ends; it returns when the program is ready. Files
+// are the machine's, on a node with a kubelet too. Its log is in the node's Dir.
+func (n *Node) StartProgram(ctx context.Context, o Program) (*Process, error) {
+	p := newProcess(n.NS, n.Dir, o)
+	n.atEnd(p.Kill)
+	return p, p.Start(ctx)
+}
+
 // Restart starts those of the node's programs that were killed, and returns when
 // they are ready. Real pods that ran in a killed runtime are started anew.
 func (n *Node) Restart(ctx context.Context) error {
-	if err := together(func() error { return n.awaitProxy(ctx) }, func() error { return n.awaitKubelet(ctx) }); err != nil {
+	if err := together(func() error { return n.restartProxy(ctx) }, func() error { return n.awaitKubelet(ctx) }); err != nil {
 		return err
 	}
 	return n.awaitReady(ctx)

@@ -18,17 +18,27 @@ import (
 
 // keeper is process 1 of a process namespace. It runs a program until that ends
 // or standard input does, as it does when the harness dies in whatever way; then
-// it exits, and the kernel kills all that is left inside.
+// it exits, and the kernel kills all that is left inside. It passes SIGTERM on.
 const keeper = `exec 3<&0 </dev/null
+program= asked=
+trap 'asked=yes; [ -z "$program" ] || kill -TERM "$program"' TERM
 "$@" 3<&- &
 program=$!
+[ -z "$asked" ] || kill -TERM "$program"
 { cat <&3 >/dev/null; kill -9 "$program"; } &
-wait "$program"`
+wait "$program"
+status=$?
+while kill -0 "$program" 2>/dev/null; do # the signal ended the wait, not the program
+	wait "$program"
+	status=$?
+done
+exit $status`
 
 // Process is a program that runs for as long as its cluster does, or until it is
 // killed. Its methods must not be called concurrently.
 type Process struct {
 	name    string
+	ready   func(context.Context) error
 	log     string
 	command func() *netns.Cmd
 	cmd     *netns.Cmd
@@ -37,11 +47,27 @@ type Process struct {
 	err     error // of the end, once ended is closed
 }
 
+// Program says what to run.
+type Program struct {
+	// Name of its log, in errors too.
+	Name string
+	// Path, or a name that PATH leads to.
+	Path string
+	Args []string
+	// Env besides the harness's own: "KEY=value".
+	Env []string
+	// Ready, where not nil, is asked until it answers nil.
+	Ready func(context.Context) error
+}
+
 // newProcess prepares a program; its log is a file of the folder logs.
-func newProcess(ns *netns.NS, logs, name string, env []string, program string, args ...string) *Process {
-	return &Process{name: name, log: filepath.Join(logs, name+".log"), command: func() *netns.Cmd {
-		c := ns.Command(context.Background(), "sh", append([]string{"-c", keeper, "keeper", program}, args...)...)
-		c.Env = append(os.Environ(), env...)
+func newProcess(ns *netns.NS, logs string, o Program) *Process {
+	if o.Ready == nil {
+		o.Ready = func(context.Context) error { return nil }
+	}
+	return &Process{name: o.Name, ready: o.Ready, log: filepath.Join(logs, o.Name+".log"), command: func() *netns.Cmd {
+		c := ns.Command(context.Background(), "sh", append([]string{"-c", keeper, "keeper", o.Path}, o.Args...)...)
+		c.Env = append(os.Environ(), o.Env...)
 		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
 		return c
 	}}
@@ -109,15 +135,34 @@ func (p *Process) Log() (string, error) {
 	return string(text), err
 }
 
-// await starts the program and asks until it is ready. The error says why it
-// wasn't last, with the end of the program's log.
-func (p *Process) await(ctx context.Context, ready func(context.Context) error) error {
+// Terminate asks the program to end, by SIGTERM, and returns when it has. It's not
+// for a node's kubelet.
+func (p *Process) Terminate(ctx context.Context) error {
+	if !p.Running() {
+		return nil
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not within %v", patience))
+	defer cancel()
+	select {
+	case <-p.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s runs on though it was asked to end: %w%s", p.name, context.Cause(ctx), p.said())
+	}
+}
+
+// Start starts the program, if it doesn't run, and asks until it is ready. The
+// error says why it wasn't last, with the end of the program's log.
+func (p *Process) Start(ctx context.Context) error {
 	if err := p.start(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not within %v", patience))
 	defer cancel()
-	if err := poll(ctx, p.ended, ready); err != nil {
+	if err := poll(ctx, p.ended, p.ready); err != nil {
 		return fmt.Errorf("%s isn't ready: %w%s", p.name, err, p.said())
 	}
 	return nil

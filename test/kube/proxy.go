@@ -56,27 +56,29 @@ func (n *Node) startProxy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.Proxy = newProcess(n.NS, n.Dir, "kube-proxy", []string{"PATH=" + path}, programs["kube-proxy"], append([]string{
-		"--kubeconfig=" + kubeconfig, "--hostname-override=" + n.Name, "--proxy-mode=" + o.Mode,
-		"--cluster-cidr=" + clusterCIDRs, "--detect-local-mode=ClusterCIDR",
-		// The size of the connection table is the machine's.
-		"--conntrack-max-per-core=0", "--conntrack-min=0",
-		"--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249"}, o.Flags...)...)
+	n.Proxy = newProcess(n.NS, n.Dir, Program{Name: "kube-proxy", Path: programs["kube-proxy"], Env: []string{"PATH=" + path}, Ready: n.proxyReady,
+		Args: append([]string{"--kubeconfig=" + kubeconfig, "--hostname-override=" + n.Name, "--proxy-mode=" + o.Mode,
+			"--cluster-cidr=" + clusterCIDRs, "--detect-local-mode=ClusterCIDR",
+			// The size of the connection table is the machine's.
+			"--conntrack-max-per-core=0", "--conntrack-min=0",
+			"--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249"}, o.Flags...)})
 	n.atEnd(n.Proxy.Kill)
-	return n.awaitProxy(ctx)
+	return n.Proxy.Start(ctx)
 }
 
-func (n *Node) awaitProxy(ctx context.Context) error {
+func (n *Node) restartProxy(ctx context.Context) error {
 	if n.Proxy == nil {
 		return nil
 	}
-	return n.Proxy.await(ctx, func(ctx context.Context) error {
-		text, err := get(ctx, client(n.NS), "http://127.0.0.1:10249/metrics")
-		if err != nil {
-			return err
-		}
-		return synced(text)
-	})
+	return n.Proxy.Start(ctx)
+}
+
+func (n *Node) proxyReady(ctx context.Context) error {
+	text, err := n.Get(ctx, "http://127.0.0.1:10249/metrics")
+	if err != nil {
+		return err
+	}
+	return synced(text)
 }
 
 // synced reads kube-proxy's metrics: when did it write its rules last? It says that
