@@ -1,0 +1,258 @@
+//go:build e2e
+
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/unmasq/unmasq/test/kube"
+	"github.com/unmasq/unmasq/test/kube/parts"
+	"github.com/unmasq/unmasq/test/kube/peer"
+)
+
+const (
+	shipped     = "ghcr.io/unmasq/unmasq"
+	backendPort = 8080
+)
+
+// TestInstalled installs deploy/base on a node with a real kubelet, as an operator
+// does, with an overlay that says where the image is and what is true of the cluster.
+func TestInstalled(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	t.Cleanup(cancel)
+	c, err := kube.Start(ctx, kube.Config{Nodes: []kube.NodeConfig{{Kubelet: true, Proxy: kube.Proxy{Mode: kube.NFTables}}},
+		Images: []kube.Image{image(t, ctx, "1"), image(t, ctx, "2")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	i := &installed{c: c, node: c.Node("n1")}
+	if i.outside, err = c.Outside.Listen(backendPort); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { i.outside.Close() })
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T, context.Context, *installed)
+	}{
+		{"install", install},
+		{"what the agent may do", privileges},
+		{"update", update},
+		{"another user", anotherUser},
+	} {
+		if !t.Run(step.name, func(t *testing.T) { step.run(t, ctx, i) }) {
+			i.tell(t, ctx)
+			return
+		}
+	}
+}
+
+// image with the name that deploy/base has.
+func image(t *testing.T, ctx context.Context, tag string) kube.Image {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "unmasq")
+	if err := parts.Go(ctx, "../..", "build", "-trimpath", "-ldflags", "-s -w -X main.version=v"+tag, "-o", program, "./cmd/unmasq"); err != nil {
+		t.Fatal(err)
+	}
+	return kube.Image{Name: shipped + ":" + tag, Files: map[string]string{"/unmasq": program}, Entrypoint: []string{"/unmasq"}}
+}
+
+type installed struct {
+	c       *kube.Cluster
+	node    *kube.Node
+	outside *peer.Server
+}
+
+// overlay of deploy/base, as docs/kubernetes.md has it.
+func overlay(t *testing.T, tag string) string {
+	t.Helper()
+	base, err := filepath.Abs("../../deploy/base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	// Of the same file system: kustomize takes no absolute path.
+	relative, err := filepath.Rel(dir, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(`apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [%s]
+images: [{name: %s, newTag: %q}]
+patches:
+- target: {kind: DaemonSet, name: unmasq-agent}
+  patch: |
+    - {op: add, path: /spec/template/spec/containers/0/args/-, value: "--pod-cidrs=%s,%s"}
+`, relative, shipped, tag, kube.ClusterPods4, kube.ClusterPods6)
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func (i *installed) kubectl(t *testing.T, ctx context.Context, stdin string, args ...string) string {
+	t.Helper()
+	out, err := i.c.Kubectl(ctx, stdin, args...)
+	if err != nil {
+		i.tell(t, ctx)
+		t.Fatal(err)
+	}
+	return out
+}
+
+// tell what an operator would look at.
+func (i *installed) tell(t *testing.T, ctx context.Context) {
+	for _, args := range [][]string{
+		{"-n", "unmasq", "get", "pods", "-o", "wide"},
+		{"-n", "unmasq", "get", "events"},
+		{"-n", "unmasq", "logs", "daemonset/unmasq-agent", "--tail=20"},
+	} {
+		out, err := i.c.Kubectl(ctx, "", args...)
+		t.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// visit is a connection of a new pod, which is seen outside as this address.
+func (i *installed) visit(t *testing.T, ctx context.Context, name string) netip.Addr {
+	t.Helper()
+	i.kubectl(t, ctx, `
+apiVersion: v1
+kind: Pod
+metadata: {name: `+name+`}
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  containers:
+  - {name: pod, image: "`+kube.PodImage+`", imagePullPolicy: Never, args: [-once, -name, `+name+`, "`+netip.AddrPortFrom(kube.Outside4, backendPort).String()+`"]}
+`, "apply", "-f", "-")
+	visit, err := i.outside.Await(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return visit.Source.Addr()
+}
+
+func install(t *testing.T, ctx context.Context, i *installed) {
+	i.kubectl(t, ctx, "", "apply", "-k", overlay(t, "1"))
+	i.rollout(t, ctx)
+	i.kubectl(t, ctx, fmt.Sprintf(`
+apiVersion: unmasq.io/v1alpha1
+kind: SourcePolicy
+metadata: {name: outside}
+spec:
+  rules: [{name: out, from: {pods: {}}, to: {cidrs: [%s/32]}, action: Masquerade}]
+`, kube.Outside4), "apply", "-f", "-")
+	i.kubectl(t, ctx, "", "wait", "nodereport/n1", "--for=jsonpath={.status.policies[0].name}=outside", "--timeout=60s")
+	if got := i.visit(t, ctx, "first"); got != i.node.IPv4 {
+		t.Errorf("the pod is seen as %s, want its node's %s", got, i.node.IPv4)
+	}
+}
+
+// privileges that the process on the node has, as the kernel tells.
+func privileges(t *testing.T, ctx context.Context, i *installed) {
+	got := i.status(t)
+	want := map[string]string{"Uid": "0 0 0 0", "CapPrm": capabilities, "CapEff": capabilities, "CapBnd": capabilities,
+		"CapInh": none, "CapAmb": none, "NoNewPrivs": "1", "Seccomp": "2"}
+	for field, value := range want {
+		if got[field] != value {
+			t.Errorf("%s of the agent's process: %q, want %q", field, got[field], value)
+		}
+	}
+}
+
+// capabilities are NET_ADMIN (12) and NET_RAW (13).
+const none, capabilities = "0000000000000000", "0000000000003000"
+
+// status of the agent's process.
+func (i *installed) status(t *testing.T) map[string]string {
+	t.Helper()
+	out, err := i.node.Run("sh", "-c", `cat "$(dirname "$(grep -lx unmasq /proc/[0-9]*/comm | head -n 1)")"/status`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := map[string]string{}
+	for line := range strings.Lines(out) {
+		key, value, _ := strings.Cut(line, ":")
+		fields[key] = strings.Join(strings.Fields(value), " ")
+	}
+	return fields
+}
+
+// update to another version: the table is there all the time, and is the same one.
+func update(t *testing.T, ctx context.Context, i *installed) {
+	before := i.table(t)
+	stop := make(chan struct{})
+	var looks, gone int
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			looks++
+			if i.table(t) != before {
+				gone++
+			}
+		}
+	}()
+	i.kubectl(t, ctx, "", "apply", "-k", overlay(t, "2"))
+	i.rollout(t, ctx)
+	close(stop)
+	<-done
+	if looks == 0 || gone != 0 {
+		t.Errorf("of %d looks at the table during the update %d found it gone or another", looks, gone)
+	}
+	t.Logf("checked: %d looks at the table during the update", looks)
+	if got := i.visit(t, ctx, "second"); got != i.node.IPv4 {
+		t.Errorf("the pod is seen as %s, want its node's %s", got, i.node.IPv4)
+	}
+}
+
+// table is the handle of our table in the kernel, or why it can't be read.
+func (i *installed) table(t *testing.T) string {
+	out, err := i.node.NS.Run("", "nft", "-a", "list", "tables")
+	if err != nil {
+		return err.Error()
+	}
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, "inet unmasq ") {
+			return line
+		}
+	}
+	return "no table"
+}
+
+func (i *installed) rollout(t *testing.T, ctx context.Context) {
+	t.Helper()
+	i.kubectl(t, ctx, "", "-n", "unmasq", "rollout", "status", "daemonset/unmasq-agent", "--timeout=60s")
+}
+
+// anotherUser has no use of a capability that the container has: why the agent's is 0.
+func anotherUser(t *testing.T, ctx context.Context, i *installed) {
+	i.kubectl(t, ctx, "", "-n", "unmasq", "patch", "daemonset", "unmasq-agent", "--type=json", "-p",
+		`[{"op":"replace","path":"/spec/template/spec/containers/0/securityContext/runAsUser","value":65534}]`)
+	const want = "operation not permitted: writing nftables rules needs CAP_NET_ADMIN"
+	var log string
+	for end := time.Now().Add(time.Minute); !strings.Contains(log, want); {
+		if time.Now().After(end) {
+			t.Fatalf("the agent as another user says %q, want %q", log, want)
+		}
+		time.Sleep(time.Second)
+		log, _ = i.c.Kubectl(ctx, "", "-n", "unmasq", "logs", "daemonset/unmasq-agent")
+	}
+}
