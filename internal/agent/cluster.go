@@ -36,8 +36,8 @@ type inCluster struct {
 	answer    *answer
 	want      *Want // in force
 	refusals  string
-	stale     string
 	paused    bool
+	told      told
 }
 
 // reportEvery is how often it is looked whether there is something else to report.

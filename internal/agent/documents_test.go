@@ -194,6 +194,10 @@ func TestClusterLife(t *testing.T) {
 			a.reloadCluster()
 			f.reports = nil
 			a.report()
+			a.report() // nothing changed
+			if len(f.reports) != 1 {
+				t.Fatalf("%s: %d reports", when, len(f.reports))
+			}
 			notes, problem := a.status.ready()
 			if got := strings.Join(notes, "|"); problem != nil || !strings.Contains(got, wantReady) || wantReady == "" && got != "" {
 				t.Errorf("%s: ready %q, %v; want %q", when, got, problem, wantReady)

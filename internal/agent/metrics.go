@@ -41,6 +41,11 @@ func newMetrics(a *Agent) *metrics {
 	owned := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "unmasq_table_ownership", Help: "1 if the kernel lets nobody else change the table."}, func() float64 {
 		return oneIf(a.features.Ownership)
 	})
+	if a.opts.Cluster != nil {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "unmasq_cluster_followed", Help: "1 if the Kubernetes API is followed; else what was last known is in force."}, func() float64 {
+			return oneIf(a.opts.Cluster.Stale() == "")
+		}))
+	}
 	m.registry.MustRegister(m.reloads, m.writes, m.writeTime, m.repairs, m.lastRepair, ready, config, owned, ruleCounters{},
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
 	return m

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/unmasq/unmasq/api/v1alpha1"
+	"github.com/unmasq/unmasq/internal/cluster"
 	"github.com/unmasq/unmasq/internal/kernel/nft"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/policy"
@@ -18,6 +19,15 @@ import (
 
 // conditionEarlyPodFacts: pods' addresses are known before their first packets.
 const conditionEarlyPodFacts = "EarlyPodFacts"
+
+// told is what a report was made of.
+type told struct {
+	view          *cluster.View
+	answer        *answer
+	want          *Want
+	paused        bool
+	stale, failed string
+}
 
 // report tells the cluster what holds, as soon as anything was decided.
 func (a *Agent) report() {
@@ -29,8 +39,13 @@ func (a *Agent) report() {
 	if c.want == nil && failed == nil && !a.idle() {
 		return // a moment after the start
 	}
-	s := v1alpha1.NodeReportStatus{AgentVersion: cut(a.opts.Version, 128), Kernel: a.kernel()}
 	stale := a.opts.Cluster.Stale()
+	told := told{c.view, c.answer, c.want, c.paused, stale, errorText(failed)}
+	if told == c.told {
+		return
+	}
+	c.told = told
+	s := v1alpha1.NodeReportStatus{AgentVersion: cut(a.opts.Version, 128), Kernel: a.kernel()}
 	s.Conditions = []metav1.Condition{a.enforced(failed), a.degraded(stale), conflict(failed), a.earlyPodFacts()}
 	if want := c.want; want != nil {
 		s.Policies, s.Rules, s.Facts = a.policies(), rules(want), factsUsed(want)

@@ -45,6 +45,11 @@ func compile(loaded *policy.Loaded, c *facts.Cluster, cniDir string, features nf
 	known, lines, outside := facts.Merge(loaded.Stated, c, found)
 	w := &Want{Policy: &loaded.Policy, Facts: &known, Lines: lines, Outside: outside}
 	w.Warnings = append(policy.Warnings(&loaded.Policy, &known, said(loaded.Stated, c)), warnings...)
+	for i := range w.Warnings {
+		if c != nil { // where there are no documents with facts, there are flags
+			w.Warnings[i] = strings.ReplaceAll(w.Warnings[i], "state spec.facts.podCIDRs", "state --pod-cidrs")
+		}
+	}
 	for _, o := range outside {
 		w.Warnings = append(w.Warnings, o+", which no pod CIDR has; it is taken for a pod's: correct --pod-cidrs")
 	}

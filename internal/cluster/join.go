@@ -21,17 +21,26 @@ func Join(in Input) *View {
 	}
 	slices.SortFunc(v.Policies, func(a, b Policy) int { return strings.Compare(a.Name, b.Name) })
 	v.Facts = facts.Cluster{
-		PodCIDRs:     stated(in.Stated.PodCIDRs, "--pod-cidrs"),
-		NodeCIDRs:    stated(in.Stated.NodeCIDRs, "--node-cidrs"),
+		PodCIDRs:     foundAt(in.Stated.PodCIDRs, "--pod-cidrs"),
+		NodeCIDRs:    foundAt(in.Stated.NodeCIDRs, "--node-cidrs"),
 		ServiceCIDRs: serviceCIDRs(&in),
 		Pods:         pods(&in),
+	}
+	if v.NoResults == "" && elsewhere(&in) {
+		v.NoResults = Elsewhere
 	}
 	v.nodes(&in)
 	return v
 }
 
-func stated(prefixes []netip.Prefix, flag string) (out []facts.Found[netip.Prefix]) {
-	return foundAt(prefixes, flag)
+// Elsewhere is why results aren't known of a node that has pods with addresses and
+// not one result.
+const Elsewhere = "none of this node's pods has a network plugin's result where they are looked for: the container runtime keeps them elsewhere"
+
+func elsewhere(in *Input) bool {
+	return len(in.Results) == 0 && len(in.Released) == 0 && slices.ContainsFunc(in.Pods, func(p Pod) bool {
+		return !p.HostNetwork && !p.Ended && len(p.Addresses) > 0
+	})
 }
 
 func foundAt[T any](values []T, origin string) (out []facts.Found[T]) {
@@ -44,7 +53,7 @@ func foundAt[T any](values []T, origin string) (out []facts.Found[T]) {
 // serviceCIDRs are stated or else the API's.
 func serviceCIDRs(in *Input) []facts.Found[netip.Prefix] {
 	if len(in.Stated.ServiceCIDRs) > 0 {
-		return stated(in.Stated.ServiceCIDRs, "--service-cidrs")
+		return foundAt(in.Stated.ServiceCIDRs, "--service-cidrs")
 	}
 	var out []facts.Found[netip.Prefix]
 	for _, s := range in.ServiceCIDRs {

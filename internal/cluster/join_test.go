@@ -124,7 +124,7 @@ func TestJoin(t *testing.T) {
 		ServiceCIDRs: []cluster.ServiceCIDR{{Name: "kubernetes", CIDRs: prefixes("10.96.0.0/16")}}}
 	type prefix = facts.Found[netip.Prefix]
 	type addr = facts.Found[netip.Addr]
-	base := cluster.View{NodeName: "n1", NodeUID: "u", NodeLabels: node.Labels, Policies: []cluster.Policy{{Name: "a"}, {Name: "b", Generation: 2}}, Paused: true,
+	base := cluster.View{NoResults: cluster.Elsewhere, NodeName: "n1", NodeUID: "u", NodeLabels: node.Labels, Policies: []cluster.Policy{{Name: "a"}, {Name: "b", Generation: 2}}, Paused: true,
 		Facts: facts.Cluster{LocalPodCIDRs: []prefix{{Value: node.PodCIDRs[0], Origin: "Node n1"}}, ServiceCIDRs: []prefix{{Value: prefixes("10.96.0.0/16")[0], Origin: "ServiceCIDR kubernetes"}},
 			Nodes: []addr{{Value: node.Addresses[0], Origin: "Node n1"}, {Value: node.Addresses[1], Origin: "Node n1"}},
 			Pods: []policy.Pod{{Namespace: "web", Name: "a", Labels: map[string]string{"app": "x"}, NamespaceLabels: map[string]string{"team": "a", "kubernetes.io/metadata.name": "web"},
@@ -157,6 +157,10 @@ func TestJoin(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
+	}
+	in := cluster.Input{Objects: objects, Results: []results.Result{added("a", 2, "10.244.1.7")}}
+	if v := cluster.Join(in); v.NoResults != "" {
+		t.Errorf("with a result: %s", v.NoResults)
 	}
 	empty := cluster.Join(cluster.Input{NoResults: "no such directory"})
 	if diff := cmp.Diff(&cluster.View{NodeLabels: map[string]string{}, NoNodes: cluster.NoNodes, NoResults: "no such directory"}, empty, equal); diff != "" {

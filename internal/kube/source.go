@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,13 +38,14 @@ type source struct {
 
 	mu      sync.Mutex
 	objects map[string]any
-	known   bool // listed once
+	strange map[string]string // what was said of objects
+	known   bool              // listed once
 	since   time.Time
 	problem string // since then; "": none
 }
 
 func (w *Watch) source(name string, resource schema.GroupVersionResource, selector string, convert func(runtime.Object) (any, []string)) *source {
-	s := &source{name: name, resource: resource, selector: selector, convert: convert, objects: map[string]any{},
+	s := &source{name: name, resource: resource, selector: selector, convert: convert, objects: map[string]any{}, strange: map[string]string{},
 		changed: func() { wake(w.input) }, warn: func(text string) { w.opts.Log.Warn(text) },
 		problem: "not asked yet", since: time.Now()}
 	w.sources = append(w.sources, s)
@@ -211,7 +213,15 @@ func (s *source) take(object any) (string, any, error) {
 		return "", nil, err
 	}
 	converted, strange := s.convert(o)
-	for _, text := range strange {
+	s.mu.Lock()
+	before, text := s.strange[k], strings.Join(strange, "; ")
+	if text == "" {
+		delete(s.strange, k)
+	} else {
+		s.strange[k] = text
+	}
+	s.mu.Unlock()
+	if text != "" && text != before {
 		s.warn(fmt.Sprintf("%s %s: %s", s.resource.Resource, k, text))
 	}
 	return k, converted, nil
@@ -248,6 +258,7 @@ func (s *source) Delete(object any) error {
 	}
 	s.mu.Lock()
 	delete(s.objects, k)
+	delete(s.strange, k)
 	s.mu.Unlock()
 	s.changed()
 	return nil
