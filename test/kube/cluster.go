@@ -112,7 +112,7 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 // prepare makes the cluster's directory, which its names come from, and watches
 // for signals. A start that goes on is given up at a signal.
 func (c *Cluster) prepare(giveUp func(), started <-chan struct{}) (err error) {
-	if c.dir, err = os.MkdirTemp("", fmt.Sprintf("%s%d-", prefix, os.Getpid())); err != nil {
+	if c.dir, err = os.MkdirTemp(home(), fmt.Sprintf("%s%d-", prefix, os.Getpid())); err != nil {
 		return err
 	}
 	c.id = filepath.Base(c.dir)

@@ -21,11 +21,37 @@ const prefix = "unmasq-kube-"
 
 const cgroups = "/sys/fs/cgroup"
 
+// memory is where directories of clusters are if there is room: on a busy disk the
+// removal of etcd's files takes half a minute, and its writing holds up all else.
+const memory = "/dev/shm"
+
+// home of a cluster's directory.
+func home() string {
+	const room = 1 << 30
+	var s unix.Statfs_t
+	if err := unix.Statfs(memory, &s); err != nil || s.Flags&unix.ST_NOEXEC != 0 || s.Bavail*uint64(s.Bsize) < room {
+		return os.TempDir()
+	}
+	return memory
+}
+
+// directories of clusters whose names match.
+func directories(pattern string) (dirs []string, err error) {
+	for _, home := range []string{memory, os.TempDir()} {
+		found, err := filepath.Glob(filepath.Join(home, pattern))
+		if err != nil {
+			return nil, err
+		}
+		dirs = append(dirs, found...)
+	}
+	return dirs, nil
+}
+
 // Sweep removes what clusters of killed processes left: names of namespaces,
 // cgroups and directories. Their processes ended with them.
 func Sweep() error {
 	errs := []error{netns.Sweep(prefix)}
-	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
+	dirs, err := directories(prefix + "*")
 	errs = append(errs, err)
 	for _, dir := range dirs {
 		if dead(filepath.Base(dir)) {
@@ -98,7 +124,7 @@ func LeftBy(pid int) ([]string, error) {
 	id := fmt.Sprintf("%s%d-", prefix, pid)
 	left, err := netns.List(id)
 	groups, err2 := cgroupsOf(id + "*")
-	dirs, err3 := filepath.Glob(filepath.Join(os.TempDir(), id+"*"))
+	dirs, err3 := directories(id + "*")
 	mounts, err4 := os.ReadFile("/proc/self/mountinfo")
 	left = append(append(left, groups...), dirs...)
 	for line := range strings.Lines(string(mounts)) {
