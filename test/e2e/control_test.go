@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -23,6 +25,7 @@ func TestControlPlane(t *testing.T) {
 	t.Run("admission policies", func(t *testing.T) { admissionPolicy(t, ctx, c) })
 	t.Run("nodes come and go", func(t *testing.T) { comeAndGo(t, ctx, c) })
 	t.Run("pods are deleted", func(t *testing.T) { deleted(t, ctx, c) })
+	t.Run("daemon sets", func(t *testing.T) { adopted(t, ctx, c) })
 	t.Run("addresses are few", func(t *testing.T) { fewAddresses(t, ctx, c) })
 	t.Run("API server stops", func(t *testing.T) { outage(t, ctx, c) })
 }
@@ -76,7 +79,7 @@ spec: {policyName: no-color, validationActions: [Deny]}
 	eventually(t, ctx, func() error { // until the policy is in force
 		_, err := c.Kubectl(ctx, "", "create", "configmap", "red", "--from-literal=color=red", "--dry-run=server")
 		if err == nil {
-			return context.DeadlineExceeded
+			return errors.New("a config map with a color was admitted")
 		}
 		if !strings.Contains(err.Error(), "no colors here") {
 			t.Fatal(err)
@@ -111,7 +114,7 @@ func comeAndGo(t *testing.T, ctx context.Context, c *kube.Cluster) {
 		eventually(t, ctx, func() error { // its pods go with it
 			left := kubectl(t, ctx, c, "get", "pods", "guest", "--ignore-not-found", "-o", "name")
 			if left != "" {
-				return context.DeadlineExceeded
+				return fmt.Errorf("%s is there", left)
 			}
 			return nil
 		})
@@ -136,6 +139,41 @@ func deleted(t *testing.T, ctx context.Context, c *kube.Cluster) {
 	}
 	if _, err := pod.Connect(ctx, podAddress(pod), "ghost"); err == nil {
 		t.Error("a pod that is gone connects")
+	}
+}
+
+// adopted: a daemon set's pod on a node without kubelet is what the test makes of it,
+// also for those who wait for the roll-out; and it ends with the daemon set.
+func adopted(t *testing.T, ctx context.Context, c *kube.Cluster) {
+	apply(t, ctx, c, `
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: everywhere}
+spec:
+  selector: {matchLabels: {app: everywhere}}
+  template:
+    metadata: {labels: {app: everywhere}}
+    spec:
+      hostNetwork: true
+      tolerations: [{operator: Exists}]
+      containers: [{name: agent, image: none}]
+`)
+	n := c.Node("n1")
+	eventually(t, ctx, func() error {
+		pods, err := c.Client.CoreV1().Pods("default").List(ctx, meta.ListOptions{LabelSelector: "app=everywhere", FieldSelector: "spec.nodeName=n1"})
+		if err != nil || len(pods.Items) != 1 {
+			return fmt.Errorf("pods of the daemon set: %v %w", pods, err)
+		}
+		pod, err := n.Adopt(ctx, &pods.Items[0])
+		if err == nil && pod.IPv4 != n.IPv4 {
+			t.Errorf("it has %s, want the node's %s", pod.IPv4, n.IPv4)
+		}
+		return err
+	})
+	kubectl(t, ctx, c, "rollout", "status", "daemonset/everywhere", "--timeout=60s")
+	kubectl(t, ctx, c, "delete", "daemonset", "everywhere", "--cascade=foreground", "--timeout=60s")
+	if left := kubectl(t, ctx, c, "get", "pods", "-l", "app=everywhere", "-o", "name"); left != "" {
+		t.Errorf("left of the daemon set: %s", left)
 	}
 }
 

@@ -5,13 +5,20 @@
 // whose status says the truth. The programs are built by package parts.
 //
 //	c, err := kube.Start(ctx, kube.Config{Nodes: []kube.NodeConfig{
-//		{Kubelet: true, Proxy: kube.Proxy{Mode: kube.NFTables}},
-//		{Proxy: kube.Proxy{Mode: kube.IPTables}},
-//	}})
+//		{Kubelet: true, Proxy: kube.Proxy{Mode: kube.NFTables}}, // n1
+//		{Proxy: kube.Proxy{Mode: kube.IPTables}},                // n2
+//	}, Images: []kube.Image{agent}})
 //	defer c.Close()
-//	err = c.Kubectl(ctx, manifest, "apply", "-f", "-")
-//	pod, err := c.Nodes()[1].StartPod(ctx, kube.PodConfig{Name: "client", Labels: labels})
+//	_, err = c.Kubectl(ctx, manifest, "apply", "-f", "-")          // as a user does
+//	config := c.API.Admin()                                        // for client-go, from any namespace
+//	outside, err := c.Outside.Listen(8080)                         // sees who comes from where
+//	pod, err := c.Node("n2").StartPod(ctx, kube.PodConfig{Name: "client", Labels: labels})
 //	answer, err := pod.Connect(ctx, netip.AddrPortFrom(kube.Outside4, 8080), "client")
+//	visit, err := outside.Await(ctx, "client")
+//	agent, err := c.Node("n2").StartProgram(ctx, kube.Program{…})  // beside Adopt, which makes a
+//	agentPod, err := c.Node("n2").Adopt(ctx, daemonSetsPod)        // daemon set's pod Ready there
+//	token, err := agentPod.Config(ctx)                             // its service account's, bound to n2
+//	err = c.API.Server.Kill(); err = c.API.Start(ctx)              // an outage
 //
 // It needs root, and nodes with a kubelet need Debian's containerd and runc. The
 // machine's own network namespace is left alone. What a cluster needs has process

@@ -15,6 +15,7 @@ import (
 	coordination "k8s.io/api/coordination/v1"
 	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -166,7 +167,10 @@ func (n *Node) createObject(ctx context.Context) error {
 	if err := n.heartbeat(ctx); err != nil {
 		return err
 	}
-	status := core.NodeStatus{
+	// What it has is nobody's business, but without it no pod is scheduled there.
+	room := core.ResourceList{core.ResourceCPU: resource.MustParse("64"), core.ResourceMemory: resource.MustParse("64Gi"),
+		core.ResourceEphemeralStorage: resource.MustParse("64Gi"), core.ResourcePods: resource.MustParse("250")}
+	status := core.NodeStatus{Capacity: room, Allocatable: room,
 		Addresses: []core.NodeAddress{{Type: core.NodeInternalIP, Address: n.IPv4.String()}, {Type: core.NodeInternalIP, Address: n.IPv6.String()},
 			{Type: core.NodeHostName, Address: n.Name}},
 		Conditions: []core.NodeCondition{{Type: core.NodeReady, Status: core.ConditionTrue, Reason: "NamespaceExists",

@@ -62,10 +62,23 @@ func (n *Node) StartPod(ctx context.Context, o PodConfig) (*Pod, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create pod %s/%s: %w", o.Namespace, o.Name, err)
 	}
-	p := &Pod{Host: Host{Name: o.Name, NS: n.NS, IPv4: n.IPv4, IPv6: n.IPv6}, Node: n, Object: object, host: o.HostNetwork}
+	return n.run(ctx, object, o.FirstAct)
+}
+
+// Adopt starts a pod that somebody else made for the node, such as a DaemonSet: its
+// object has its status from now on, what it does is the test's.
+func (n *Node) Adopt(ctx context.Context, object *core.Pod) (*Pod, error) {
+	if n.config.Kubelet || object.Spec.NodeName != n.Name {
+		return nil, fmt.Errorf("pod %s: expected one of node %s, which has no kubelet", object.Name, n.Name)
+	}
+	return n.run(ctx, object, nil)
+}
+
+func (n *Node) run(ctx context.Context, object *core.Pod, firstAct func(context.Context, *Pod) error) (*Pod, error) {
+	p := &Pod{Host: Host{Name: object.Name, NS: n.NS, IPv4: n.IPv4, IPv6: n.IPv6}, Node: n, Object: object, host: object.Spec.HostNetwork}
 	n.remember(p)
-	if err := p.start(ctx, o.FirstAct); err != nil {
-		return nil, errors.Join(fmt.Errorf("start pod %s/%s: %w", o.Namespace, o.Name, err), p.Delete(context.WithoutCancel(ctx)))
+	if err := p.start(ctx, firstAct); err != nil {
+		return nil, errors.Join(fmt.Errorf("start pod %s/%s: %w", object.Namespace, object.Name, err), p.Delete(context.WithoutCancel(ctx)))
 	}
 	return p, nil
 }
@@ -106,9 +119,11 @@ func (p *Pod) setStatus(ctx context.Context) error {
 	}
 	status := core.PodStatus{Phase: core.PodRunning, StartTime: &now, Conditions: conditions,
 		HostIP: p.Node.IPv4.String(), HostIPs: []core.HostIP{{IP: p.Node.IPv4.String()}, {IP: p.Node.IPv6.String()}},
-		PodIP: p.IPv4.String(), PodIPs: []core.PodIP{{IP: p.IPv4.String()}, {IP: p.IPv6.String()}},
-		ContainerStatuses: []core.ContainerStatus{{Name: "pod", Image: PodImage, Ready: true, Started: new(true),
-			State: core.ContainerState{Running: &core.ContainerStateRunning{StartedAt: now}}}}}
+		PodIP: p.IPv4.String(), PodIPs: []core.PodIP{{IP: p.IPv4.String()}, {IP: p.IPv6.String()}}}
+	for _, c := range p.Object.Spec.Containers {
+		status.ContainerStatuses = append(status.ContainerStatuses, core.ContainerStatus{Name: c.Name, Image: c.Image, Ready: true, Started: new(true),
+			State: core.ContainerState{Running: &core.ContainerStateRunning{StartedAt: now}}})
+	}
 	patch := encode(object{"status": status})
 	object, err := p.pods().Patch(ctx, p.Name, types.StrategicMergePatchType, patch, meta.PatchOptions{}, "status")
 	if err == nil {
