@@ -55,7 +55,7 @@ func (g generator) flows(t *testing.T, r *rig.Rig, n int) []packet.Flow {
 
 // version is a random policy with random facts.
 func (g generator) version() version {
-	v := version{*g.Policy(), *g.Facts()}
+	v := version{*g.Policy(), *g.Facts(), nil}
 	for i := range v.policy.Rules {
 		v.policy.Rules[i].Ports = policy.PortRange{} // a small range runs out of ports
 	}
@@ -111,7 +111,11 @@ func TestRandomTurns(t *testing.T) {
 			times := 0
 			for i := range pairs {
 				a := g.version()
-				turns := &turns{a: a, b: g.near(a), flows: flows, hashFrom: 1 + g.IntN(4), port: 1 + sum.Sent/uint64(len(flows)) + uint64(i)}
+				b := g.near(a)
+				if i%2 == 1 {
+					tag(&a, &b)
+				}
+				turns := &turns{a: a, b: b, flows: flows, hashFrom: 1 + g.IntN(4), port: 1 + sum.Sent/uint64(len(flows)) + uint64(i)}
 				report, n := turns.run(t, r, table, 300*time.Millisecond)
 				add(&sum, report)
 				times += n
@@ -121,6 +125,19 @@ func TestRandomTurns(t *testing.T) {
 			}
 			noneWrong(t, sum, "%d pairs of random policies in turn, %d changes", pairs, times)
 		})
+	}
+}
+
+// tag gives rules tags that they keep, in no order.
+func tag(versions ...*version) {
+	tags := map[string]int{}
+	for _, v := range versions {
+		for i := range v.policy.Rules {
+			if id := v.policy.Rules[i].ID(); tags[id] == 0 {
+				tags[id] = 1000 - len(tags)
+			}
+		}
+		v.tags = tags
 	}
 }
 
@@ -191,7 +208,7 @@ func (g generator) keepers(t *testing.T, flows []packet.Flow) func(i int) *versi
 				r.Action, r.Addresses, r.FullyRandom = policy.Keep, nil, false
 			}
 		}
-		last = version{policy.Policy{Rules: slices.Clone(v.policy.Rules)}, v.facts}
+		last = version{policy.Policy{Rules: slices.Clone(v.policy.Rules)}, v.facts, nil}
 		if len(last.policy.Rules) == 0 {
 			last.policy.Rules = g.Policy().Rules
 		}

@@ -36,11 +36,13 @@ var (
 type version struct {
 	policy policy.Policy
 	facts  policy.Facts
+	// tags that rules keep from one to the other; nil: named by their numbers.
+	tags map[string]int
 }
 
 // compile has hashes for as few as this many destinations of one length.
 func (v *version) compile(hashFrom int) *plan.Table {
-	return plan.Compile(&v.policy, &v.facts, plan.Options{HashFrom: hashFrom})
+	return plan.Compile(&v.policy, &v.facts, plan.Options{HashFrom: hashFrom, Tags: v.tags})
 }
 
 // source is what a flow shall leave with.
@@ -136,7 +138,7 @@ func TestTurns(t *testing.T) {
 					Destination: netip.AddrFrom4([4]byte{198, 18, 7, byte(i)}), Protocol: packet.UDP, DestinationPort: 53, OutInterface: rig.Eth0})
 			}
 			table := open(t, r, true)
-			turns := &turns{a: version{tt.a, facts}, b: version{tt.b, facts}, flows: flows, hashFrom: tt.hashFrom}
+			turns := &turns{a: version{tt.a, facts, nil}, b: version{tt.b, facts, nil}, flows: flows, hashFrom: tt.hashFrom}
 			report, times := turns.run(t, r, table, 1500*time.Millisecond)
 			noneWrong(t, report, "old and new in turn, %d times", times)
 		})
