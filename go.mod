@@ -20,6 +20,7 @@ require (
 	k8s.io/apimachinery v0.37.2 // label selectors, metadata: Kubernetes' own
 	k8s.io/client-go v0.37.2 // how to speak to Kubernetes' API servers
 	k8s.io/klog/v2 v2.140.0 // what client-go logs is kept quiet: it's said once, by us
+	k8s.io/streaming v0.37.2 // whether a server knows WebSocket, as kubectl asks
 	pgregory.net/rapid v1.3.0 // tests: properties
 )
 
@@ -46,9 +47,11 @@ require (
 	github.com/go-openapi/swag/yamlutils v0.27.1 // indirect
 	github.com/google/gnostic-models v0.7.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
+	github.com/gorilla/websocket v1.5.4-0.20250319132907-e064f32e3674 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/json-iterator/go v1.1.12 // indirect
 	github.com/mdlayher/socket v0.6.0 // indirect
+	github.com/moby/spdystream v0.5.1 // indirect
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
 	github.com/modern-go/reflect2 v1.0.3-0.20250322232337-35a7c28c31ee // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect

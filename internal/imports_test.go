@@ -46,7 +46,7 @@ var layers = []struct {
 	},
 	{
 		"services", "processes that go on for a while; they serve any face, a command line or a browser",
-		[]string{"internal/foreign", "internal/dockerd", "internal/agent", "internal/lab", "internal/replay", "internal/kube"},
+		[]string{"internal/foreign", "internal/dockerd", "internal/agent", "internal/lab", "internal/replay", "internal/kube", "internal/kubectl"},
 	},
 	{
 		"faces", "what people and scripts see; nothing depends on how it looks",
@@ -54,7 +54,7 @@ var layers = []struct {
 	},
 	{
 		"real parts", "other people's programs, which tests and tools start; no part of unmasq does",
-		[]string{"test/kube/parts", "test/kube/peer", "test/kube"},
+		[]string{"test/kube/parts", "test/kube/peer", "test/kube", "test/deploy"},
 	},
 	{
 		"programs", "main calls a face and exits",
@@ -96,9 +96,9 @@ var restricted = []struct {
 		[]string{"layer real parts", "hack/dumps", "test/kube/peer/pod", "layer test support"},
 	},
 	{
-		"clients of Kubernetes", "one place speaks to the API server; what it says is plain data for all others",
+		"clients of Kubernetes", "one place speaks to the API server, on each side; what it says is plain data for all others",
 		[]string{"k8s.io/client-go/"},
-		[]string{"internal/kube", "layer real parts", "layer programs"},
+		[]string{"internal/kube", "internal/kubectl", "layer real parts", "layer programs"},
 	},
 	{
 		"the command line's library", "a service takes options, not flags",

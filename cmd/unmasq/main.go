@@ -10,4 +10,4 @@ import (
 // version is set by the linker.
 var version = "devel"
 
-func main() { os.Exit(cli.Main(version, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() { os.Exit(cli.Main(version, cli.Args(os.Args), os.Stdin, os.Stdout, os.Stderr)) }

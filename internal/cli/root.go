@@ -41,6 +41,13 @@ It also says, of any packet, what the peer will see and which rule decides:
 // Main runs one command line and returns the exit status.
 func Main(version string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRoot(version)
+	if len(args) > 0 && args[0] == kubectlWord {
+		root, args = newKubectl(version), args[1:]
+	}
+	return run(root, args, stdin, stdout, stderr)
+}
+
+func run(root *cobra.Command, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -49,7 +56,11 @@ func Main(version string, args []string, stdin io.Reader, stdout, stderr io.Writ
 	if err == nil {
 		return statusOK
 	}
-	fmt.Fprintf(stderr, "unmasq: %v\n", err)
+	// A command that ran elsewhere has said why by itself.
+	var elsewhere interface{ Said() bool }
+	if !errors.As(err, &elsewhere) || !elsewhere.Said() {
+		fmt.Fprintf(stderr, "unmasq: %v\n", err)
+	}
 	var coded interface{ ExitStatus() int }
 	if errors.As(err, &coded) {
 		return coded.ExitStatus()
