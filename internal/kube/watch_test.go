@@ -165,6 +165,57 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// All nodes are watched where that is asked for, and only there.
+func TestAllNodes(t *testing.T) {
+	other := object(strings.NewReplacer("n1", "n2", "node-uid", "other-uid", "10.244.1.0", "10.244.2.0", "192.0.2.1", "192.0.2.2").Replace(nodeText))
+	s := newServer(t, object(nodeText), other)
+	w := s.run(t, Options{Stated: cluster.Stated{AllNodes: true}})
+	v := await(t, w, "known", func(*cluster.View) bool { return true })
+	if len(v.Facts.Nodes) != 2 || len(v.Facts.PodCIDRs) != 2 || v.NoNodes != "" || v.NodeName != "n1" {
+		t.Errorf("view of all nodes: %+v", v)
+	}
+	if err := s.dynamic.Tracker().Delete(nodesResource, "", "n2"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, w, "without the other node", func(v *cluster.View) bool { return len(v.Facts.Nodes) == 1 && len(v.Facts.PodCIDRs) == 1 })
+	for _, a := range s.dynamic.Actions() {
+		if l, is := a.(clienttesting.ListAction); is && a.GetResource() == podsResource && l.GetListRestrictions().Fields.String() != "spec.nodeName=n1" {
+			t.Errorf("pods were listed by %q", l.GetListRestrictions().Fields)
+		}
+	}
+	s = newServer(t, object(nodeText), other)
+	w = s.run(t, Options{})
+	v = await(t, w, "known", func(*cluster.View) bool { return true })
+	if v.NodeName != "n1" || v.NoNodes == "" {
+		t.Errorf("view of one node: %+v", v)
+	}
+	for _, a := range s.dynamic.Actions() {
+		if a.GetVerb() == "list" && a.GetResource() == nodesResource {
+			t.Error("all nodes were listed by an agent that isn't to")
+		}
+	}
+}
+
+// A node that the API doesn't have is waited for: another name was meant.
+func TestNoSuchNode(t *testing.T) {
+	s := newServer(t, object(podText))
+	w := s.run(t, Options{})
+	deadline := time.Now().Add(patience)
+	for !strings.Contains(w.Stale(), "node n1: the API has none of that name") {
+		if time.Now().After(deadline) {
+			t.Fatalf("stale: %q", w.Stale())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if w.View() != nil {
+		t.Error("there is a view without a node")
+	}
+	if err := s.dynamic.Tracker().Create(nodesResource, object(nodeText), ""); err != nil {
+		t.Fatal(err)
+	}
+	await(t, w, "known", func(*cluster.View) bool { return true })
+}
+
 // What isn't used of an object wakes nobody.
 func TestWatchIsQuiet(t *testing.T) {
 	s := newServer(t, object(nodeText), object(podText))
