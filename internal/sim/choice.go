@@ -38,10 +38,16 @@ type dice struct {
 	budget
 	path []choice
 	pos  int
+	// probing: a chain is tried; a choice that it comes to is only noted.
+	probing, chose bool
 }
 
 // choose returns the index of the alternative to take.
 func (d *dice) choose(key, what string, alternatives ...alternative) int {
+	if d.probing {
+		d.chose = true
+		return 0
+	}
 	if d.pos == len(d.path) {
 		d.work += choiceWork
 		// What varies is copied: the caller's slice is its own.

@@ -2,10 +2,8 @@ package sim
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset"
@@ -271,8 +269,6 @@ func (r *run) passEqual(slots []slot) bool {
 	return r.passSlot(others) && r.passSlot(nat)
 }
 
-const lastIsFirst = "of one priority, the one registered last is asked first, which no dump tells for sure"
-
 // advance does what the kernel itself does at a hook below a priority: finding
 // the connection, translating as it says, handing to IPVS. It says whether IPVS
 // took the packet.
@@ -299,88 +295,20 @@ func (r *run) passSlot(s *slot) bool {
 	if s.absent != "" {
 		r.lacksRules(s.absent)
 	}
-	bases := s.bases
-	if len(bases) > 1 {
-		bases = r.ordered(s)
-	}
-	for i := range bases {
-		b := &bases[i]
-		if s.nat && !r.natAsks() {
-			return true
+	for bases := s.bases; len(bases) > 0; {
+		equal := 1
+		for equal < len(bases) && bases[equal].priority == bases[0].priority {
+			equal++
 		}
-		before := r.mark
-		r.rewritten = false
-		if !r.passBase(b) {
+		if !r.passGroup(s, bases[:equal]) {
 			return false
 		}
-		if b.reroutes && (r.mark != before || r.rewritten) {
-			r.needRoute, r.routeMark = true, r.mark
-		}
+		bases = bases[equal:]
 	}
-	if s.nat && r.natAsks() && (len(bases) > 0 || s.binds) {
+	if s.nat && r.natAsks() && (len(s.bases) > 0 || s.binds) {
 		r.endNAT()
 	}
 	return r.verdict == Accepted
-}
-
-// ordered are the bases in an order that the kernel may ask them in: of equal
-// priorities, the one registered last is first, which no dump tells for sure.
-func (r *run) ordered(s *slot) []base {
-	bases := slices.Clone(s.bases)
-	for first := 0; first < len(bases); {
-		end := first + 1
-		for end < len(bases) && bases[end].priority == bases[first].priority {
-			end++
-		}
-		r.orderGroup(s, bases[first:end])
-		first = end
-	}
-	return bases
-}
-
-// mostEqual chains of one priority are asked in all their orders.
-const mostEqual = 4
-
-func (r *run) orderGroup(s *slot, group []base) {
-	if len(group) < 2 || !orderMatters(s.nat, group) {
-		return
-	}
-	if len(group) > mostEqual {
-		r.lacks("order of chains", fmt.Sprintf("%d have one priority; no dump tells for sure which was registered last, and is asked first", len(group)))
-		return
-	}
-	for i := range len(group) - 1 {
-		rest := group[i:]
-		var names []string
-		var alternatives []alternative
-		for j := range rest {
-			names = append(names, rest[j].name())
-			alternatives = append(alternatives, alternative{
-				why:  lastIsFirst,
-				when: rest[j].name() + " is asked first",
-			})
-		}
-		key := fmt.Sprintf("order %s %d %d", r.hook, s.priority, i)
-		chosen := r.choose(key, "order of "+strings.Join(names, " and "), alternatives...)
-		one := rest[chosen]
-		copy(rest[1:chosen+1], rest[:chosen])
-		rest[0] = one
-	}
-}
-
-// orderMatters says whether another order could give another answer.
-func orderMatters(nat bool, group []base) bool {
-	if nat {
-		return true
-	}
-	marks, stops := false, 0
-	for i := range group {
-		marks = marks || group[i].does.marks
-		if group[i].does.rejects || group[i].does.drops {
-			stops++
-		}
-	}
-	return marks || stops > 1
 }
 
 func (r *run) evaluateBase(b *base) verdict {
