@@ -47,7 +47,7 @@ type resultsReader struct {
 // followResults reads the results whenever they change, until the context ends.
 func (w *Watch) followResults(ctx context.Context) {
 	r := &resultsReader{dir: results.Open(w.opts.Results), seen: map[string]bool{}, released: map[string]time.Time{}}
-	events, add, stop := w.watchDirectory()
+	changed, add, stop := w.watchDirectory()
 	defer stop()
 	for {
 		add() // it may have come, or come anew
@@ -58,8 +58,7 @@ func (w *Watch) followResults(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-events:
-			drain(events)
+		case <-changed:
 		case <-time.After(again):
 		}
 	}
@@ -67,24 +66,29 @@ func (w *Watch) followResults(ctx context.Context) {
 
 // watchDirectory tells of changes; without inotify nothing does, and the results
 // are read every few seconds.
-func (w *Watch) watchDirectory() (events <-chan fsnotify.Event, add, stop func()) {
+func (w *Watch) watchDirectory() (changed <-chan struct{}, add, stop func()) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		w.opts.Log.Warn("could not watch the network plugins' results; reading them every few seconds", "error", err)
 		return nil, func() {}, func() {}
 	}
-	return watcher.Events, func() { _ = watcher.Add(w.opts.Results) }, func() { watcher.Close() }
-}
-
-// drain takes the events of what will be read anyway.
-func drain(events <-chan fsnotify.Event) {
-	for {
-		select {
-		case <-events:
-		default:
-			return
+	token := make(chan struct{}, 1)
+	go func() {
+		for {
+			select {
+			case _, open := <-watcher.Events:
+				if !open {
+					return
+				}
+			case _, open := <-watcher.Errors: // lost events: look again
+				if !open {
+					return
+				}
+			}
+			wake(token)
 		}
-	}
+	}()
+	return token, func() { _ = watcher.Add(w.opts.Results) }, func() { watcher.Close() }
 }
 
 // readResults says whether to read again soon.

@@ -35,6 +35,7 @@ type source struct {
 	keep    bool
 	changed func()
 	warn    func(string)
+	info    func(string)
 
 	mu      sync.Mutex
 	objects map[string]any
@@ -46,8 +47,8 @@ type source struct {
 
 func (w *Watch) source(name string, resource schema.GroupVersionResource, selector string, convert func(runtime.Object) (any, []string)) *source {
 	s := &source{name: name, resource: resource, selector: selector, convert: convert, objects: map[string]any{}, strange: map[string]string{},
-		changed: func() { wake(w.input) }, warn: func(text string) { w.opts.Log.Warn(text) },
-		problem: "not asked yet", since: time.Now()}
+		changed: func() { wake(w.input) }, warn: func(text string) { w.opts.Log.Warn(text) }, info: func(text string) { w.opts.Log.Info(text) },
+		problem: notAsked, since: time.Now()}
 	w.sources = append(w.sources, s)
 	return s
 }
@@ -136,6 +137,9 @@ func (w *Watch) ownNode(ctx context.Context) (runtime.Object, error) {
 	return list, nil
 }
 
+// notAsked is a source's problem before its first request.
+const notAsked = "not asked yet"
+
 // followed notes the outcome of a request, and returns it.
 func (s *source) followed(err error) error {
 	if errors.Is(err, context.Canceled) {
@@ -152,6 +156,9 @@ func (s *source) followed(err error) error {
 	s.problem = text
 	known, since := s.known, s.since
 	s.mu.Unlock()
+	if text == "" && was != "" && was != notAsked {
+		s.info(s.name + ": followed again")
+	}
 	// An API server that is too old for a way of asking is asked in another.
 	if text != "" && was != text && !apierrors.IsInvalid(err) && !apierrors.IsResourceExpired(err) {
 		state := "nothing is known of it yet"
