@@ -44,7 +44,9 @@ func FuzzReadText(f *testing.F) {
 					if r.Index != i+1 || r.Line < 1 || r.Line > lines {
 						t.Errorf("rule %d of chain %s: index %d, line %d of %d", i+1, c.Name, r.Index, r.Line, lines)
 					}
-					again(t, table.Family, r)
+					if !strings.Contains(text, "#") { // nft tells 1:102 from 1:102# by what follows
+						again(t, table.Family, r)
+					}
 				}
 			}
 		}
