@@ -10,7 +10,7 @@ import (
 	"github.com/unmasq/unmasq/test/kube"
 )
 
-// TestBuild comes first: the first time it takes minutes, which are no other
+// TestBuild comes first, by its file's name: the first time it takes minutes, which are no other
 // test's.
 func TestBuild(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute)
