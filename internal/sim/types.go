@@ -158,7 +158,8 @@ func (d Dependency) Text() string {
 // Step is one thing that happened on the way, or, when traced, one rule that was
 // looked at.
 type Step struct {
-	// Hook: prerouting, input, forward, output, postrouting, routing.
+	// Hook: prerouting, input, forward, output, postrouting (of IP, or of a bridge),
+	// ingress, egress, routing.
 	Hook string
 	// At is the rule or chain policy; zero for steps of the kernel's own.
 	At RuleRef
