@@ -68,6 +68,7 @@ func Take(ctx context.Context, o Options) (map[string][]byte, error) {
 	for _, d := range dumps {
 		c.dump(ctx, d)
 	}
+	c.unlisted()
 	c.devices(ctx)
 	c.virtualServers(ctx)
 	c.wireguard(ctx)

@@ -292,6 +292,9 @@ func TestFailures(t *testing.T) {
 		{"one new iptables", map[string]answer{
 			"iptables-nft-save": gone, "iptables-save --version": {stdout: "iptables-save v1.8.9 (nf_tables)\n"}, "iptables-save -c": {stdout: nftRules},
 		}, snapshot.FileIPTables, "", nftRules},
+		{"no nft", map[string]answer{"nft": gone}, snapshot.FileNFT, "nft is not installed: whether there are tables that aren't iptables' can't be told", ""},
+		{"nothing lists nftables", map[string]answer{"nft": gone, "iptables-nft-save": gone, "iptables-save": gone}, snapshot.FileIPTables,
+			"iptables-nft-save is not installed, and nft lists nothing: which rules there are can't be told", ""},
 		{"wireguard", map[string]answer{
 			"wg show all listen-port": {stdout: "wg0\t51820\n"}, "wg show all fwmark": {stdout: "wg0\toff\n"},
 			"wg show all endpoints": {stdout: "wg0\tSECRETKEY=\t192.0.2.8:51820\n"}, "wg show all allowed-ips": {stdout: "wg0\tSECRETKEY=\t10.9.0.0/24 fd00:9::/64\n"},

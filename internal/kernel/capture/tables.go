@@ -76,6 +76,29 @@ func (c *capture) save(ctx context.Context, v variant) {
 	}
 }
 
+// unlisted says that nothing lists nftables' rules, which need no program of this
+// host or image to be there: others' images have their own.
+func (c *capture) unlisted() {
+	if _, listed := c.files[snapshot.FileNFT]; listed || !c.hasNFTables() {
+		return
+	}
+	if why := c.meta.Missing[snapshot.FileNFT]; strings.HasSuffix(why, snapshot.NotInstalled) {
+		c.meta.Missing[snapshot.FileNFT] = why + ": whether there are tables that aren't iptables' can't be told"
+	}
+	for _, v := range variants {
+		if why := c.meta.Missing[v.file]; v.loaded == "" && strings.HasSuffix(why, snapshot.NotInstalled) {
+			c.meta.Missing[v.file] = why + ", and nft lists nothing: which rules there are can't be told"
+		}
+	}
+}
+
+// hasNFTables: nftables is in the kernel, built in or loaded. Where that can't be
+// told it may be.
+func (c *capture) hasNFTables() bool {
+	symbols, err := c.proc("/proc/kallsyms")
+	return err != nil || symbols == "" || strings.Contains(symbols, " nft_do_chain\t") || strings.Contains(symbols, " nft_do_chain\n")
+}
+
 // strays are lines that no save has: some versions report an error on the
 // standard output, and exit as if all were well.
 func strays(save []byte) []byte {
