@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -34,18 +35,13 @@ func (c *Client) AgentOn(ctx context.Context, node string) (Agent, error) {
 	}
 	all = slices.DeleteFunc(all, func(a Agent) bool { return a.Node != node })
 	if len(all) == 0 {
-		return Agent{}, fmt.Errorf("%s: see `kubectl -n %s get pods -o wide`; where it is installed elsewhere, name the namespace with --agent-namespace",
-			c.Missing(node), c.Where.Namespace)
+		return Agent{}, fmt.Errorf("node %s has no agent: no pod with labels %s in namespace %s runs there: see `kubectl -n %s get pods -o wide`; "+
+			"where it is installed elsewhere, name the namespace with --agent-namespace", node, c.Where.Selector, c.Where.Namespace, c.Where.Namespace)
 	}
 	if a := all[0]; a.Problem != "" {
 		return a, fmt.Errorf("the agent on node %s can't be asked: %s", node, a.Problem)
 	}
 	return all[0], nil
-}
-
-// Missing says that a node has no agent.
-func (c *Client) Missing(node string) string {
-	return fmt.Sprintf("node %s has no agent: no pod with labels %s in namespace %s runs there", node, c.Where.Selector, c.Where.Namespace)
 }
 
 // Agents of all nodes, one a node, in the order of their names.
@@ -106,7 +102,11 @@ func (c *Client) agentOf(p *pod) (Agent, error) {
 		a.Problem = fmt.Sprintf("pod %s has no container named %s, and more than one", p.Metadata, agentContainer)
 		return a, nil
 	}
-	a.Container, a.MetricsAddress = box.Name, p.flag(box, "--metrics-address")
+	a.Container = box.Name
+	// Written with brackets for IPv6's sake, which a URL has around IPv6 alone.
+	if host, port, err := net.SplitHostPort(p.flag(box, "--metrics-address")); err == nil {
+		a.MetricsAddress = net.JoinHostPort(host, port)
+	}
 	a.Problem = p.problem(box.Name)
 	return a, nil
 }

@@ -256,7 +256,7 @@ func (r *resolution) choose(from, to end) error {
 	case len(families) == 0:
 		return fmt.Errorf("the two have no family in common: %s; %s", from, to)
 	case wanted != "":
-		i := slices.IndexFunc(families, func(f packet.Family) bool { return f.String() == wanted })
+		i := slices.IndexFunc(families, func(f packet.Family) bool { return strings.EqualFold(f.String(), wanted) })
 		if i < 0 {
 			return fmt.Errorf("--family %s: not both have it: %s; %s", wanted, from, to)
 		}
@@ -271,7 +271,7 @@ func (r *resolution) choose(from, to end) error {
 
 func (r *resolution) sayFamily(families []packet.Family, from, to end) {
 	if len(families) > 1 {
-		r.note("asked about %s; --family %s asks about the other", families[0], families[1])
+		r.note("asked about %s; --family %s asks about the other", families[0], strings.ToLower(families[1].String()))
 	} else if from.addresses != nil && to.addresses != nil && len(from.addresses) != len(to.addresses) {
 		r.note("asked about %s, the only family that both have: %s; %s", families[0], from, to)
 	}

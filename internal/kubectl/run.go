@@ -74,14 +74,30 @@ func execBy(config *rest.Config) (Exec, error) {
 		if err != nil {
 			return err
 		}
+		var refused apierrors.APIStatus
 		either, err := remotecommand.NewFallbackExecutor(web, old, func(err error) bool {
+			refused = refusal(err)
 			return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 		})
 		if err != nil {
 			return err
 		}
-		return either.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr})
+		err = either.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr})
+		// The older protocol has no more than words for why it was refused.
+		if known, ok := refused.(error); ok && err != nil && strings.HasPrefix(err.Error(), "unable to upgrade connection") {
+			return known
+		}
+		return err
 	}, nil
+}
+
+// refusal is the API server's, of a WebSocket; nil where it was something else.
+func refusal(err error) (status apierrors.APIStatus) {
+	var upgrade *httpstream.UpgradeFailureError
+	if errors.As(err, &upgrade) && errors.As(upgrade.Cause, &status) {
+		return status
+	}
+	return nil
 }
 
 // execQuery is a PodExecOptions as the API server takes it.
