@@ -200,6 +200,7 @@ func (a *Agent) loop(ctx context.Context, in inputs) {
 			a.reloadCluster()
 		case <-in.report:
 			a.report()
+			a.reportLater(false)
 		case i := <-in.intrusions:
 			a.restore(i, in.intrusions)
 		case <-a.retry.C:
@@ -280,6 +281,7 @@ func (a *Agent) enforce() {
 		return
 	}
 	start := time.Now()
+	defer a.reportLater(true)
 	err := a.sync()
 	a.status.setTable(err)
 	a.metrics.wrote(err, time.Since(start))

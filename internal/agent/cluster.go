@@ -38,10 +38,17 @@ type inCluster struct {
 	refusals  string
 	paused    bool
 	told      told
+	// due is when to report; soon: it was set to soon.
+	due  *time.Timer
+	soon bool
 }
 
-// reportEvery is how often it is looked whether there is something else to report.
-const reportEvery = time.Second
+// It is looked whether there is something else to report soon after something
+// happened, and now and then, as an API that isn't followed makes no event.
+const (
+	reportSoon  = 300 * time.Millisecond
+	reportAgain = 10 * time.Second
+)
 
 // followCluster starts to; done is closed when it has ended with the context.
 func (a *Agent) followCluster(ctx context.Context, in *inputs) (done <-chan struct{}) {
@@ -51,15 +58,27 @@ func (a *Agent) followCluster(ctx context.Context, in *inputs) (done <-chan stru
 		return ended
 	}
 	in.cluster = a.opts.Cluster.Changed()
-	ticker := time.NewTicker(reportEvery)
-	in.report = ticker.C
+	a.cluster.due = time.NewTimer(reportAgain)
+	in.report = a.cluster.due.C
 	a.status.setCluster(a.opts.Cluster.Stale)
 	go func() {
 		defer close(ended)
-		defer ticker.Stop()
 		a.opts.Cluster.Run(ctx)
 	}()
 	return ended
+}
+
+// reportLater sets when to look for something to report.
+func (a *Agent) reportLater(soon bool) {
+	switch {
+	case a.cluster.due == nil || soon && a.cluster.soon:
+		return
+	case soon:
+		a.cluster.due.Reset(reportSoon)
+	default:
+		a.cluster.due.Reset(reportAgain)
+	}
+	a.cluster.soon = soon
 }
 
 // reloadCluster considers files and the cluster as they are now. Nothing happens
@@ -81,6 +100,7 @@ func (a *Agent) reloadCluster() {
 	}
 	a.enforce()
 	a.status.setConfig(c.answer.err()) // not before: ready means in force
+	a.reportLater(true)
 }
 
 // considered counts a reload, and says what is refused where that is new.

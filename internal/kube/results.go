@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	// lookAgain is how often the results are read without being told to: the
-	// directory may come, and events may be lost.
-	lookAgain = 5 * time.Second
+	// lookForIt is how often it is looked for a directory that isn't there, lookAgain
+	// how often one is read without being told to.
+	lookForIt = 5 * time.Second
+	lookAgain = 30 * time.Second
 	// halfWritten is how soon a file is read again that made no sense.
 	halfWritten = 100 * time.Millisecond
 	// givenBack is how long a removed result outweighs the API, which tells the same
@@ -51,9 +52,9 @@ func (w *Watch) followResults(ctx context.Context) {
 	defer stop()
 	for {
 		add() // it may have come, or come anew
-		again := lookAgain
-		if w.readResults(r, time.Now()) {
-			again = halfWritten
+		again := w.readResults(r, time.Now())
+		if changed == nil {
+			again = min(again, lookForIt)
 		}
 		select {
 		case <-ctx.Done():
@@ -91,8 +92,8 @@ func (w *Watch) watchDirectory() (changed <-chan struct{}, add, stop func()) {
 	return token, func() { _ = watcher.Add(w.opts.Results) }, func() { watcher.Close() }
 }
 
-// readResults says whether to read again soon.
-func (w *Watch) readResults(r *resultsReader, now time.Time) bool {
+// readResults says when to read again at the latest.
+func (w *Watch) readResults(r *resultsReader, now time.Time) time.Duration {
 	read, err := r.dir.Read()
 	for _, warning := range read.Warnings {
 		w.opts.Log.Warn(warning)
@@ -120,7 +121,13 @@ func (w *Watch) readResults(r *resultsReader, now time.Time) bool {
 		}
 		wake(w.input)
 	}
-	return read.Unread
+	switch {
+	case read.Unread:
+		return halfWritten
+	case err != nil || len(found.released) > 0:
+		return lookForIt
+	}
+	return lookAgain
 }
 
 // release notes the results that are gone.
