@@ -47,7 +47,7 @@ func TestInstalled(t *testing.T) {
 		run  func(*testing.T, context.Context, *installed)
 	}{
 		{"install", install},
-		{"what the agent may do", privileges},
+		{"what the agent may do", kernelPrivileges},
 		{"update", update},
 		{"another user", anotherUser},
 	} {
@@ -160,8 +160,8 @@ spec:
 	}
 }
 
-// privileges that the process on the node has, as the kernel tells.
-func privileges(t *testing.T, ctx context.Context, i *installed) {
+// kernelPrivileges are those of the process on the node, as the kernel tells.
+func kernelPrivileges(t *testing.T, ctx context.Context, i *installed) {
 	got := i.status(t)
 	want := map[string]string{"Uid": "0 0 0 0", "CapPrm": capabilities, "CapEff": capabilities, "CapBnd": capabilities,
 		"CapInh": none, "CapAmb": none, "NoNewPrivs": "1", "Seccomp": "2"}
@@ -225,12 +225,12 @@ func update(t *testing.T, ctx context.Context, i *installed) {
 
 // table is the handle of our table in the kernel, or why it can't be read.
 func (i *installed) table(t *testing.T) string {
-	out, err := i.node.NS.Run("", "nft", "-a", "list", "tables")
+	out, err := i.node.NS.Run("", "nft", "-j", "list", "tables")
 	if err != nil {
 		return err.Error()
 	}
 	for line := range strings.Lines(out) {
-		if strings.Contains(line, "inet unmasq ") {
+		if strings.Contains(line, `"name": "unmasq"`) {
 			return line
 		}
 	}
