@@ -13,9 +13,11 @@ import (
 	"testing"
 	"time"
 
+	authentication "k8s.io/api/authentication/v1"
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 
 	"github.com/unmasq/unmasq/internal/agent/agenttest"
 	"github.com/unmasq/unmasq/test/kube"
@@ -76,14 +78,7 @@ func (w *world) install(t *testing.T, ctx context.Context) {
 
 // startAgent with a token as kubelet gives a pod of the daemon set.
 func (w *world) startAgent(t *testing.T, ctx context.Context) {
-	pod, err := w.node.StartPod(ctx, kube.PodConfig{Namespace: "unmasq", Name: "agent-" + w.node.Name, ServiceAccount: "unmasq-agent", HostNetwork: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := pod.Config(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	config := w.token(t, ctx)
 	kubeconfig := filepath.Join(w.dir, "kubeconfig")
 	if err := kube.WriteKubeconfig(kubeconfig, config); err != nil {
 		t.Fatal(err)
@@ -92,6 +87,25 @@ func (w *world) startAgent(t *testing.T, ctx context.Context) {
 		"--cni-dir", filepath.Join(w.node.Dir, "net.d"), "--cluster-cache", filepath.Join(w.dir, "run", "cluster.json"),
 		"--pod-cidrs", kube.ClusterPods4 + "," + kube.ClusterPods6}
 	w.agent = agenttest.Start(w.t, w.node.NS, w.program, w.args...)
+}
+
+// token of a pod on the node: its agent's, which runs beside it as a process.
+func (w *world) token(t *testing.T, ctx context.Context) *rest.Config {
+	t.Helper()
+	const account = "unmasq-agent"
+	client := w.c.Client.CoreV1()
+	pod, err := client.Pods("unmasq").Create(ctx, &core.Pod{ObjectMeta: meta.ObjectMeta{Name: "agent-" + w.node.Name},
+		Spec: core.PodSpec{NodeName: w.node.Name, HostNetwork: true, ServiceAccountName: account,
+			Containers: []core.Container{{Name: "pod", Image: kube.PodImage, ImagePullPolicy: core.PullNever}}}}, meta.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := client.ServiceAccounts("unmasq").CreateToken(ctx, account, &authentication.TokenRequest{Spec: authentication.TokenRequestSpec{
+		BoundObjectRef: &authentication.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: pod.Name, UID: pod.UID}}}, meta.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.c.API.Bearer(token.Status.Token)
 }
 
 // seen is the address that a host is seen as outside.
