@@ -75,7 +75,7 @@ func (o *kubectlOptions) explain(cmd *cobra.Command, args []string, family strin
 		command = append(command, asked.Destination)
 	}
 	names := strings.NewReader(namesFile(asked.Names, agent))
-	return client.Run(ctx, agent, command, kubectl.Streams{Stdin: names, Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr()})
+	return readThere(ctx, client, agent, command, kubectl.Streams{Stdin: names, Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr()})
 }
 
 // namesFile as --names reads it; the node's own addresses come last, since pods of

@@ -53,7 +53,7 @@ func (o *kubectlOptions) snapshot(cmd *cobra.Command, args, flags []string) erro
 	}
 	var archive bytes.Buffer
 	command := append([]string{"snapshot", "--output=-"}, flags...)
-	if err := client.Run(ctx, agent, command, kubectl.Streams{Stdout: &archive, Stderr: cmd.ErrOrStderr()}); err != nil {
+	if err := readThere(ctx, client, agent, command, kubectl.Streams{Stdout: &archive, Stderr: cmd.ErrOrStderr()}); err != nil {
 		return err
 	}
 	files, err := filesOf(archive.Bytes())

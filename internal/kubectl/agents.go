@@ -17,6 +17,8 @@ import (
 // Agent is a pod that runs unmasq on a node.
 type Agent struct {
 	Node, Namespace, Pod, Container string
+	// Image of the container, as its pod has it.
+	Image string
 	// NodeAddresses, the first one first.
 	NodeAddresses []netip.Addr
 	// MetricsAddress is where it can be asked on its node whether it is ready, as its
@@ -102,7 +104,7 @@ func (c *Client) agentOf(p *pod) (Agent, error) {
 		a.Problem = fmt.Sprintf("pod %s has no container named %s, and more than one", p.Metadata, agentContainer)
 		return a, nil
 	}
-	a.Container = box.Name
+	a.Container, a.Image = box.Name, box.Image
 	// Written with brackets for IPv6's sake, which a URL has around IPv6 alone.
 	if host, port, err := net.SplitHostPort(p.flag(box, "--metrics-address")); err == nil {
 		a.MetricsAddress = net.JoinHostPort(host, port)

@@ -380,8 +380,11 @@ spec:
 	if s.status != 1 || !strings.Contains(s.out, "as far as can be told") && !strings.Contains(s.out, "it can't be said") || !strings.Contains(s.out, "iptables-nft-save is not installed, and nft lists nothing") {
 		t.Errorf("status %d, want 1 and what couldn't be read", s.status)
 	}
+	const hint = "note: image " + scratchImage + " of the agent on node n1 has no programs to read rules with: install unmasq's -tools image there"
+	s.want(t, 1, "", hint)
 	s = p.run(t, ctx, "admin", "snapshot", "--node=n1", "--agent-namespace=scratch", "-o", filepath.Join(t.TempDir(), "n1"))
 	t.Logf("checked: in the scratch image, status %d:\n%s\n%s", s.status, s.out, s.err)
+	s.want(t, 0, "", hint)
 	p.run(t, ctx, "admin", "status", "--node=n1", "--agent-namespace=scratch").want(t, 0, "owned", "")
 	s = p.run(t, ctx, "admin", "status", "--node=n1", "--agent-namespace=stranger")
 	s.want(t, 1, "", "has no /unmasq: expected one of unmasq's images")

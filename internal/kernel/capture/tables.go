@@ -76,14 +76,17 @@ func (c *capture) save(ctx context.Context, v variant) {
 	}
 }
 
+// NoNFT begins the reason why nftables' rules are missing where nft is.
+const NoNFT = "nft " + snapshot.NotInstalled
+
 // unlisted says that nothing lists nftables' rules, which need no program of this
 // host or image to be there: others' images have their own.
 func (c *capture) unlisted() {
 	if _, listed := c.files[snapshot.FileNFT]; listed || !c.hasNFTables() {
 		return
 	}
-	if why := c.meta.Missing[snapshot.FileNFT]; strings.HasSuffix(why, snapshot.NotInstalled) {
-		c.meta.Missing[snapshot.FileNFT] = why + ": whether there are tables that aren't iptables' can't be told"
+	if c.meta.Missing[snapshot.FileNFT] == NoNFT {
+		c.meta.Missing[snapshot.FileNFT] = NoNFT + ": whether there are tables that aren't iptables' can't be told"
 	}
 	for _, v := range variants {
 		if why := c.meta.Missing[v.file]; v.loaded == "" && strings.HasSuffix(why, snapshot.NotInstalled) {
