@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -57,6 +58,12 @@ func largePolicy(i int, action string) cluster.Policy {
 			`"from":{"pods":{"podSelector":{"matchLabels":{"app":"app-%d"}}}},"to":{"cidrs":["172.%d.%d.0/24","2001:db8:%x::/48"]}}]}}`, name, action, i%200, 16+i>>8, i&255, i)}}
 }
 
+// edited is a policy with another text in its place.
+func edited(p cluster.Policy, old, now string) cluster.Policy {
+	p.Source.Content = bytes.Replace(p.Source.Content, []byte(old), []byte(now), 1)
+	return p
+}
+
 // BenchmarkChange is the time from a change that the API tells until it is in the
 // kernel: joined, loaded, compiled, written.
 func BenchmarkChange(b *testing.B) {
@@ -80,6 +87,14 @@ func BenchmarkChange(b *testing.B) {
 			{"action", func(in *cluster.Input, i int) {
 				in.Policies = slices.Clone(in.Policies)
 				in.Policies[size.policies/2] = largePolicy(size.policies/2, []string{"Leave", "Keep"}[i%2])
+			}},
+			{"selector", func(in *cluster.Input, i int) {
+				in.Policies = slices.Clone(in.Policies)
+				in.Policies[size.policies/2] = edited(largePolicy(size.policies/2, "Keep"), `"matchLabels":{"app":"app-`, `"matchLabels":{"app":"app-`+fmt.Sprint(i%2+1))
+			}},
+			{"destination", func(in *cluster.Input, i int) {
+				in.Policies = slices.Clone(in.Policies)
+				in.Policies[size.policies/2] = edited(largePolicy(size.policies/2, "Keep"), `"cidrs":[`, fmt.Sprintf(`"cidrs":["192.168.%d.0/24",`, i%2))
 			}},
 			{"policy", func(in *cluster.Input, i int) {
 				in.Policies = slices.Clone(in.Policies[:size.policies-1])
