@@ -34,6 +34,7 @@ test: deps build lint ## install, build, and run every test, those that need roo
 e2e: deps ## bring a real Kubernetes up in network namespaces and test on it (root, network; its first build takes 10 minutes)
 	@hack/deps containerd containerd runc runc nsenter util-linux
 	@go run ./hack/gotest -tags e2e -count=1 -timeout 60m ./test/e2e/...
+	@go run ./hack/gotest -tags e2e -count=1 -timeout 60m -run '^TestInstalled$$' ./test/deploy
 
 .PHONY: judge
 judge: deps ## hold explain against the kernel: a table of right, honestly unknown and wrong answers
@@ -50,6 +51,7 @@ differential: deps ## the same with many random rulesets: PACKETS=220000, or RUL
 .PHONY: e2e-api
 e2e-api: deps ## hold a real API server against the agent: the same documents are right, an agent has the rights it needs (root; the first build takes minutes); KUBE=v1.34.4
 	@cd test/crd && go run github.com/unmasq/unmasq/hack/gotest -tags e2e -count=1 -timeout 60m -run '^TestRealAPIServer$$' ./... $(if $(KUBE),-kube $(KUBE))
+	@go run ./hack/gotest -tags e2e -count=1 -timeout 60m -run '^TestRealAPIServer$$' ./test/deploy $(if $(KUBE),-kube $(KUBE))
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
