@@ -44,10 +44,10 @@ func Main(version string, args []string, stdin io.Reader, stdout, stderr io.Writ
 	if len(args) > 0 && args[0] == kubectlWord {
 		root, args = newKubectl(version), args[1:]
 	}
-	return run(root, args, stdin, stdout, stderr)
+	return runCommand(root, args, stdin, stdout, stderr)
 }
 
-func run(root *cobra.Command, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+func runCommand(root *cobra.Command, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
