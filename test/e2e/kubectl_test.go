@@ -196,9 +196,16 @@ func (p *plugin) inControl(t *testing.T, ctx context.Context, program string, ar
 // want a status, and texts in the output and in what was said besides.
 func (s said) want(t *testing.T, status int, out, err string) {
 	t.Helper()
-	if s.status != status || !strings.Contains(s.out, out) || !strings.Contains(s.err, err) {
-		t.Errorf("status %d, want %d\nwrote:\n%s\nwant in it: %q\nsaid:\n%s\nwant in it: %q", s.status, status, s.out, out, s.err, err)
+	if err := s.differs(status, out, err); err != nil {
+		t.Error(err)
 	}
+}
+
+func (s said) differs(status int, out, err string) error {
+	if s.status == status && strings.Contains(s.out, out) && strings.Contains(s.err, err) {
+		return nil
+	}
+	return fmt.Errorf("status %d, want %d\nwrote:\n%s\nwant in it: %q\nsaid:\n%s\nwant in it: %q", s.status, status, s.out, out, s.err, err)
 }
 
 // pluginExplains: names lead to the answer, and stand in it.
@@ -285,12 +292,14 @@ spec: {ipFamilies: [IPv6], selector: {app: web}, ports: [{port: 80, targetPort: 
 		{"idle:http", 0, "rejected", "note: service default/idle has no IPv4 endpoint that is ready"},
 		{"idle:81", 2, "", "no port 81; it has 80/tcp (http), 53/udp (dns)"},
 		{"direct:8080", 0, "(default/web-1) sees", "is headless: clients connect to its one endpoint, default/web-1"},
-		{"six:80", 0, "sees fd00:", "the only family that both have"},
+		{"six:80", 0, "(default/web-1) sees fd00:", "the only family that both have"},
 		{"missing:80", 2, "", "there is no service and no pod default/missing"},
 		{"default/web-1:8080", 0, "(default/web-1) sees", ""},
 	} {
 		t.Run(x.to, func(t *testing.T) {
-			p.run(t, ctx, "admin", "explain", "default/client", x.to).want(t, x.status, x.out, x.err)
+			eventually(t, ctx, func() error { // kube-proxy has the new services in moments
+				return p.run(t, ctx, "admin", "explain", "default/client", x.to).differs(x.status, x.out, x.err)
+			})
 		})
 	}
 	// The node says what only it knows, with its own status.
@@ -391,7 +400,7 @@ spec:
 	t.Log("checked: " + s.err)
 }
 
-// rights that docs/kubernetes.md gives to people.
+// rights that docs/kubernetes.md lists.
 const rights = `
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role

@@ -61,14 +61,14 @@ func TestPoliciesAreValid(t *testing.T) {
 func TestCommandsExist(t *testing.T) {
 	flags := regexp.MustCompile("--[a-z][a-z-]+")
 	for _, name := range documents {
-		for _, m := range regexp.MustCompile("unmasq ((?:lab )?[a-z]+)([^`\n|]*)").FindAllStringSubmatch(read(t, name), -1) {
-			if !isCommand(m[1]) {
+		for _, m := range regexp.MustCompile("(kubectl )?unmasq ((?:lab )?[a-z]+)([^`\n|]*)").FindAllStringSubmatch(read(t, name), -1) {
+			if !isCommand(m[2]) {
 				continue
 			}
-			help := helpOf(t, strings.Fields(m[1]))
-			for _, flag := range flags.FindAllString(m[2], -1) {
+			help := helpOf(t, strings.Fields(m[1]+m[2]))
+			for _, flag := range flags.FindAllString(m[3], -1) {
 				if !strings.Contains(help, flag) {
-					t.Errorf("%s: unmasq %s has no flag %s", name, m[1], flag)
+					t.Errorf("%s: %sunmasq %s has no flag %s", name, m[1], m[2], flag)
 				}
 			}
 		}

@@ -76,7 +76,7 @@ func (c *capture) save(ctx context.Context, v variant) {
 	}
 }
 
-// NoNFT begins the reason why nftables' rules are missing where nft is.
+// NoNFT begins the reason why nft.json is missing where there is no nft.
 const NoNFT = "nft " + snapshot.NotInstalled
 
 // unlisted says that nothing lists nftables' rules, which need no program of this
