@@ -14,8 +14,13 @@ import (
 	"github.com/unmasq/unmasq/internal/cluster"
 )
 
-// cachePause is how long changes are collected before the cache is written.
-const cachePause = 5 * time.Second
+// cachePause is how long changes are collected before the cache is written. After
+// a kill the table may be younger than the cache; so the API is waited for first,
+// for cacheWait.
+const (
+	cachePause = 2 * time.Second
+	cacheWait  = 2 * time.Second
+)
 
 // cacheVersion is another where files of before can't be read.
 const cacheVersion = 1

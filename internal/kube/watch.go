@@ -102,9 +102,6 @@ func (w *Watch) Changed() <-chan struct{} { return w.changed }
 func (w *Watch) Run(ctx context.Context) {
 	// What client-go would log is said by Stale, and logged once.
 	quiet := klog.NewContext(ctx, klog.Logger{})
-	if w.opts.Cache != "" {
-		w.useCache()
-	}
 	var all sync.WaitGroup
 	for _, s := range w.sources {
 		all.Go(func() { w.follow(quiet, s) })
@@ -119,11 +116,17 @@ func (w *Watch) Run(ctx context.Context) {
 func (w *Watch) keepView(ctx context.Context) {
 	cache := cacheFile{path: w.opts.Cache, node: w.opts.NodeName, log: w.opts.Log}
 	var due <-chan time.Time
+	waited := time.After(cacheWait)
 	for {
 		select {
 		case <-ctx.Done():
 			cache.write(w.objects())
 			return
+		case <-waited:
+			if w.objects() == nil && w.opts.Cache != "" {
+				w.useCache()
+				w.makeView()
+			}
 		case <-w.input:
 			if w.makeView() && due == nil {
 				due = time.After(cachePause)
