@@ -30,11 +30,16 @@ const (
 )
 
 // TestKubectl runs unmasq as kubectl's plugin against agents that are installed as
-// an operator does, beside real rules of kube-proxy.
+// an operator does, beside real rules of kube-proxy in each of its modes.
 func TestKubectl(t *testing.T) {
-	ctx := bounded(t)
-	proxy := kube.Proxy{Mode: kube.IPTables}
 	program := agenttest.Program(t)
+	for _, mode := range []string{kube.IPTables, kube.NFTables} {
+		t.Run(mode, func(t *testing.T) { pluginBeside(t, bounded(t), mode, program) })
+	}
+}
+
+func pluginBeside(t *testing.T, ctx context.Context, mode, program string) {
+	proxy := kube.Proxy{Mode: mode}
 	c := start(t, ctx, kube.Config{Nodes: []kube.NodeConfig{{Kubelet: true, Proxy: proxy}, {Proxy: proxy}},
 		Images: []kube.Image{tools(t, program), {Name: scratchImage, Files: map[string]string{"/unmasq": program}, Entrypoint: []string{"/unmasq"}}}})
 	p := &plugin{c: c, node: c.Node("n1"), program: program}
@@ -53,6 +58,7 @@ func TestKubectl(t *testing.T) {
 		{"rights", pluginRights},
 		{"no agent", pluginNoAgent},
 		{"by kubectl", byKubectl},
+		{"kubelet away", kubeletAway},
 	} {
 		t.Run(step.name, func(t *testing.T) { step.run(t, ctx, p) })
 	}
@@ -71,7 +77,8 @@ type plugin struct {
 // tools is the image that has the programs which explain reads a node by.
 func tools(t *testing.T, program string) kube.Image {
 	t.Helper()
-	files := map[string]string{"/unmasq": program}
+	// Without /etc/protocols nft lists numbers for the names of protocols.
+	files := map[string]string{"/unmasq": program, "/etc/protocols": "/etc/protocols"}
 	library := regexp.MustCompile(`(/\S+) \(0x`)
 	for _, name := range []string{"nft", "iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save",
 		"ipset", "ip", "bridge", "conntrack"} {
@@ -482,4 +489,17 @@ func byKubectl(t *testing.T, ctx context.Context, p *plugin) {
 	}
 	s := p.inControl(t, ctx, programs["kubectl"], []string{"unmasq", "explain", "default/client", "default/web:80"}, []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "KUBECONFIG=" + kubeconfig})
 	s.want(t, 0, "(default/web-1) sees", "")
+}
+
+// kubeletAway comes last: nothing can be run in pods of the node.
+func kubeletAway(t *testing.T, ctx context.Context, p *plugin) {
+	if err := p.node.Kubelet.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	s := p.run(t, ctx, "admin", "status", "--node=n1")
+	s.want(t, 1, "", "on node n1: error dialing backend")
+	if strings.Count(s.err, "\n") != 1 {
+		t.Errorf("it takes several lines:\n%s", s.err)
+	}
+	p.run(t, ctx, "admin", "status", "--all").want(t, 1, "error dialing backend", "2 of 2 nodes")
 }
