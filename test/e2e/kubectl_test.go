@@ -24,10 +24,7 @@ import (
 	"github.com/unmasq/unmasq/test/kube/peer"
 )
 
-const (
-	toolsImage   = "unmasq.test/unmasq:tools"
-	scratchImage = "unmasq.test/unmasq:scratch"
-)
+const scratchImage = "unmasq.test/unmasq:scratch"
 
 // TestKubectl runs unmasq as kubectl's plugin against agents that are installed as
 // an operator does, beside real rules of kube-proxy in each of its modes.
@@ -72,40 +69,6 @@ type plugin struct {
 	web     []netip.Addr
 	backend *peer.Server
 	client  netip.Addr // of pod client on the node
-}
-
-// tools is the image that has the programs which explain reads a node by.
-func tools(t *testing.T, program string) kube.Image {
-	t.Helper()
-	// Without /etc/protocols nft lists numbers for the names of protocols.
-	files := map[string]string{"/unmasq": program, "/etc/protocols": "/etc/protocols"}
-	library := regexp.MustCompile(`(/\S+) \(0x`)
-	for _, name := range []string{"nft", "iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save",
-		"ipset", "ip", "bridge", "conntrack"} {
-		path, err := exec.LookPath(name)
-		if err != nil {
-			path, err = exec.LookPath("/usr/sbin/" + name)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		files["/usr/sbin/"+name] = path
-		out, err := exec.Command("ldd", path).Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range library.FindAllStringSubmatch(string(out), -1) {
-			files[m[1]] = m[1]
-		}
-	}
-	extensions, err := filepath.Glob("/usr/lib/*/xtables/*.so")
-	if err != nil || len(extensions) == 0 {
-		t.Fatal("no extensions of iptables: ", err)
-	}
-	for _, e := range extensions {
-		files[e] = e
-	}
-	return kube.Image{Name: toolsImage, Files: files, Entrypoint: []string{"/unmasq"}}
 }
 
 // install deploy/base with that image where there is a kubelet, and a pod to ask
