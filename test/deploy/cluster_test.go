@@ -190,51 +190,52 @@ func (i *installed) status(t *testing.T) map[string]string {
 	return fields
 }
 
-// update to another version: the table is there all the time, and is the same one.
+// update to another version, while a pod opens connection after connection: each is
+// seen as its node.
 func update(t *testing.T, ctx context.Context, i *installed) {
-	before := i.table(t)
-	stop := make(chan struct{})
-	var looks, gone int
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			looks++
-			if i.table(t) != before {
-				gone++
-			}
-		}
-	}()
+	const connections = 20000 // more than there is time for
+	target := netip.AddrPortFrom(kube.Outside4, backendPort).String()
+	i.kubectl(t, ctx, fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata: {name: busy}
+spec:
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: pod, image: %q, imagePullPolicy: Never, args: [-name, busy, %s]}
+`, kube.PodImage, strings.Repeat(target+", ", connections)), "create", "-f", "-")
+	if _, err := i.outside.Await(ctx, "busy"); err != nil {
+		t.Fatal(err)
+	}
 	i.kubectl(t, ctx, "", "apply", "-k", overlay(t, "2"))
 	i.rollout(t, ctx)
-	close(stop)
-	<-done
-	if looks == 0 || gone != 0 {
-		t.Errorf("of %d looks at the table during the update %d found it gone or another", looks, gone)
+	seen := i.seen("busy")
+	i.kubectl(t, ctx, "", "delete", "pod", "busy", "--now")
+	var all int
+	for address, n := range seen {
+		if all += n; address != i.node.IPv4 {
+			t.Errorf("%d connections were seen as %s, want the node's %s", n, address, i.node.IPv4)
+		}
 	}
-	t.Logf("checked: %d looks at the table during the update", looks)
+	if all < 100 || all >= connections {
+		t.Errorf("%d connections of %d were made until the end of the update", all, connections)
+	}
+	t.Logf("checked: update: %d connections, 0 as the pod", all)
 	if got := i.visit(t, ctx, "second"); got != i.node.IPv4 {
 		t.Errorf("the pod is seen as %s, want its node's %s", got, i.node.IPv4)
 	}
 }
 
-// table is the handle of our table in the kernel, or why it can't be read.
-func (i *installed) table(t *testing.T) string {
-	out, err := i.node.NS.Run("", "nft", "-j", "list", "tables")
-	if err != nil {
-		return err.Error()
-	}
-	for line := range strings.Lines(out) {
-		if strings.Contains(line, `"name": "unmasq"`) {
-			return line
+// seen counts the connections of a name by their sources.
+func (i *installed) seen(name string) map[netip.Addr]int {
+	all := map[netip.Addr]int{}
+	for _, v := range i.outside.Visits() {
+		if v.Name == name {
+			all[v.Source.Addr()]++
 		}
 	}
-	return "no table"
+	return all
 }
 
 func (i *installed) rollout(t *testing.T, ctx context.Context) {
