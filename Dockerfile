@@ -14,7 +14,7 @@ ARG GO_IMAGE=golang:1.26-trixie
 ARG DEBIAN_IMAGE=debian:trixie-slim
 
 # Go builds for other machines where it runs: no emulator is needed.
-FROM --platform=${BUILDPLATFORM:-} ${GO_IMAGE} AS build
+FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS build
 WORKDIR /src
 ENV CGO_ENABLED=0 GOTOOLCHAIN=local
 ARG GOPROXY

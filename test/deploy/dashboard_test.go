@@ -97,7 +97,8 @@ kind: SourcePolicy
 metadata: {name: default}
 spec: {rules: [{name: all, action: Masquerade}]}
 `)
-	a := agenttest.Start(t, ns, agenttest.Program(t), "--config", file, "--table-ownership", "off")
+	program := agenttest.Program(t)
+	a := agenttest.Start(t, ns, program, "--config", file, "--table-ownership", "off")
 	if out, err := ns.Run("", "nft", "delete", "table", "inet", "unmasq"); err != nil {
 		t.Fatal(out, err)
 	}
@@ -108,11 +109,32 @@ spec: {rules: [{name: all, action: Masquerade}]}
 		return err == nil && status == 200 && strings.Contains(body, "\nunmasq_table_repairs_total{") && strings.Contains(body, "\nunmasq_rule_connections_total{")
 	})
 	there := map[string]bool{}
-	for _, m := range sample.FindAllStringSubmatch(text, -1) {
+	for _, m := range sample.FindAllStringSubmatch(text+inCluster(t, program), -1) {
 		there[m[1]] = true
 		for _, l := range labelName.FindAllStringSubmatch(m[2], -1) {
 			there[m[1]+" "+l[1]] = true
 		}
 	}
 	return there
+}
+
+// inCluster is what an agent adds that follows a cluster, be its API away.
+func inCluster(t *testing.T, program string) (text string) {
+	t.Helper()
+	config := filepath.Join(t.TempDir(), "kubeconfig")
+	write(t, config, `
+apiVersion: v1
+kind: Config
+current-context: away
+contexts: [{name: away, context: {cluster: away, user: nobody}}]
+clusters: [{name: away, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: nobody, user: {}}]
+`)
+	a := agenttest.Launch(t, netnstest.Test(t, "k"), program, "--kube", "--kubeconfig", config, "--node-name", "n", "--cluster-cache", "")
+	a.Await(t, "the metrics of an agent in a cluster", func() bool {
+		status, body, err := a.Get("/metrics")
+		text = body
+		return err == nil && status == 200 && strings.Contains(body, "\nunmasq_cluster_followed ")
+	})
+	return text
 }
