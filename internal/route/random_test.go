@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
@@ -238,7 +239,35 @@ func newNetwork(t *testing.T, seed uint64) (*netns.NS, *scenario) {
 	_, _ = ns.Run(strings.Join(s.lines, "\n")+"\n", "ip", "-force", "-batch", "-") // some are refused
 	_, _ = ns.Run(strings.Join(s.lines6, "\n")+"\n", "ip", "-6", "-force", "-batch", "-")
 	settle(t, ns)
+	settleLocal(t, ns)
 	return ns, s
+}
+
+// settleLocal waits for the routes to the node's own IPv6 addresses, which the
+// kernel adds from the same queue (net/ipv6/addrconf.c, addrconf_dad_work). On a
+// link without carrier an address may never get its route.
+func settleLocal(t *testing.T, ns *netns.NS) {
+	t.Helper()
+	const patience, pause = time.Second, 5 * time.Millisecond
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(pause) {
+		addresses, err := ns.Run("", "ip", "-6", "-o", "addr", "show", "up")
+		if err != nil {
+			t.Fatal(err)
+		}
+		routes, err := ns.Run("", "ip", "-6", "route", "show", "table", "local")
+		if err != nil {
+			t.Fatal(err)
+		}
+		missing := false
+		for line := range strings.Lines(addresses) { // 2: v0    inet6 fec0::1:6/64 scope site …
+			words := strings.Fields(line)
+			address, _, _ := strings.Cut(words[3], "/")
+			missing = missing || !strings.Contains(routes, "local "+address+" dev")
+		}
+		if !missing {
+			return
+		}
+	}
 }
 
 // settle waits for the kernel's work queue, which sets carriers and then the
