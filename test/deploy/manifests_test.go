@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/unmasq/unmasq/internal/agent/agenttest"
+	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
 )
 
 func write(t *testing.T, file, text string) {
@@ -273,5 +274,33 @@ func TestArguments(t *testing.T) {
 	}
 	if exec.Command(program, "agent", "--no-such", "--help").Run() == nil {
 		t.Error("the agent takes a flag that there isn't")
+	}
+}
+
+// TestCapabilities: why the tools image is given NET_RAW, and no more.
+func TestCapabilities(t *testing.T) {
+	ns := netnstest.Test(t, "n")
+	for _, args := range [][]string{{"iptables-legacy", "-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE"}, {"nft", "add", "table", "inet", "x"}} {
+		if out, err := ns.Run("", args[0], args[1:]...); err != nil {
+			t.Fatal(out, err)
+		}
+	}
+	for _, c := range []struct {
+		program, capabilities string
+		reads                 bool
+	}{
+		{"iptables-legacy-save -t nat", "net_admin", false},
+		{"iptables-legacy-save -t nat", "net_admin,+net_raw", true},
+		{"nft list tables", "net_admin", true},
+		{"nft list tables", "net_raw", false},
+		{"iptables-nft-save", "net_admin", true},
+		{"ipset save", "net_admin", true},
+		{"conntrack -L", "net_admin", true},
+	} {
+		set := "-all,+" + c.capabilities
+		args := append([]string{"--no-new-privs", "--bounding-set=" + set, "--inh-caps=" + set}, strings.Fields(c.program)...)
+		if out, err := ns.Run("", "setpriv", args...); (err == nil) != c.reads {
+			t.Errorf("%s with %s: %v, want it to read: %v\n%s", c.program, c.capabilities, err, c.reads, out)
+		}
 	}
 }
