@@ -10,6 +10,7 @@ require (
 	github.com/mdlayher/netlink v1.11.2 // nftables events, with a socket the runtime can wait for
 	github.com/prometheus/client_golang v1.25.0 // metrics
 	github.com/spf13/cobra v1.10.2 // the command line
+	github.com/spf13/pflag v1.0.10 // cobra's flags: some commands borrow those of others
 	github.com/vishvananda/netlink v1.3.1 // links, addresses, routes
 	go.yaml.in/yaml/v3 v3.0.6 // documents, with the line of each field
 	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb // ranges of addresses
@@ -59,7 +60,6 @@ require (
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
-	github.com/spf13/pflag v1.0.10 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
 	github.com/x448/float16 v0.8.4 // indirect
 	go.yaml.in/yaml/v2 v2.4.4 // indirect
