@@ -34,6 +34,9 @@ func TestRealAPIServer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute) // the first build
 	defer cancel()
 	s := startAPI(t, ctx)
+	if !t.Run("helm install", func(t *testing.T) { s.release(t, ctx) }) {
+		return
+	}
 	all := renderings(t)
 	all["chart with a PodMonitor"] = helmed(t, "monitoring: {monitor: PodMonitor}")
 	for name, rendered := range all {
@@ -170,6 +173,45 @@ func (s *server) accepts(t *testing.T, ctx context.Context, name string, o objec
 	out, err := s.dryRun(t, ctx, o)
 	if err != nil || !strings.Contains(out, "created (server dry run)") || strings.Contains(out, "Warning") {
 		t.Errorf("%s: %v: %s", name, err, out)
+	}
+}
+
+// release installs the chart with a policy on a server that knows nothing of it,
+// upgrades it, and takes it away: the definitions, and policies of others, stay.
+func (s *server) release(t *testing.T, ctx context.Context) {
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	write(t, file, "policies: [{name: released, spec: {rules: [{from: {pods: {}}, action: Keep}]}}]")
+	s.helm(t, ctx, "install", "unmasq", chart, "--namespace", "released", "--create-namespace", "--values", file)
+	s.kubectl(t, ctx, "{apiVersion: unmasq.io/v1alpha1, kind: SourcePolicy, metadata: {name: own}, spec: {rules: [{action: Keep}]}}", "create", "-f", "-")
+	s.helm(t, ctx, "upgrade", "unmasq", chart, "--namespace", "released", "--values", file, "--set", "podCIDRs={10.244.0.0/16}")
+	arguments := s.kubectl(t, ctx, "", "-n", "released", "get", "daemonset", "unmasq-agent", "-o", "jsonpath={.spec.template.spec.containers[0].args}")
+	if !strings.Contains(arguments, "--pod-cidrs=10.244.0.0/16") {
+		t.Errorf("arguments after the upgrade: %s", arguments)
+	}
+	if got := s.kubectl(t, ctx, "", "get", "sourcepolicies", "-o", "name"); got != "sourcepolicy.unmasq.io/own\nsourcepolicy.unmasq.io/released\n" {
+		t.Errorf("policies: %s", got)
+	}
+	s.helm(t, ctx, "uninstall", "unmasq", "--namespace", "released")
+	if got := s.kubectl(t, ctx, "", "get", "sourcepolicies", "-o", "name"); got != "sourcepolicy.unmasq.io/own\n" {
+		t.Errorf("policies after uninstalling: %s", got)
+	}
+	if got := s.kubectl(t, ctx, "", "get", "clusterroles,clusterrolebindings,validatingadmissionpolicies,daemonsets", "-A", "-o", "name"); strings.Contains(got, "unmasq") {
+		t.Errorf("left after uninstalling:\n%s", got)
+	}
+	// As before, for what follows.
+	s.kubectl(t, ctx, "", "delete", "crd", "sourcepolicies.unmasq.io", "nodereports.unmasq.io", "--timeout=60s")
+}
+
+func (s *server) helm(t *testing.T, ctx context.Context, args ...string) {
+	t.Helper()
+	program, err := helmProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.ns.Command(ctx, program, append(args, "--kubeconfig", filepath.Join(s.kubeDir, "config"))...)
+	c.Env = []string{"HOME=" + s.kubeDir, "PATH=/usr/bin:/bin"}
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("helm %s: %v: %s", strings.Join(args, " "), err, out)
 	}
 }
 
