@@ -180,9 +180,12 @@ func (r *run) bindDestination(at RuleRef, a netip.Addr, ports *ruleset.PortRange
 	if r.hook == output && r.dst != before {
 		r.needRoute, r.routeMark = true, r.mark
 	}
-	if r.hasPorts() && r.dport.known {
+	switch {
+	case r.hasPorts() && r.toText != "":
+		r.step(at, r.toText)
+	case r.hasPorts() && r.dport.known:
 		r.step(at, "dnat to "+netip.AddrPortFrom(a, r.dport.port).String())
-	} else {
+	default:
 		r.step(at, "dnat to "+a.String())
 	}
 	return accept

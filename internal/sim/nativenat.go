@@ -36,8 +36,9 @@ func (t nativeTable) nat(s nftables.NAT) statement {
 				return unknownStatement(nftables.StatementText(s), "where it leads isn't known")(r, at, depth)
 			}
 		}
-		r.translation = to
+		r.translation, r.toText = to, target.text
 		v, _ := r.translateBy(at, to)
+		r.toText = ""
 		return ended, v
 	}
 }
@@ -47,6 +48,9 @@ func (t nativeTable) nat(s nftables.NAT) statement {
 type natTarget struct {
 	fixed ruleset.Target
 	find  func(r *run) (ruleset.Target, state)
+	// text of a fixed one to one address and port: tens of thousands say it again
+	// and again.
+	text string
 }
 
 // withPort says whether an address is a concatenation of address and port, or a
@@ -89,10 +93,18 @@ func (t nativeTable) natTarget(s nftables.NAT, addressType nftables.Datatype, f 
 	}
 	if fixed {
 		if to, state := find(&run{family: f}); state == known {
-			return natTarget{fixed: to}
+			return natTarget{fixed: to, text: textOf(to)}
 		}
 	}
 	return natTarget{find: find}
+}
+
+// textOf is what bindDestination says of one address and port.
+func textOf(to ruleset.Target) string {
+	if t, ok := to.(ruleset.DNAT); ok && t.First.IsValid() && t.First == t.Last && t.Ports != nil && t.Ports.First == t.Ports.Last {
+		return "dnat to " + netip.AddrPortFrom(t.First, t.Ports.First).String()
+	}
+	return ""
 }
 
 func natRange(r *run, address, port func(r *run) ([]nftables.Interval, state)) (g ruleset.NATRange, s state) {

@@ -93,8 +93,10 @@ type run struct {
 	// start at elementsAt. Steps hold parts of it.
 	elements   []*nftables.Element
 	elementsAt int
-	// translation that it came to.
+	// translation that it came to; toText is what to say of it, where that is known
+	// beforehand.
 	translation ruleset.Target
+	toText      string
 	// stepsLost: there were more.
 	stepsLost bool
 }
@@ -128,7 +130,7 @@ func (r *run) begin(a *asked) {
 		family: q.Family(), src: q.Source, dst: q.Destination, protocol: q.Protocol,
 		mark: q.Mark, local: a.fromNode, in: a.comesIn,
 		kind: Kept, verdict: Accepted, sourceKnown: true,
-		steps: r.steps[:0], lacking: r.lacking[:0], parts: r.parts[:0], values: r.values, conf: r.conf,
+		steps: r.steps[:0], lacking: r.lacking[:0], parts: r.parts[:0], values: r.values, conf: r.conf, elements: r.elements,
 	}
 	if q.Protocol == 0 {
 		r.protocol = anyProtocols[r.choose(protocolKey, "protocol", protocolAlternatives...)]

@@ -58,8 +58,10 @@ func (n *Node) answer(q Question, o Options, depth int, used *budget) []Outcome 
 	defer func() { *used = r.budget }()
 	a := asked{question: q, options: o, depth: depth}
 	a.fromNode, a.comesIn = n.entry(&q)
+	r.elements = nil // those of another question's steps
 	var leaves []leaf
 	var outcomes []Outcome
+	var paths []choice // of the leaves
 	for {
 		r.begin(&a)
 		outcome := r.follow()
@@ -68,10 +70,11 @@ func (n *Node) answer(q Question, o Options, depth int, used *budget) []Outcome 
 		}
 		if len(outcomes) == cap(outcomes) { // leaves point into those that are full
 			n := r.combinations()
-			outcomes, leaves = make([]Outcome, 0, n), slices.Grow(leaves, n)
+			outcomes, leaves, paths = make([]Outcome, 0, n), slices.Grow(leaves, n), make([]choice, 0, n*r.pos)
 		}
 		outcomes = append(outcomes, outcome)
-		leaves = append(leaves, leaf{slices.Clone(r.path[:r.pos]), &outcomes[len(outcomes)-1]})
+		paths = append(paths, r.path[:r.pos]...)
+		leaves = append(leaves, leaf{paths[len(paths)-r.pos : len(paths) : len(paths)], &outcomes[len(outcomes)-1]})
 		r.work += pathWork * r.pos
 		r.kept += len(outcome.Steps)
 		if !r.spent() && !r.next() {
