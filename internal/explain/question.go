@@ -167,7 +167,7 @@ func splitHost(text string, names Names) (host, rest string, err error) {
 		if !closed || rest != "" && rest[0] != ':' && rest[0] != '/' || !strings.Contains(host, ":") {
 			return "", "", errors.New("expected [IPV6]:PORT")
 		}
-		if bits, more := leadingBits(rest); bits != "" {
+		if bits, more := leadingBits(rest); bits != "" && !strings.Contains(host, "/") {
 			return host + bits, more, nil // [2001:db8::]/32:443
 		}
 		return host, rest, nil
