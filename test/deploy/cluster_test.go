@@ -154,6 +154,7 @@ metadata: {name: outside}
 spec:
   rules: [{name: out, from: {pods: {}}, to: {cidrs: [%s/32]}, action: Masquerade}]
 `, kube.Outside4), "apply", "-f", "-")
+	i.kubectl(t, ctx, "", "wait", "nodereport/n1", "--for=create", "--timeout=60s") // written a little after the agent is ready
 	i.kubectl(t, ctx, "", "wait", "nodereport/n1", "--for=jsonpath={.status.policies[0].name}=outside", "--timeout=60s")
 	if got := i.visit(t, ctx, "first"); got != i.node.IPv4 {
 		t.Errorf("the pod is seen as %s, want its node's %s", got, i.node.IPv4)
