@@ -134,15 +134,8 @@ func (r *run) portOf(master *route.Link, peer netip.Addr) openInterface {
 	if len(ports) == 1 {
 		return interfaceNamed(ports[0])
 	}
-	for _, neighbor := range n.Neighbors {
-		if neighbor.Interface != master.Name || neighbor.Address != peer {
-			continue
-		}
-		for _, f := range n.Forwarding {
-			if slices.Contains(ports, f.Interface) && strings.EqualFold(f.MAC, neighbor.MAC) {
-				return interfaceNamed(f.Interface)
-			}
-		}
+	if f := r.learnt(master.Name, peer, func(f *route.Forward) bool { return slices.Contains(ports, f.Interface) }); f != nil {
+		return interfaceNamed(f.Interface)
 	}
 	return openInterface{what: "port of " + master.Name, why: "which of its ports leads there isn't known", among: ports}
 }
@@ -321,12 +314,8 @@ func (r *run) depart() bool {
 	if !r.atDevice(egress) {
 		return false
 	}
-	to := r.nextHop
-	if !to.IsValid() {
-		to = r.dst
-	}
 	none := interfaceNamed("")
-	for _, d := range r.below(&r.out, to) {
+	for _, d := range r.below(&r.out, r.hop()) {
 		if r.bridge = d.bridge; d.bridge != "" &&
 			(!r.passDevice(bridgeOutput, &none, &d.openInterface, lowest, highest) || !r.passDevice(bridgePostrouting, &none, &d.openInterface, lowest, highest)) {
 			return false

@@ -131,11 +131,7 @@ func (r *run) masquerade(at RuleRef, t ruleset.Masquerade) verdict {
 	if !r.out.known {
 		return r.bindSource(at, Masqueraded, netip.Addr{}, t.Ports, t.NATFlags)
 	}
-	hop := r.nextHop
-	if !hop.IsValid() {
-		hop = r.dst
-	}
-	a, ok, known := r.node.host.Network.MasqueradeAddress(r.out.name, hop, r.dst)
+	a, ok, known := r.node.host.Network.MasqueradeAddress(r.out.name, r.hop(), r.dst)
 	if !known {
 		r.lacks("addresses", "those of "+r.out.name+" weren't given")
 		return r.bindSource(at, Masqueraded, netip.Addr{}, t.Ports, t.NATFlags)

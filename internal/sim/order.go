@@ -90,9 +90,7 @@ func (r *run) acts(s *slot, b *base) bool {
 		r.probing = false
 		return false
 	}
-	used := r.budget
-	*r = before
-	r.budget = used
+	r.restore(&before)
 	return true
 }
 
@@ -100,10 +98,15 @@ func (r *run) acts(s *slot, b *base) bool {
 func (r *run) wouldAct(s *slot, b *base) bool {
 	before := *r
 	yes := r.acts(s, b)
-	used := r.budget
-	*r = before
-	r.budget = used
+	r.restore(&before)
 	return yes
+}
+
+// restore puts the run back to what it was, but for the work that was done.
+func (r *run) restore(before *run) {
+	used := r.budget
+	*r = *before
+	r.budget = used
 }
 
 // differs says whether something that decides has changed.

@@ -59,10 +59,6 @@ func (r *run) tunnelEnd(link *route.Link) netip.Addr {
 	if link.Remote.IsValid() && !link.Remote.IsUnspecified() && !link.Remote.IsMulticast() {
 		return link.Remote
 	}
-	hop := r.nextHop
-	if !hop.IsValid() {
-		hop = r.dst
-	}
 	switch link.Kind {
 	case "ipip", "sit", "gre":
 		if r.nextHop.IsValid() {
@@ -70,16 +66,33 @@ func (r *run) tunnelEnd(link *route.Link) netip.Addr {
 		}
 		return netip.Addr{}
 	}
+	if f := r.learnt(link.Name, r.hop(), func(f *route.Forward) bool { return f.Interface == link.Name && f.Remote.IsValid() }); f != nil {
+		return f.Remote
+	}
+	return netip.Addr{}
+}
+
+// hop is whom the packet is sent to on its link: the gateway, or the destination.
+func (r *run) hop() netip.Addr {
+	if r.nextHop.IsValid() {
+		return r.nextHop
+	}
+	return r.dst
+}
+
+// learnt is the entry of the forwarding tables that fits, for the link address
+// that a neighbour on a link has; nil without.
+func (r *run) learnt(link string, neighbor netip.Addr, fits func(*route.Forward) bool) *route.Forward {
 	n := &r.node.host.Network
-	for _, neighbor := range n.Neighbors {
-		if neighbor.Interface != link.Name || neighbor.Address != hop {
+	for i := range n.Neighbors {
+		if n.Neighbors[i].Interface != link || n.Neighbors[i].Address != neighbor {
 			continue
 		}
-		for _, f := range n.Forwarding {
-			if f.Interface == link.Name && strings.EqualFold(f.MAC, neighbor.MAC) && f.Remote.IsValid() {
-				return f.Remote
+		for j := range n.Forwarding {
+			if f := &n.Forwarding[j]; strings.EqualFold(f.MAC, n.Neighbors[i].MAC) && fits(f) {
+				return f
 			}
 		}
 	}
-	return netip.Addr{}
+	return nil
 }
