@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -77,26 +76,8 @@ type installed struct {
 // overlay of deploy/base, as docs/kubernetes.md has it.
 func overlay(t *testing.T, tag string) string {
 	t.Helper()
-	base, err := filepath.Abs("../../deploy/base")
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
-	// kustomize takes no absolute path.
-	relative, err := filepath.Rel(dir, base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := fmt.Sprintf(`apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources: [%s]
-images: [{name: %s, newTag: %q}]
-patches:
-- target: {kind: DaemonSet, name: unmasq-agent}
-  patch: |
-    - {op: add, path: /spec/template/spec/containers/0/args/-, value: "--pod-cidrs=%s,%s"}
-`, relative, shipped, tag, kube.ClusterPods4, kube.ClusterPods6)
-	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o644); err != nil {
+	if err := kube.Overlay(dir, "../../deploy/base", fmt.Sprintf("{name: %s, newTag: %q}", shipped, tag)); err != nil {
 		t.Fatal(err)
 	}
 	return dir

@@ -75,27 +75,11 @@ type plugin struct {
 // about.
 func (p *plugin) install(t *testing.T, ctx context.Context) {
 	t.Helper()
-	base, err := filepath.Abs("../../deploy/base")
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
-	relative, err := filepath.Rel(dir, base)
-	if err != nil {
-		t.Fatal(err)
-	}
 	name, tag, _ := strings.Cut(toolsImage, ":")
-	text := fmt.Sprintf(`apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources: [%s]
-images: [{name: ghcr.io/unmasq/unmasq, newName: %s, newTag: %s}]
-patches:
-- target: {kind: DaemonSet, name: unmasq-agent}
-  patch: |
-    - {op: add, path: /spec/template/spec/containers/0/args/-, value: "--pod-cidrs=%s,%s"}
-    - {op: add, path: /spec/template/spec/nodeSelector/unmasq.test~1kubelet, value: "true"}
-`, relative, name, tag, kube.ClusterPods4, kube.ClusterPods6)
-	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o644); err != nil {
+	err := kube.Overlay(dir, "../../deploy/base", fmt.Sprintf("{name: ghcr.io/unmasq/unmasq, newName: %s, newTag: %s}", name, tag),
+		`{op: add, path: /spec/template/spec/nodeSelector/unmasq.test~1kubelet, value: "true"}`)
+	if err != nil {
 		t.Fatal(err)
 	}
 	kubectl(t, ctx, p.c, "apply", "-k", dir)
