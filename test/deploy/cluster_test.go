@@ -175,7 +175,7 @@ func (i *installed) status(t *testing.T) map[string]string {
 // update to another version, while a pod opens connection after connection: each is
 // seen as its node.
 func update(t *testing.T, ctx context.Context, i *installed) {
-	const connections = 20000 // more than there is time for
+	const connections = 50000 // more than there is time for; their list must fit into a Pod
 	target := netip.AddrPortFrom(kube.Outside4, backendPort).String()
 	i.kubectl(t, ctx, fmt.Sprintf(`
 apiVersion: v1
