@@ -89,12 +89,7 @@ FUZZTIME ?= 1m
 
 .PHONY: fuzz
 fuzz: ## fuzz the readers, FUZZTIME=1m each
-	@grep -rl --include='*_test.go' '^func Fuzz' internal | while read -r file; do \
-	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\).*/\1/p' $$file); do \
-	    echo "$$target in $$(dirname $$file)"; \
-	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$$(dirname $$file) || exit 1; \
-	  done; \
-	done
+	@go run ./hack/fuzz $(FUZZTIME)
 
 .PHONY: clean
 clean: ## remove what was built
