@@ -71,7 +71,7 @@ func StartAPI(ctx context.Context, ns *netns.NS, o APIOptions) (*API, error) {
 	a.Etcd = newProcess(ns, o.Dir, Program{Name: "etcd", Path: etcd, Ready: healthy(ns, etcdURL+"/health"), Args: []string{
 		"--data-dir=" + filepath.Join(o.Dir, "etcd"), "--unsafe-no-fsync",
 		"--listen-client-urls=" + etcdURL, "--advertise-client-urls=" + etcdURL, "--listen-peer-urls=http://127.0.0.1:2380",
-		"--heartbeat-interval=20", "--election-timeout=100"}})
+		"--heartbeat-interval=20", "--election-timeout=100", "--quota-backend-bytes=8589934592"}})
 	a.Server = newProcess(ns, o.Dir, Program{Name: "kube-apiserver", Path: programs["kube-apiserver"], Ready: a.answers, Args: append(a.flags(), o.Flags...)})
 	return a, a.Start(ctx)
 }

@@ -55,6 +55,9 @@ type Config struct {
 	Version string
 	// Nodes that it starts with.
 	Nodes []NodeConfig
+	// NoControllers and no scheduler run: objects stay as they are written, be there
+	// nobody behind them, and there is nobody who makes service accounts.
+	NoControllers bool
 	// APIServerFlags besides.
 	APIServerFlags []string
 	// Images that every node with a kubelet has, beside PodImage.
@@ -90,6 +93,7 @@ type Cluster struct {
 	mu      sync.Mutex // of all below
 	nodes   []*Node
 	count   int // of nodes that there ever were
+	hosts   int // that were added
 	ends    []func() error
 }
 
@@ -161,11 +165,11 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.timed("etcd and kube-apiserver", func() error { return c.startAPI(ctx) }); err != nil {
 		return err
 	}
-	all := []func() error{
-		func() error {
+	var all []func() error
+	if !c.config.NoControllers {
+		all = append(all, func() error {
 			return c.timed("kube-controller-manager", func() error { return c.startControllers(ctx) })
-		},
-		func() error { return c.timed("kube-scheduler", func() error { return c.startScheduler(ctx) }) },
+		}, func() error { return c.timed("kube-scheduler", func() error { return c.startScheduler(ctx) }) })
 	}
 	for _, n := range c.config.Nodes {
 		n := c.number(n)
@@ -176,6 +180,9 @@ func (c *Cluster) start(ctx context.Context) error {
 	}
 	c.background.Go(c.heartbeats)
 	c.background.Go(c.reap)
+	if c.config.NoControllers {
+		return nil
+	}
 	return c.timed("service account", func() error { return c.awaitServiceAccount(ctx, "default") })
 }
 

@@ -41,6 +41,9 @@ func TestProcess(t *testing.T) {
 		if !p.Running() {
 			t.Error("it doesn't run after its start")
 		}
+		if command, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.PID())); !strings.HasPrefix(string(command), "sh\x00-c\x00echo started") {
+			t.Errorf("process %d is %q, %v", p.PID(), command, err)
+		}
 		if err := p.Kill(); err != nil || p.Running() {
 			t.Errorf("killed: %v, running: %v", err, p.Running())
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 	"github.com/unmasq/unmasq/test/kube/peer"
@@ -128,6 +129,35 @@ func (c *Cluster) join(name string, a4, a6 netip.Addr) (*Host, error) {
 	return h, errors.Join(c.lan.Enslave(port, bridgeLink),
 		ns.Addr(uplink, netip.PrefixFrom(a4, 16)), ns.Addr(uplink, netip.PrefixFrom(a6, 64)),
 		ns.Sysctl("net.ipv4.ip_forward", "1"), ns.Sysctl("net.ipv6.conf.all.forwarding", "1"))
+}
+
+// AddHost adds a host to the segment that is no node of the cluster, or whose Node
+// is the caller's to make; its directory goes with the cluster.
+func (c *Cluster) AddHost(name string) (h *Host, dir string, err error) {
+	c.mu.Lock()
+	c.hosts++
+	i := c.hosts
+	c.mu.Unlock()
+	if i > mostNodes {
+		return nil, "", fmt.Errorf("host %s: there were %d hosts already", name, mostNodes)
+	}
+	dir = filepath.Join(c.dir, "host-"+name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, "", err
+	}
+	h, err = c.join(name, netip.AddrFrom4([4]byte{172, 18, 2, byte(i)}), netip.MustParseAddr(fmt.Sprintf("fd00:18::2:%x", i)))
+	if err != nil {
+		return nil, "", err
+	}
+	return h, dir, h.gateway()
+}
+
+// StartProgram runs a program on a host until it's killed or the cluster ends; it
+// returns when the program is ready. Its log is a file of the folder logs.
+func (c *Cluster) StartProgram(ctx context.Context, h *Host, logs string, o Program) (*Process, error) {
+	p := newProcess(h.NS, logs, o)
+	c.atEnd(p.Kill)
+	return p, p.Start(ctx)
 }
 
 // gateway makes the outside the way to all else.

@@ -114,6 +114,17 @@ func (p *Process) Running() bool {
 	}
 }
 
+// PID of the program, as the machine counts; 0: it doesn't run.
+func (p *Process) PID() (pid int) {
+	if !p.Running() {
+		return 0
+	}
+	keeper := p.cmd.Process.Pid
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", keeper, keeper)) // of a process that ended: none
+	_, _ = fmt.Sscan(string(text), &pid)                                             // its first child
+	return pid
+}
+
 // Kill ends the program with all that it started, at once, and returns when they
 // are gone. More calls do nothing.
 func (p *Process) Kill() error {
