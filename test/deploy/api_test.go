@@ -191,6 +191,7 @@ func (s *server) release(t *testing.T, ctx context.Context) {
 	if got := s.kubectl(t, ctx, "", "get", "sourcepolicies", "-o", "name"); got != "sourcepolicy.unmasq.io/own\nsourcepolicy.unmasq.io/released\n" {
 		t.Errorf("policies: %s", got)
 	}
+	s.kubeadm(t, ctx, file)
 	s.helm(t, ctx, "uninstall", "unmasq", "--namespace", "released")
 	if got := s.kubectl(t, ctx, "", "get", "sourcepolicies", "-o", "name"); got != "sourcepolicy.unmasq.io/own\n" {
 		t.Errorf("policies after uninstalling: %s", got)
@@ -200,6 +201,35 @@ func (s *server) release(t *testing.T, ctx context.Context) {
 	}
 	// As before, for what follows.
 	s.kubectl(t, ctx, "", "delete", "crd", "sourcepolicies.unmasq.io", "nodereports.unmasq.io", "--timeout=60s")
+}
+
+// kubeadm: networks that aren't stated are what kubeadm was told.
+func (s *server) kubeadm(t *testing.T, ctx context.Context, file string) {
+	t.Helper()
+	s.kubectl(t, ctx, `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: kubeadm-config, namespace: kube-system}
+data:
+  ClusterConfiguration: |
+    apiVersion: kubeadm.k8s.io/v1beta4
+    kind: ClusterConfiguration
+    networking: {dnsDomain: cluster.local, podSubnet: "10.244.0.0/16,fd00:10:244::/56", serviceSubnet: 10.96.0.0/16}
+`, "create", "-f", "-")
+	for _, c := range []struct{ set, want string }{
+		{"podCIDRs=null", "--pod-cidrs=10.244.0.0/16,fd00:10:244::/56 --service-cidrs=10.96.0.0/16"},
+		{"podCIDRs={10.0.0.0/8}", "--pod-cidrs=10.0.0.0/8"},
+		{"watchNodes=true", "--watch-nodes"},
+	} {
+		s.helm(t, ctx, "upgrade", "unmasq", chart, "--namespace", "released", "--values", file, "--set", c.set)
+		got := s.kubectl(t, ctx, "", "-n", "released", "get", "daemonset", "unmasq-agent", "-o", `jsonpath={.spec.template.spec.containers[0].args[*]}`)
+		about := slices.DeleteFunc(strings.Fields(got), func(arg string) bool {
+			return !strings.Contains(arg, "-cidrs=") && arg != "--watch-nodes"
+		})
+		if said := strings.Join(about, " "); said != c.want {
+			t.Errorf("%s: arguments %s, want %s", c.set, said, c.want)
+		}
+	}
 }
 
 func (s *server) helm(t *testing.T, ctx context.Context, args ...string) {
