@@ -24,6 +24,10 @@ type Cluster interface {
 	Stale() string
 	// Report says what the node's report shall be.
 	Report(v1alpha1.NodeReportStatus)
+	// Refused says which policies of the API are, by their names, and what is in
+	// force in the place of each; nil: nothing is. It comes back as View.Before
+	// after a restart.
+	Refused(instead map[string]*cluster.Policy)
 }
 
 // inCluster is what an agent knows of its cluster.
@@ -58,6 +62,7 @@ func (a *Agent) followCluster(ctx context.Context, in *inputs) (done <-chan stru
 		return ended
 	}
 	in.cluster = a.opts.Cluster.Changed()
+	a.hold()
 	a.cluster.due = time.NewTimer(reportAgain)
 	in.report = a.cluster.due.C
 	a.status.setCluster(a.opts.Cluster.Stale)
@@ -66,6 +71,19 @@ func (a *Agent) followCluster(ctx context.Context, in *inputs) (done <-chan stru
 		a.opts.Cluster.Run(ctx)
 	}()
 	return ended
+}
+
+// hold keeps others from altering the table that an agent left, while neither API
+// nor cache says yet what shall stand. A plain table can't be kept so; nor can any
+// on kernels without ownership.
+func (a *Agent) hold() {
+	err := a.openTable()
+	if err == nil {
+		_, err = a.table.Hold()
+	}
+	if err != nil {
+		a.opts.Log.Warn("until the cluster is known the table that stands is anybody's to change", "error", err)
+	}
 }
 
 // reportLater sets when to look for something to report.
@@ -89,10 +107,12 @@ func (a *Agent) reloadCluster() {
 		return
 	}
 	before := c.answer
+	c.documents.remember(c.view.Before)
 	c.answer = c.documents.load(c.files, c.filesErr, c.view.Policies,
 		policy.Options{NodeLabels: c.view.NodeLabels, PodsKnown: true, NoNodes: c.view.NoNodes})
 	if c.answer != before {
 		a.considered()
+		a.opts.Cluster.Refused(c.answer.instead())
 	}
 	a.pause(c.view.Paused)
 	if c.answer.loaded != nil {
@@ -156,6 +176,21 @@ func (a *answer) err() error {
 		return nil
 	}
 	return fmt.Errorf("%s", strings.Join(lines, "\n"))
+}
+
+// instead has the refused policies of the API with what is in force in their place.
+func (a *answer) instead() map[string]*cluster.Policy {
+	out := map[string]*cluster.Policy{}
+	for _, r := range a.refused {
+		if r.origin != v1alpha1.OriginAPI {
+			continue
+		}
+		out[r.name] = nil
+		if p, good := a.api[r.name]; good {
+			out[r.name] = &p
+		}
+	}
+	return out
 }
 
 // instead is what is in force in a document's place.

@@ -23,6 +23,7 @@ type fakeCluster struct {
 	changed chan struct{}
 	stale   string
 	reports []v1alpha1.NodeReportStatus
+	instead map[string]*cluster.Policy
 }
 
 func (f *fakeCluster) Run(ctx context.Context)            { <-ctx.Done() }
@@ -30,6 +31,9 @@ func (f *fakeCluster) View() *cluster.View                { return f.view }
 func (f *fakeCluster) Changed() <-chan struct{}           { return f.changed }
 func (f *fakeCluster) Stale() string                      { return f.stale }
 func (f *fakeCluster) Report(s v1alpha1.NodeReportStatus) { f.reports = append(f.reports, s) }
+func (f *fakeCluster) Refused(instead map[string]*cluster.Policy) {
+	f.instead = instead
+}
 
 // large is a node with so many pods, in a cluster with so many policies, each of
 // which selects pods by a label.

@@ -15,9 +15,9 @@ import (
 // documents are the policies of files and of the API together, with what was good
 // before. A wrong document of the API is replaced by its last good one, alone; a
 // wrong file by all files as they were good last, since a file has no name that
-// outlives its path. All others are in force as they are. What was good is known
-// for as long as the agent runs; files that are wrong at its start are waited for,
-// as they are without a cluster, and nothing is changed until then.
+// outlives its path. All others are in force as they are. Which policies of the API were good outlives the agent, see remember;
+// files that are wrong at its start are waited for, as they are without a cluster,
+// and nothing is changed until then.
 type documents struct {
 	reader    policy.Reader
 	goodFiles []policy.Source
@@ -50,6 +50,18 @@ type refusal struct {
 	err                 error
 }
 
+// remember what was good before the agent started, if it is told for the first time
+// and nothing was loaded yet.
+func (d *documents) remember(good []cluster.Policy) {
+	if d.goodAPI != nil {
+		return
+	}
+	d.goodAPI = make(map[string]cluster.Policy, len(good))
+	for _, p := range good {
+		d.goodAPI[p.Source.Name] = p
+	}
+}
+
 // load is cheap where nothing changed.
 func (d *documents) load(files []policy.Source, filesErr error, api []cluster.Policy, opts policy.Options) *answer {
 	if d.answer != nil && d.same(files, filesErr, api, opts) {
@@ -63,7 +75,7 @@ func (d *documents) load(files []policy.Source, filesErr error, api []cluster.Po
 func (d *documents) same(files []policy.Source, filesErr error, api []cluster.Policy, opts policy.Options) bool {
 	return sameSources(files, d.files) && errorText(filesErr) == errorText(d.filesErr) &&
 		slices.EqualFunc(api, d.api, func(x, y cluster.Policy) bool {
-			return x.Name == y.Name && x.Generation == y.Generation && bytes.Equal(x.Source.Content, y.Source.Content)
+			return x.Name == y.Name && x.UID == y.UID && x.Generation == y.Generation && bytes.Equal(x.Source.Content, y.Source.Content)
 		}) && sameOptions(opts, d.opts)
 }
 
@@ -150,7 +162,8 @@ func (d *documents) withoutPolicies(t *try, wrong map[string]policy.Errors) {
 			t.refused[name] = &refusal{origin: v1alpha1.OriginAPI, name: p.Name, generation: p.Generation, err: errs}
 		}
 		good, known := d.goodAPI[name]
-		if known && !t.old[name] && !bytes.Equal(good.Source.Content, p.Source.Content) {
+		// Of another UID, it is of a policy that is deleted.
+		if known && good.UID == p.UID && !t.old[name] && !bytes.Equal(good.Source.Content, p.Source.Content) {
 			t.old[name] = true
 			kept = append(kept, good)
 		}

@@ -101,6 +101,40 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+// What an agent enforced before stands in for what the next one refuses, unless it's
+// of another policy of the name, or wrong as well.
+func TestDocumentsAfterRestart(t *testing.T) {
+	opts := policy.Options{NodeLabels: map[string]string{}, PodsKnown: true, NoNodes: "needs the nodes"}
+	of := func(uid string, p cluster.Policy) cluster.Policy { p.UID = uid; return p }
+	before := []cluster.Policy{of("u", object("a", 1, good)), of("u", object("b", 4, nodes))}
+	for _, tt := range []struct {
+		name string
+		api  cluster.Policy
+		want string
+	}{
+		{"refused now", of("u", object("a", 2, wrong)), "a/x; refused API a 2 (1)"},
+		{"good now", of("u", object("a", 2, other)), "a/y"},
+		{"another policy of the name", of("other", object("a", 2, wrong)), "; refused API a 2 (0)"},
+		{"wrong before too", of("u", object("b", 5, wrong)), "; refused API b 5 (0)"},
+		{"not known before", of("u", object("c", 1, wrong)), "; refused API c 1 (0)"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var d documents
+			d.remember(before)
+			if got := inForce(d.load(nil, nil, []cluster.Policy{tt.api}, opts)); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+			if got := inForce(d.load(nil, nil, nil, opts)); got != "" {
+				t.Errorf("deleted: %q", got)
+			}
+			d.remember(before)
+			if got := inForce(d.load(nil, nil, []cluster.Policy{of("u", object("a", 3, wrong))}, opts)); got != "; refused API a 3 (0)" {
+				t.Errorf("made anew: %q", got)
+			}
+		})
+	}
+}
+
 // Whatever comes, a policy is in force or refused, good ones are in force as they
 // are, and what was asked before is answered without work.
 func TestDocumentsProperties(t *testing.T) {
@@ -238,6 +272,9 @@ func TestClusterLife(t *testing.T) {
 		check("wrong", "policy refused", "InForce", "PoliciesRefused", "policy-0000 1,policy-0001 1")
 		if r := f.reports[0].Refusals[0]; r.Generation != 2 || r.InForce != 1 || !strings.Contains(r.Message, `"Drop" is not an action`) {
 			t.Errorf("refusal %+v", r)
+		}
+		if p, refused := f.instead["policy-0001"]; !refused || p == nil || p.Generation != 1 || len(f.instead) != 1 {
+			t.Errorf("told of what is in force instead: %v", f.instead)
 		}
 		in.Node.Paused = true
 		show()

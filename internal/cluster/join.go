@@ -14,19 +14,20 @@ const NoNodes = "needs to know the cluster's nodes: state their networks with --
 
 // Join makes a View. It says the same in whatever order objects come.
 func Join(in Input) *View {
-	v := &View{NodeLabels: map[string]string{}, Policies: slices.Clone(in.Policies), NoResults: in.NoResults}
+	v := &View{NodeLabels: map[string]string{}, Policies: slices.Clone(in.Policies), Before: in.Before, NoResults: in.NoResults}
 	if n := in.Node; n != nil {
 		v.NodeName, v.NodeUID, v.Paused = n.Name, n.UID, n.Paused
 		maps.Copy(v.NodeLabels, n.Labels)
 	}
 	slices.SortFunc(v.Policies, func(a, b Policy) int { return strings.Compare(a.Name, b.Name) })
+	known, withResults := pods(&in)
 	v.Facts = facts.Cluster{
 		PodCIDRs:     foundAt(in.Stated.PodCIDRs, "--pod-cidrs"),
 		NodeCIDRs:    foundAt(in.Stated.NodeCIDRs, "--node-cidrs"),
 		ServiceCIDRs: serviceCIDRs(&in),
-		Pods:         pods(&in),
+		Pods:         known,
 	}
-	if v.NoResults == "" && elsewhere(&in) {
+	if v.NoResults == "" && elsewhere(&in, withResults) {
 		v.NoResults = Elsewhere
 	}
 	v.nodes(&in)
@@ -34,13 +35,20 @@ func Join(in Input) *View {
 }
 
 // Elsewhere is why results aren't known of a node that has pods with addresses and
-// not one result.
+// not one result of them: a directory that is there may be one that the mount made,
+// or of a runtime before.
 const Elsewhere = "none of this node's pods has a network plugin's result where they are looked for: the container runtime keeps them elsewhere"
 
-func elsewhere(in *Input) bool {
-	return len(in.Results) == 0 && len(in.Released) == 0 && slices.ContainsFunc(in.Pods, func(p Pod) bool {
-		return !p.HostNetwork && !p.Ended && len(p.Addresses) > 0
-	})
+func elsewhere(in *Input, withResults map[string]bool) bool {
+	addressed := false
+	for i := range in.Pods {
+		p := &in.Pods[i]
+		if withResults[p.pluginUID()] {
+			return false
+		}
+		addressed = addressed || !p.HostNetwork && !p.Ended && len(p.Addresses) > 0
+	}
+	return addressed && len(in.Released) == 0
 }
 
 func foundAt[T any](values []T, origin string) (out []facts.Found[T]) {

@@ -57,7 +57,7 @@ func owned(v *cluster.View) (out []string) {
 	return out
 }
 
-func with(p cluster.Pod, change func(*cluster.Pod)) cluster.Pod {
+func with[T any](p T, change func(*T)) T {
 	change(&p)
 	return p
 }
@@ -161,6 +161,14 @@ func TestJoin(t *testing.T) {
 	in := cluster.Input{Objects: objects, Results: []results.Result{added("a", 2, "10.244.1.7")}}
 	if v := cluster.Join(in); v.NoResults != "" {
 		t.Errorf("with a result: %s", v.NoResults)
+	}
+	for _, r := range []results.Result{added("gone", 2, "10.244.1.8"), with(added("a", 2, "10.244.1.7"), func(r *results.Result) { r.Interface = "net1" })} {
+		if v := cluster.Join(cluster.Input{Objects: objects, Results: []results.Result{r}}); v.NoResults != cluster.Elsewhere {
+			t.Errorf("with the result of another, %s of %s: %q", r.Interface, r.Name, v.NoResults)
+		}
+	}
+	if v := cluster.Join(cluster.Input{Objects: objects, Released: map[string]bool{"uid-gone": true}}); v.NoResults != "" {
+		t.Errorf("right after a result was given back: %s", v.NoResults)
 	}
 	empty := cluster.Join(cluster.Input{NoResults: "no such directory"})
 	if diff := cmp.Diff(&cluster.View{NodeLabels: map[string]string{}, NoNodes: cluster.NoNodes, NoResults: "no such directory"}, empty, equal); diff != "" {

@@ -20,8 +20,8 @@ import (
 // The API's status comes later and may be of the past, so that it decides only
 // where no newer result says otherwise. An address that the newest result gives to
 // a pod which isn't known, or has ended, is nobody's: it is a pod's address still,
-// which no selector matches.
-func pods(in *Input) []policy.Pod {
+// which no selector matches. WithResults are the pluginUIDs of pods that have one.
+func pods(in *Input) (all []policy.Pod, withResults map[string]bool) {
 	o := newOwners(in)
 	for _, r := range in.Results {
 		o.added(r)
@@ -29,7 +29,7 @@ func pods(in *Input) []policy.Pod {
 	for i := range in.Pods {
 		o.shown(&in.Pods[i])
 	}
-	return o.list(in.Namespaces)
+	return o.list(in.Namespaces), o.hasResult
 }
 
 type owners struct {

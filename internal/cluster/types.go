@@ -70,6 +70,7 @@ type Namespace struct {
 // Policy is a SourcePolicy.
 type Policy struct {
 	Name       string        `json:"name"`
+	UID        string        `json:"uid,omitempty"`
 	Generation int64         `json:"generation,omitempty"`
 	Source     policy.Source `json:"source"`
 }
@@ -91,6 +92,8 @@ type Stated struct {
 type Input struct {
 	Objects
 	Stated Stated
+	// Before is View's.
+	Before []Policy
 	// Results of network plugins, the oldest first. NoResults says why they aren't
 	// known; "": they are.
 	Results   []results.Result
@@ -110,7 +113,10 @@ type View struct {
 	NoNodes string
 	// Policies by name.
 	Policies []Policy
-	Paused   bool
+	// Before has what an agent enforced that ran here before, by name: it stands in
+	// for what of Policies is refused now. It never changes.
+	Before []Policy
+	Paused bool
 	// NoResults says why pods' addresses come from the API alone, which tells them
 	// after a pod's first packets; "": they don't.
 	NoResults string

@@ -31,6 +31,23 @@ type cached struct {
 	Version int             `json:"version"`
 	Node    string          `json:"node"`
 	Objects cluster.Objects `json:"objects"`
+	// Instead is what is in force in the place of policies that are refused, by their
+	// names; nil: nothing is.
+	Instead map[string]*cluster.Policy `json:"instead,omitempty"`
+}
+
+// inForce are the policies that were when the file was written.
+func (c *cached) inForce() (out []cluster.Policy) {
+	for _, p := range c.Objects.Policies {
+		instead, refused := c.Instead[p.Name]
+		switch {
+		case !refused:
+			out = append(out, p)
+		case instead != nil:
+			out = append(out, *instead)
+		}
+	}
+	return out
 }
 
 // cacheFile is written when it would be another.
@@ -41,11 +58,11 @@ type cacheFile struct {
 	failed     bool
 }
 
-func (c *cacheFile) write(objects *cluster.Objects) {
+func (c *cacheFile) write(objects *cluster.Objects, instead map[string]*cluster.Policy) {
 	if c.path == "" || objects == nil {
 		return
 	}
-	text, err := json.Marshal(cached{cacheVersion, c.node, *objects})
+	text, err := json.Marshal(cached{cacheVersion, c.node, *objects, instead})
 	if err == nil && bytes.Equal(text, c.last) {
 		return
 	}
@@ -67,7 +84,7 @@ func replace(path string, text []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-")
+	f, err := os.CreateTemp(dir, filepath.Base(temporary(path)))
 	if err != nil {
 		return err
 	}
@@ -80,7 +97,7 @@ func replace(path string, text []byte) error {
 }
 
 // readCache returns nil where there is none for this node.
-func readCache(path, node string) (*cluster.Objects, error) {
+func readCache(path, node string) (*cached, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -95,20 +112,73 @@ func readCache(path, node string) (*cluster.Objects, error) {
 	if c.Version != cacheVersion || c.Node != node {
 		return nil, fmt.Errorf("cache %s is of version %d and node %q, expected %d and %q", path, c.Version, c.Node, cacheVersion, node)
 	}
-	return &c.Objects, nil
+	return &c, nil
+}
+
+// lastCache is the file as it is before this process writes it; nil: there is none.
+// What was in force then is known from now on, whether the API answers or not.
+func (w *Watch) lastCache() *cached {
+	if w.opts.Cache == "" {
+		return nil
+	}
+	c, err := readCache(w.opts.Cache, w.opts.NodeName)
+	if err != nil {
+		w.opts.Log.Warn("the cache can't be used", "error", err)
+	}
+	if c == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.before = c.inForce()
+	if w.instead == nil { // until it is told
+		w.instead = c.Instead
+	}
+	return c
+}
+
+// Forget removes a cache, and what a killed agent left beside it: what it says is of
+// a time before. "" is none.
+func Forget(path string) error {
+	if path == "" {
+		return nil
+	}
+	files, err := filepath.Glob(temporary(path) + "*")
+	for _, file := range append(files, path) {
+		if e := os.Remove(file); !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// temporary is how the names of files begin that become the cache.
+func temporary(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"-")
 }
 
 // useCache until the API's objects are complete.
-func (w *Watch) useCache() {
-	objects, err := readCache(w.opts.Cache, w.opts.NodeName)
-	if err != nil {
-		w.opts.Log.Warn("the cache can't be used; the API is waited for", "error", err)
-	}
-	if objects == nil {
+func (w *Watch) useCache(c *cached) {
+	if c == nil {
 		return
 	}
 	w.mu.Lock()
-	w.cached = objects
+	w.cached = &c.Objects
 	w.mu.Unlock()
-	w.opts.Log.Info("using the cluster as it was last known until the API answers", "file", w.opts.Cache, "policies", len(objects.Policies), "pods", len(objects.Pods))
+	w.opts.Log.Info("using the cluster as it was last known until the API answers", "file", w.opts.Cache, "policies", len(c.Objects.Policies), "pods", len(c.Objects.Pods))
+}
+
+// Refused says which policies are, by their names, and what is in force in the
+// place of each; nil: nothing is. It is kept for the next start.
+func (w *Watch) Refused(instead map[string]*cluster.Policy) {
+	w.mu.Lock()
+	w.instead = instead
+	w.mu.Unlock()
+	wake(w.refused)
+}
+
+func (w *Watch) insteadOf() map[string]*cluster.Policy {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.instead
 }

@@ -127,7 +127,7 @@ func policyOf(o runtime.Object) (any, []string) {
 	if err != nil { // it was JSON a moment ago
 		f.strange = append(f.strange, err.Error())
 	}
-	return cluster.Policy{Name: u.GetName(), Generation: u.GetGeneration(), Source: source}, f.strange
+	return cluster.Policy{Name: u.GetName(), UID: string(u.GetUID()), Generation: u.GetGeneration(), Source: source}, f.strange
 }
 
 func serviceCIDROf(o runtime.Object) (any, []string) {

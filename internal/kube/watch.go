@@ -53,10 +53,16 @@ type Watch struct {
 
 	// input has a token when what the view is made of changed.
 	input chan struct{}
-	mu    sync.Mutex // of all below
-	found foundResults
+	// refused has one when instead may be another.
+	refused chan struct{}
+	mu      sync.Mutex // of all below
+	found   foundResults
 	// cached objects stand in for the API's until those are complete.
 	cached *cluster.Objects
+	// before is what was in force before this process; instead is what is now in
+	// the place of refused policies.
+	before  []cluster.Policy
+	instead map[string]*cluster.Policy
 
 	reports reports
 }
@@ -75,7 +81,7 @@ func resource(name string) schema.GroupVersionResource {
 
 // New prepares a Watch; Run does the work.
 func New(clients Clients, opts Options) *Watch {
-	w := &Watch{opts: opts, clients: clients, changed: make(chan struct{}, 1), input: make(chan struct{}, 1)}
+	w := &Watch{opts: opts, clients: clients, changed: make(chan struct{}, 1), input: make(chan struct{}, 1), refused: make(chan struct{}, 1)}
 	w.found.missing = notLooked
 	w.reports.wanted = make(chan struct{}, 1)
 	own := "metadata.name=" + opts.NodeName
@@ -115,17 +121,23 @@ func (w *Watch) Run(ctx context.Context) {
 // keepView makes the view anew when its input changed, and keeps the cache.
 func (w *Watch) keepView(ctx context.Context) {
 	cache := cacheFile{path: w.opts.Cache, node: w.opts.NodeName, log: w.opts.Log}
+	last := w.lastCache()
 	var due <-chan time.Time
 	waited := time.After(cacheWait)
 	for {
 		select {
 		case <-ctx.Done():
-			cache.write(w.objects())
+			cache.write(w.objects(), w.insteadOf())
 			return
 		case <-waited:
 			if w.objects() == nil && w.opts.Cache != "" {
-				w.useCache()
+				w.useCache(last)
 				w.makeView()
+			}
+			last = nil
+		case <-w.refused:
+			if due == nil {
+				due = time.After(cachePause)
 			}
 		case <-w.input:
 			if w.makeView() && due == nil {
@@ -133,7 +145,7 @@ func (w *Watch) keepView(ctx context.Context) {
 			}
 		case <-due:
 			due = nil
-			cache.write(w.objects())
+			cache.write(w.objects(), w.insteadOf())
 		}
 	}
 }
@@ -147,12 +159,12 @@ func (w *Watch) makeView() bool {
 	} else {
 		w.cached = nil // from now on the API's, be they old
 	}
-	found := w.found
+	found, before := w.found, w.before
 	w.mu.Unlock()
 	if objects == nil || found.missing == notLooked {
 		return false
 	}
-	w.view.Store(cluster.Join(cluster.Input{Objects: *objects, Stated: w.opts.Stated,
+	w.view.Store(cluster.Join(cluster.Input{Objects: *objects, Stated: w.opts.Stated, Before: before,
 		Results: found.results, NoResults: found.missing, Released: found.released}))
 	wake(w.changed)
 	return true

@@ -25,6 +25,7 @@ import (
 
 	"github.com/unmasq/unmasq/api/v1alpha1"
 	"github.com/unmasq/unmasq/internal/cluster"
+	"github.com/unmasq/unmasq/internal/policy"
 )
 
 // patience bounds what must happen at all; nothing is timed by it.
@@ -300,6 +301,42 @@ func TestStartWithoutAPI(t *testing.T) {
 	}
 	if o, err := readCache(file+"none", "n1"); err != nil || o != nil {
 		t.Errorf("no cache: %v, %v", o, err)
+	}
+}
+
+// What was in force in the place of a refused policy is known after a restart, with
+// the API or without, and for as long as nobody says otherwise.
+func TestRefusedOutlivesRestart(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "cluster.json")
+	never := object(strings.ReplaceAll(policyText, `"name":"p"`, `"name":"never"`))
+	other := object(strings.ReplaceAll(policyText, `"name":"p"`, `"name":"q"`))
+	s := newServer(t, object(nodeText), object(policyText), never, other)
+	good := cluster.Policy{Name: "p", Generation: 2, Source: policy.Source{Name: "sourcepolicies/p", Content: []byte("good")}}
+	begin := func() (w *Watch, end func()) {
+		w = New(Clients{Dynamic: s.dynamic, Metadata: s.metadata}, Options{NodeName: "n1", Cache: file, Results: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); w.Run(ctx) }()
+		return w, func() { cancel(); <-done }
+	}
+	w, end := begin()
+	if v := await(t, w, "known", func(*cluster.View) bool { return true }); len(v.Before) != 0 {
+		t.Errorf("at the first start: %+v", v.Before)
+	}
+	w.Refused(map[string]*cluster.Policy{"p": &good, "never": nil})
+	end()
+	for _, away := range []bool{false, true, false} {
+		s.away.Store(away)
+		w, end = begin()
+		v := await(t, w, "known", func(*cluster.View) bool { return true })
+		end()
+		var got []string
+		for _, p := range v.Before {
+			got = append(got, fmt.Sprint(p.Name, " ", p.Generation, " ", len(p.Source.Content)))
+		}
+		if diff := cmp.Diff([]string{"p 2 4", fmt.Sprint("q 3 ", len(v.Policies[2].Source.Content))}, got); diff != "" || v.Policies[1].Generation != 3 {
+			t.Errorf("API away %t: -want +got:\n%s\n%+v", away, diff, v.Policies)
+		}
 	}
 }
 
