@@ -30,10 +30,16 @@ type Options struct {
 	// Version that the agent reports.
 	Version string
 	CNIDir  string
-	// MetricsAddress serves /metrics, /healthz and /readyz; "" serves nothing.
-	MetricsAddress string
+	// MetricsAddress serves /metrics, HealthAddress /healthz and /readyz; "" serves
+	// nothing, but a HealthAddress of "" is the MetricsAddress.
+	MetricsAddress, HealthAddress string
 	// ClearOnExit deletes the table at the end; else it stays, as a plain one.
 	ClearOnExit bool
+	// Removed is asked at the end whether the agent goes for good, as when it is
+	// uninstalled: then the table is deleted too. Why is in words. Nil: it comes again.
+	Removed func(context.Context) (removed bool, why string)
+	// Cleared is called when the table was deleted at the end; nil: nothing is.
+	Cleared func()
 	// NoOwnership uses no table flags even where the kernel has them.
 	NoOwnership bool
 	Log         *slog.Logger
@@ -92,7 +98,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	if !a.features.Ownership {
 		a.opts.Log.Info("this kernel has no table ownership (requires Linux 6.9): watching for changes by others instead")
 	}
-	work, cancel := context.WithCancel(ctx)
+	// What is followed goes on being so until it's known how to leave.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	in, err := a.inputs(work)
 	if err != nil {
@@ -102,9 +109,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	followed := a.followCluster(work, &in)
 	a.reload()
 	a.loop(ctx, in)
+	a.notify("STOPPING=1")
+	clear := a.opts.ClearOnExit || a.removed(work)
 	cancel()
-	<-followed
-	return a.exit()
+	<-followed // and the cache is written
+	if clear {
+		return a.clear()
+	}
+	return a.handOver()
 }
 
 // inputs are the events that the loop reacts to.
@@ -391,35 +403,6 @@ func (a *Agent) restore(first nft.Intrusion, more <-chan nft.Intrusion) {
 		return
 	}
 	time.Sleep(restorePause)
-}
-
-// exit leaves the policy in force as a plain table, or nothing.
-func (a *Agent) exit() error {
-	a.notify("STOPPING=1")
-	if a.opts.ClearOnExit {
-		if err := a.openTable(); err != nil {
-			return err
-		}
-		defer a.closeTable()
-		var owned *nft.OwnedError
-		removed, err := a.table.Clear()
-		if err != nil && !errors.As(err, &owned) {
-			return fmt.Errorf("clear on exit: %w", err)
-		}
-		if removed {
-			a.opts.Log.Info("removed the rules")
-		}
-		return nil
-	}
-	defer a.closeTable()
-	if a.table == nil {
-		return nil
-	}
-	if err := a.table.Release(); err != nil {
-		return fmt.Errorf("hand the table over: %w", err)
-	}
-	a.opts.Log.Info("the policy stays in force; `unmasq clear` removes it")
-	return nil
 }
 
 func (a *Agent) notify(state string) {

@@ -20,7 +20,8 @@ import (
 const agentHelp = `Enforces the policy and keeps enforcing it: follows the documents (also
 replaced ones, and ConfigMap mounts), the host's interfaces, and other
 processes' changes to its table. A wrong document changes nothing: the last
-good policy stays in force. On exit the rules stay, unless --clear-on-exit.
+good policy stays in force. On exit the rules stay, unless --clear-on-exit, or
+with --daemon-set if that is gone or going.
 
 With --kube it follows a Kubernetes cluster too: SourcePolicies, this node's pods
 and their labels, and what the words of policies mean there. Policies of files and
@@ -36,6 +37,7 @@ type agentOptions struct {
 	documents
 	kube           kubeOptions
 	metricsAddress string
+	healthAddress  string
 	clearOnExit    bool
 	ownership      string
 	logFormat      string
@@ -54,6 +56,7 @@ func newAgent() *cobra.Command {
 	opts.flags(cmd, "config", "filename")
 	f := cmd.Flags()
 	f.StringVar(&opts.metricsAddress, "metrics-address", DefaultAddress, "`ADDRESS:PORT` of /metrics, /healthz and /readyz; \"\" serves nothing")
+	f.StringVar(&opts.healthAddress, "health-address", "", "`ADDRESS:PORT` of /healthz and /readyz, which --metrics-address serves no longer then")
 	f.BoolVar(&opts.clearOnExit, "clear-on-exit", false, "remove the rules on exit")
 	f.StringVar(&opts.ownership, "table-ownership", "auto", "auto: own the table where the kernel can (Linux 6.9); off: watch and restore it instead")
 	f.StringVar(&opts.logFormat, "log-format", "text", "text or json")
@@ -72,17 +75,15 @@ func (o *agentOptions) run(cmd *cobra.Command) error {
 	if slices.Contains(o.files, policyfile.Stdin) {
 		return inputError{fmt.Errorf("--config -: an agent reads its documents again and again, which standard input can't be: name a file or a directory")}
 	}
-	if o.metricsAddress != "" {
-		if _, _, err := net.SplitHostPort(o.metricsAddress); err != nil {
-			return inputError{fmt.Errorf("--metrics-address %q: expected ADDRESS:PORT, or \"\" to serve nothing", o.metricsAddress)}
-		}
+	if err := o.checkAddresses(); err != nil {
+		return err
 	}
 	if o.ownership != "auto" && o.ownership != "off" {
 		return inputError{fmt.Errorf("--table-ownership %q: expected auto or off", o.ownership)}
 	}
 	opts := agent.Options{
 		Config: o.files, CNIDir: o.cniDir,
-		MetricsAddress: o.metricsAddress, ClearOnExit: o.clearOnExit, NoOwnership: o.ownership == "off",
+		MetricsAddress: o.metricsAddress, HealthAddress: o.healthAddress, ClearOnExit: o.clearOnExit, NoOwnership: o.ownership == "off",
 		Log: log, Version: cmd.Root().Version,
 		Notify: func(state string) {
 			if _, err := daemon.SdNotify(false, state); err != nil {
@@ -93,7 +94,7 @@ func (o *agentOptions) run(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("node-labels") {
 		opts.NodeLabels = o.nodeLabels
 	}
-	if opts.Cluster, err = o.kube.cluster(cmd, log); err != nil {
+	if err := o.kube.follow(cmd, log, &opts); err != nil {
 		return err
 	}
 	a, err := agent.New(opts)
@@ -103,6 +104,16 @@ func (o *agentOptions) run(cmd *cobra.Command) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	return a.Run(ctx)
+}
+
+func (o *agentOptions) checkAddresses() error {
+	if _, _, err := net.SplitHostPort(o.metricsAddress); err != nil && o.metricsAddress != "" {
+		return inputError{fmt.Errorf("--metrics-address %q: expected ADDRESS:PORT, or \"\" to serve nothing", o.metricsAddress)}
+	}
+	if _, _, err := net.SplitHostPort(o.healthAddress); err != nil && o.healthAddress != "" {
+		return inputError{fmt.Errorf("--health-address %q: expected ADDRESS:PORT, or \"\" to serve health with metrics", o.healthAddress)}
+	}
+	return nil
 }
 
 func (o *agentOptions) logger(cmd *cobra.Command) (*slog.Logger, error) {

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/unmasq/unmasq/internal/cluster"
 	"github.com/unmasq/unmasq/internal/cni/results"
 	"github.com/unmasq/unmasq/internal/kube"
+	"github.com/unmasq/unmasq/internal/kubectl"
 )
 
 // kubeOptions are the agent's flags about a cluster.
@@ -23,10 +26,11 @@ type kubeOptions struct {
 	podCIDRs, nodeCIDRs, serviceCIDRs []string
 	watchNodes                        bool
 	results, cache                    string
+	daemonSet                         string
 }
 
 // kubeFlags are refused without --kube.
-var kubeFlags = []string{"kubeconfig", "node-name", "pod-cidrs", "node-cidrs", "service-cidrs", "watch-nodes", "cni-results", "cluster-cache"}
+var kubeFlags = []string{"kubeconfig", "node-name", "pod-cidrs", "node-cidrs", "service-cidrs", "watch-nodes", "cni-results", "cluster-cache", "daemon-set"}
 
 func (o *kubeOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
@@ -38,19 +42,48 @@ func (o *kubeOptions) flags(cmd *cobra.Command) {
 	f.StringSliceVar(&o.serviceCIDRs, "service-cidrs", nil, "`CIDR`s of ClusterIPs; default: the API's ServiceCIDRs (Kubernetes 1.33)")
 	f.BoolVar(&o.watchNodes, "watch-nodes", false, "watch all Nodes for their addresses and pod CIDRs: for clusters of some hundred nodes at most")
 	f.StringVar(&o.results, "cni-results", results.DefaultDir, "`DIRECTORY` where the container runtime keeps network plugins' results: whose a new pod's address is")
-	f.StringVar(&o.cache, "cluster-cache", "/run/unmasq/cluster.json", "`FILE` to keep what is known of the cluster in, for a start while the API doesn't answer; \"\" keeps nothing")
+	f.StringVar(&o.cache, "cluster-cache", defaultCache, "`FILE` to keep what is known of the cluster in, for a start while the API doesn't answer; \"\" keeps nothing")
+	f.StringVar(&o.daemonSet, "daemon-set", "", "`NAMESPACE/NAME` of the DaemonSet that this is a pod of, with the pod's name in $POD_NAME: on exit, if it is gone or going, the rules are removed")
 }
 
-// cluster is nil without --kube.
-func (o *kubeOptions) cluster(cmd *cobra.Command, log *slog.Logger) (agent.Cluster, error) {
+// defaultCache is of agents in a cluster; a hostPath in their pods.
+const defaultCache = "/run/unmasq/cluster.json"
+
+// follow a cluster, with --kube.
+func (o *kubeOptions) follow(cmd *cobra.Command, log *slog.Logger, opts *agent.Options) error {
 	if !o.on {
 		for _, name := range kubeFlags {
 			if cmd.Flags().Changed(name) {
-				return nil, inputError{fmt.Errorf("--%s needs --kube", name)}
+				return inputError{fmt.Errorf("--%s needs --kube", name)}
 			}
 		}
-		return nil, nil
+		return nil
 	}
+	set := kube.DaemonSet{}
+	if o.daemonSet != "" {
+		var ok bool
+		if set.Namespace, set.Name, ok = strings.Cut(o.daemonSet, "/"); !ok || set.Namespace == "" || set.Name == "" || strings.Contains(set.Name, "/") {
+			return inputError{fmt.Errorf("--daemon-set %q: expected NAMESPACE/NAME", o.daemonSet)}
+		}
+	}
+	watch, err := o.watch(cmd, log)
+	if err != nil {
+		return err
+	}
+	opts.Cluster = watch
+	if o.daemonSet != "" {
+		opts.Removed = func(ctx context.Context) (bool, string) { return watch.Removed(ctx, set, os.Getenv("POD_NAME")) }
+		opts.Cleared = func() {
+			if err := kube.Forget(o.cache); err != nil {
+				log.Warn("could not remove the cache", "error", err)
+			}
+			tellKubelet(kubectl.SaidCleared)
+		}
+	}
+	return nil
+}
+
+func (o *kubeOptions) watch(cmd *cobra.Command, log *slog.Logger) (*kube.Watch, error) {
 	if cmd.Flags().Changed("node-labels") {
 		return nil, inputError{errors.New("--node-labels: not expected with --kube, where the Node has them")}
 	}
@@ -92,4 +125,18 @@ func cidrs(flag string, texts []string) (out []netip.Prefix, err error) {
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+// terminationLog is where a container leaves a word for its pod's status: Kubernetes'
+// own place for it. It is there in pods alone.
+const terminationLog = "/dev/termination-log"
+
+// tellKubelet what became of the table. Nobody hears it elsewhere, which is no error.
+func tellKubelet(text string) {
+	f, err := os.OpenFile(terminationLog, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_, _ = f.WriteString(text)
 }

@@ -25,6 +25,10 @@ func TestKubeFlags(t *testing.T) {
 		{"--kube --pod-cidrs 10.0.0.1/8", "--pod-cidrs 10.0.0.1/8 has host bits set; the network is 10.0.0.0/8"},
 		{"--kube --node-cidrs 10.0.0.1", `--node-cidrs "10.0.0.1": expected CIDRs such as`},
 		{"--kube --service-cidrs ::ffff:10.0.0.0/104", "--service-cidrs"},
+		{"--config p.yaml --daemon-set unmasq/unmasq-agent", "--daemon-set needs --kube"},
+		{"--kube --daemon-set unmasq-agent", `--daemon-set "unmasq-agent": expected NAMESPACE/NAME`},
+		{"--kube --daemon-set unmasq/", "expected NAMESPACE/NAME"},
+		{"--config p.yaml --health-address 9808", `--health-address "9808": expected ADDRESS:PORT`},
 		{"--kube --kubeconfig /no/such/file", "which cluster?"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

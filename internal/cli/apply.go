@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unmasq/unmasq/internal/kernel/nft"
+	"github.com/unmasq/unmasq/internal/kube"
+	"github.com/unmasq/unmasq/internal/kubectl"
 	"github.com/unmasq/unmasq/internal/plan"
 )
 
@@ -57,16 +59,20 @@ func withAdvice(err error) error {
 }
 
 func newClear() *cobra.Command {
-	return &cobra.Command{
+	cache := ""
+	cmd := &cobra.Command{
 		Use:   "clear",
 		Short: "Remove all of unmasq's rules",
-		Long:  "Removes unmasq's tables, also those that a killed agent left, and nothing else.\nConnections keep the addresses that they have.",
-		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return clear(cmd) },
+		Long: "Removes unmasq's tables, also those that a killed agent left, and what an agent of a cluster\n" +
+			"remembered for its next start, and nothing else. Connections keep the addresses that they have.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return clear(cmd, cache) },
 	}
+	cmd.Flags().StringVar(&cache, "cluster-cache", defaultCache, "`FILE` that agents of a cluster keep what they know in; \"\" leaves it")
+	return cmd
 }
 
-func clear(cmd *cobra.Command) error {
+func clear(cmd *cobra.Command, cache string) error {
 	table, err := nft.Open(slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
@@ -76,10 +82,15 @@ func clear(cmd *cobra.Command) error {
 	if err != nil {
 		return withAdvice(err)
 	}
+	if err := kube.Forget(cache); err != nil {
+		return err
+	}
 	if !removed {
+		tellKubelet(kubectl.SaidNothing)
 		fmt.Fprintln(cmd.OutOrStdout(), "nothing to remove")
 		return nil
 	}
+	tellKubelet(kubectl.SaidCleared)
 	fmt.Fprintf(cmd.OutOrStdout(), "removed table inet %s\n", plan.TableName)
 	return nil
 }

@@ -87,8 +87,8 @@ func (o *kubectlOptions) status(cmd *cobra.Command, args []string, all bool, fla
 
 func statusCommand(a kubectl.Agent) []string {
 	command := []string{"status"}
-	if a.MetricsAddress != "" {
-		command = append(command, "--metrics-address="+a.MetricsAddress)
+	if a.HealthAddress != "" {
+		command = append(command, "--metrics-address="+a.HealthAddress)
 	}
 	return command
 }

@@ -2,6 +2,8 @@ package kube
 
 import (
 	"fmt"
+	"os"
+	"strings"
 
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
@@ -13,6 +15,8 @@ import (
 type Clients struct {
 	Dynamic  dynamic.Interface
 	Metadata metadata.Interface
+	// Token is what they show to it now; "" where it isn't a token, or isn't known.
+	Token func() string
 }
 
 // Connect reads a kubeconfig, or with "" what a pod of the cluster is given. It
@@ -37,5 +41,17 @@ func NewClients(config *rest.Config) (Clients, error) {
 		return Clients{}, err
 	}
 	m, err := metadata.NewForConfig(config)
-	return Clients{Dynamic: d, Metadata: m}, err
+	return Clients{Dynamic: d, Metadata: m, Token: func() string { return tokenOf(config) }}, err
+}
+
+// tokenOf a configuration. That of a pod is a file, which the kubelet renews.
+func tokenOf(config *rest.Config) string {
+	if config.BearerTokenFile == "" {
+		return config.BearerToken
+	}
+	text, err := os.ReadFile(config.BearerTokenFile)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
 }

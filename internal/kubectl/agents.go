@@ -21,9 +21,9 @@ type Agent struct {
 	Image string
 	// NodeAddresses, the first one first.
 	NodeAddresses []netip.Addr
-	// MetricsAddress is where it can be asked on its node whether it is ready, as its
+	// HealthAddress is where it can be asked on its node whether it is ready, as its
 	// arguments say; "" where they don't.
-	MetricsAddress string
+	HealthAddress string
 	// Problem says why nothing can be run in it; "" where it runs.
 	Problem string
 }
@@ -106,8 +106,9 @@ func (c *Client) agentOf(p *pod) (Agent, error) {
 	}
 	a.Container, a.Image = box.Name, box.Image
 	// Written with brackets for IPv6's sake, which a URL has around IPv6 alone.
-	if host, port, err := net.SplitHostPort(p.flag(box, "--metrics-address")); err == nil {
-		a.MetricsAddress = net.JoinHostPort(host, port)
+	address := cmp.Or(p.flag(box, "--health-address"), p.flag(box, "--metrics-address"))
+	if host, port, err := net.SplitHostPort(address); err == nil {
+		a.HealthAddress = net.JoinHostPort(host, port)
 	}
 	a.Problem = p.problem(box.Name)
 	return a, nil

@@ -55,7 +55,7 @@ func TestAgentOn(t *testing.T) {
 
 func TestAgents(t *testing.T) {
 	c, api := cluster(t, strings.Join([]string{
-		agentPod("c", "n2", "running: {}", ""), agentPod("b", "n1", "running: {}", ""), agentPod("a", "n1", "waiting: {}", ""), agentPod("d", `""`, "", ""),
+		strings.Replace(agentPod("c", "n2", "running: {}", ""), "--kube,", "--kube, --health-address, '127.0.0.1:9808',", 1), agentPod("b", "n1", "running: {}", ""), agentPod("a", "n1", "waiting: {}", ""), agentPod("d", `""`, "", ""),
 	}, "\n---\n"))
 	all, err := c.Agents(t.Context())
 	if err != nil {
@@ -63,9 +63,9 @@ func TestAgents(t *testing.T) {
 	}
 	var got []string
 	for _, a := range all {
-		got = append(got, fmt.Sprint(a.Node, " ", a.Pod, " ", a.Container, " ", a.Image, " ", a.MetricsAddress, " ", a.NodeAddresses))
+		got = append(got, fmt.Sprint(a.Node, " ", a.Pod, " ", a.Container, " ", a.Image, " ", a.HealthAddress, " ", a.NodeAddresses))
 	}
-	want := []string{"n1 b agent unmasq:1 192.0.2.1:9809 [192.0.2.1 2001:db8::1]", "n2 c agent unmasq:1 192.0.2.1:9809 [192.0.2.1 2001:db8::1]"}
+	want := []string{"n1 b agent unmasq:1 192.0.2.1:9809 [192.0.2.1 2001:db8::1]", "n2 c agent unmasq:1 127.0.0.1:9808 [192.0.2.1 2001:db8::1]"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}

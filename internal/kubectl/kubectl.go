@@ -58,6 +58,13 @@ const (
 	agentProgram = "/unmasq"
 )
 
+// What a container of unmasq's leaves as its termination message: there was a table,
+// or there was none.
+const (
+	SaidCleared = "cleared"
+	SaidNothing = "nothing to remove"
+)
+
 // Streams of a command that runs elsewhere; nil ones aren't connected.
 type Streams struct {
 	Stdin          io.Reader
