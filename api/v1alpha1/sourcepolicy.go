@@ -219,14 +219,62 @@ type PodPeer struct {
 // Empty is the value {}: a place named without further choice.
 type Empty struct{}
 
-// Services selects service traffic by where its backend is.
+// Services selects connections by what they were made to: their destination before
+// DNAT. Names, selectors and CIDRs are alternatives; without any of them every
+// service is meant. Ports, Backends and Via must match too.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.cidrs) || !has(self.via) || self.via == 'ClusterIP'",messageExpression="'%s is not expected with cidrs, which are networks of ClusterIPs; expected ClusterIP, or leave the field out'.format([strings.quote(self.via)])",fieldPath=".via"
+// +kubebuilder:validation:XValidation:rule="size(dyn(self)) == [has(self.names), has(self.serviceSelector), has(self.namespaceSelector), has(self.cidrs), has(self.ports), has(self.backends), has(self.via)].filter(x, x).size()",message="has a field without a value (null); expected a value, {} where any is meant, or leave the field out",reason=FieldValueRequired
 type Services struct {
-	// Backends: Any (default), Local (on this node) or Remote.
+	// Names of Services: NAMESPACE/NAME.
+	//
+	// +optional
+	// +nullable
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=1024
+	Names []ServiceName `json:"names,omitempty"`
+	// ServiceSelector asks for labels of Services.
+	//
+	// +optional
+	// +nullable
+	ServiceSelector *LabelSelector `json:"serviceSelector,omitempty"`
+	// NamespaceSelector asks for labels of the Services' namespaces.
+	//
+	// +optional
+	// +nullable
+	NamespaceSelector *LabelSelector `json:"namespaceSelector,omitempty"`
+	// CIDRs of ClusterIPs.
+	//
+	// +optional
+	// +nullable
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	CIDRs []CIDR `json:"cidrs,omitempty"`
+	// Ports that connections are made to: services' own, or node ports. Absent: all.
+	//
+	// +optional
+	// +nullable
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=128
+	Ports []Port `json:"ports,omitempty"`
+	// Backends: Any (default), Local (a pod of this node) or Remote (whatever isn't
+	// known to be one).
 	//
 	// +optional
 	// +kubebuilder:default=Any
 	// +kubebuilder:validation:Enum=Any;Local;Remote
 	Backends string `json:"backends,omitempty"`
+	// Via is the kind of address that connections are made to: ClusterIP, NodePort,
+	// LoadBalancer or ExternalIP. Absent: any kind that Names and selectors have; else
+	// ClusterIPs.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer;ExternalIP
+	// +kubebuilder:validation:MaxLength=16
+	Via string `json:"via,omitempty"`
 }
 
 // Port is a destination port or range of ports.

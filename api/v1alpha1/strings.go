@@ -9,6 +9,12 @@ package v1alpha1
 // +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self).masked() in [cidr(self)]",messageExpression="isCIDR(self) ? '%s has host bits set; the network is %s'.format([strings.quote(self), string(cidr(self).masked())]) : isIP(self) ? '%s is an address; expected a prefix such as %s/%s'.format([strings.quote(self), self, ip(self).family() == 4 ? '32' : '128']) : self.matches('^::[fF]{4}:[0-9.:a-fA-F]+/[0-9]+$') ? '%s is IPv4 written as IPv6; expected it as IPv4, such as 10.0.0.0/8'.format([strings.quote(self)]) : self.contains('/') && isIP(self.substring(0, self.indexOf('/'))) ? '%s has a wrong prefix length; expected /0 to /%s'.format([strings.quote(self), self.contains(':') ? '128' : '32']) : '%s is not a CIDR; expected one such as 10.0.0.0/8 or 2001:db8::/32'.format([strings.quote(self)])"
 type CIDR string
 
+// ServiceName is NAMESPACE/NAME of a Service.
+//
+// +kubebuilder:validation:MaxLength=127
+// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
+type ServiceName string
+
 // InterfaceName is the name of an interface, or its beginning and + or *.
 //
 // +kubebuilder:validation:MaxLength=15
@@ -35,7 +41,7 @@ type LabelSelector struct {
 	// +optional
 	// +nullable
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k.indexOf('/') <= 253 && k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$'))",message="has a key that is not a label key; expected one such as app or example.com/app",messageExpression="'\"%s\" is not a label key; expected one such as app or example.com/app'.format([self.filter(k, !(k.indexOf('/') <= 253 && k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$')))[0]])"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.indexOf('/') <= 253 && k.matches('^([a-z0-9]+((-+|[.])[a-z0-9]+)*/)?([^\\\\W_][-\\\\w.]{0,61})?[^\\\\W_]$'))",message="has a key that is not a label key; expected one such as app or example.com/app",messageExpression="'\"%s\" is not a label key; expected one such as app or example.com/app'.format([self.filter(k, !(k.indexOf('/') <= 253 && k.matches('^([a-z0-9]+((-+|[.])[a-z0-9]+)*/)?([^\\\\W_][-\\\\w.]{0,61})?[^\\\\W_]$')))[0]])"
 	MatchLabels map[string]LabelValue `json:"matchLabels,omitempty"`
 	// MatchExpressions must all hold.
 	//
@@ -55,7 +61,7 @@ type LabelRequirement struct {
 	//
 	// +required
 	// +kubebuilder:validation:MaxLength=317
-	// +kubebuilder:validation:XValidation:rule="self.indexOf('/') <= 253 && self.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$')",messageExpression="'%s is not a label key; expected one such as app or example.com/app'.format([strings.quote(self)])"
+	// +kubebuilder:validation:XValidation:rule="self.indexOf('/') <= 253 && self.matches('^([a-z0-9]+((-+|[.])[a-z0-9]+)*/)?([^\\\\W_][-\\\\w.]{0,61})?[^\\\\W_]$')",messageExpression="'%s is not a label key; expected one such as app or example.com/app'.format([strings.quote(self)])"
 	Key string `json:"key"`
 	// Operator is In, NotIn, Exists or DoesNotExist.
 	//

@@ -20,6 +20,7 @@ import (
 //	hostPortMark   0x2000/0x2000
 //	serviceCIDRs   none
 //	pods           not known (PodsKnown is false)
+//	services       not known, and no line says so
 //
 // Broadcast addresses and tunnel ports can't be stated. The cluster is nil on a
 // plain host. Its pods are pods wherever they are: addresses of theirs that no pod
@@ -48,6 +49,10 @@ func Merge(stated policy.Stated, cluster *Cluster, d Discovered) (f policy.Facts
 	if len(c.ServiceCIDRs) > 0 && !stated.ServiceCIDRs.Set {
 		services = found(c.ServiceCIDRs, netip.Prefix.Compare, fromCluster)
 	}
+	known := otherwise(stated.Services, c.Services, "not stated")
+	if c.ServicesKnown && !stated.Services.Set {
+		known.origin = fromCluster + "Services"
+	}
 	serviceMark := mark(stated.ServiceMark, policy.DefaultServiceMark)
 	hostPortMark := mark(stated.HostPortMark, policy.DefaultHostPortMark)
 	broadcasts := discovered(policy.StatedValue[[]netip.Addr]{}, d.Broadcasts, netip.Addr.Compare)
@@ -58,7 +63,7 @@ func Merge(stated policy.Stated, cluster *Cluster, d Discovered) (f policy.Facts
 		NodeAddresses: addresses.values, Nodes: nodes.values, NodeCIDRs: nodeCIDRs.values,
 		ServiceCIDRs: services.values,
 		ServiceMark:  serviceMark.values[0], HostPortMark: hostPortMark.values[0],
-		Pods: pods.values, PodsKnown: stated.Pods.Set || cluster != nil,
+		Services: known.values, Pods: pods.values, PodsKnown: stated.Pods.Set || cluster != nil,
 		Broadcasts: broadcasts.values, TunnelPorts: ports.values,
 	}
 	lines = []Fact{
@@ -72,6 +77,9 @@ func Merge(stated policy.Stated, cluster *Cluster, d Discovered) (f policy.Facts
 		pods.fact("pods", podText),
 		broadcasts.fact("broadcasts", netip.Addr.String),
 		ports.fact("tunnelPorts", func(p uint16) string { return fmt.Sprint(p) }),
+	}
+	if stated.Services.Set || c.ServicesKnown {
+		lines = slices.Insert(lines, 5, known.fact("services", serviceText))
 	}
 	if len(nodeCIDRs.values) > 0 {
 		lines = slices.Insert(lines, 4, nodeCIDRs.fact("nodeCIDRs", netip.Prefix.String))
@@ -175,6 +183,15 @@ func mark(s policy.StatedValue[policy.Mark], standard policy.Mark) merged[policy
 
 // markText writes a mark as documents do: 0x4000/0x4000.
 func markText(m policy.Mark) string { return fmt.Sprintf("%#x/%#x", m.Value, m.Mask) }
+
+// serviceText writes a service as "shop/web 10.96.1.2 fd00::2".
+func serviceText(s policy.Service) string {
+	text := s.ID()
+	for _, a := range s.ClusterIPs {
+		text += " " + a.String()
+	}
+	return text
+}
 
 // podText writes a pod as "web/nginx 10.244.1.7 fd00::7".
 func podText(p policy.Pod) string {

@@ -53,4 +53,7 @@ type Cluster struct {
 	NodeCIDRs []Found[netip.Prefix]
 	// Pods of this node that have addresses of their own.
 	Pods []policy.Pod
+	// Services of the cluster, where ServicesKnown.
+	Services      []policy.Service
+	ServicesKnown bool
 }

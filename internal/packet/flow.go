@@ -69,6 +69,9 @@ type Flow struct {
 	// OriginalDestination is what the packet was sent to before DNAT; the zero
 	// Addr where there was no DNAT.
 	OriginalDestination netip.Addr
+	// OriginalPort is the destination port before DNAT; it says nothing without
+	// OriginalDestination.
+	OriginalPort uint16
 	// IPsec: the route has a transformation, the packet will be encapsulated.
 	IPsec bool
 }
@@ -78,6 +81,14 @@ func (f Flow) Family() Family { return Of(f.Source) }
 
 // DNATed says whether the destination was translated.
 func (f Flow) DNATed() bool { return f.OriginalDestination.IsValid() }
+
+// Asked is what the connection was made to: destination and port before DNAT.
+func (f Flow) Asked() (netip.Addr, uint16) {
+	if f.DNATed() {
+		return f.OriginalDestination, f.OriginalPort
+	}
+	return f.Destination, f.DestinationPort
+}
 
 // HasPorts says whether the protocol is one whose ports a policy can name.
 func (f Flow) HasPorts() bool {

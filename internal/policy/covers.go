@@ -44,6 +44,7 @@ func (t *To) covers(other *To) bool {
 	return !other.Everywhere &&
 		(!other.PodCIDRs || t.PodCIDRs) &&
 		(!other.Nodes || t.Nodes) &&
+		(other.Services == nil || t.Services != nil && t.Services.String() == other.Services.String()) &&
 		within(other.CIDRs, t.CIDRs)
 }
 

@@ -87,13 +87,17 @@ func (t *To) matches(facts *Facts, flow packet.Flow) bool {
 	return t.Everywhere ||
 		t.PodCIDRs && inAny(facts.PodCIDRs, flow.Destination) ||
 		t.Nodes && (slices.Contains(facts.Nodes, flow.Destination) || inAny(facts.NodeCIDRs, flow.Destination)) ||
-		inAny(t.CIDRs, flow.Destination)
+		inAny(t.CIDRs, flow.Destination) ||
+		t.Services != nil && t.Services.matches(facts, flow)
 }
 
 func (t *To) matchesPort(flow packet.Flow) bool {
-	return len(t.Ports) == 0 || flow.HasPorts() && slices.ContainsFunc(t.Ports, func(p PortMatch) bool {
-		return p.Protocol == flow.Protocol && p.Contains(flow.DestinationPort)
-	})
+	return len(t.Ports) == 0 || flow.HasPorts() && AnyPort(t.Ports, flow.Protocol, flow.DestinationPort)
+}
+
+// AnyPort says whether one of the ports is this one.
+func AnyPort(ports []PortMatch, protocol uint8, port uint16) bool {
+	return slices.ContainsFunc(ports, func(p PortMatch) bool { return p.Protocol == protocol && p.Contains(port) })
 }
 
 // Contains says whether the port is in the range.

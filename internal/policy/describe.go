@@ -51,13 +51,13 @@ func (t *To) describe(interfaces []string) string {
 		places = append(places, "nodes")
 	}
 	return fitting(func(terse bool) string {
-		s := joined(places, t.CIDRs, terse) + excepted(t.Except, terse)
-		var ports []string
-		for _, p := range t.Ports {
-			ports = append(ports, p.String())
+		all := places
+		if t.Services != nil {
+			all = append(places[:len(places):len(places)], t.Services.describe(terse))
 		}
-		if len(ports) > 0 {
-			s += " " + several(ports, "ports", terse)
+		s := joined(all, t.CIDRs, terse) + excepted(t.Except, terse)
+		if len(t.Ports) > 0 {
+			s += " " + several(portTexts(t.Ports), "ports", terse)
 		}
 		if len(interfaces) > 0 {
 			s += " via " + several(interfaces, "interfaces", terse)

@@ -41,6 +41,8 @@ type fileFacts struct {
 	HostPortMark string `json:"hostPortMark,omitempty"`
 	// Pods on this node, for selectors.
 	Pods []filePod `json:"pods,omitempty"`
+	// Services of the cluster, for rules that name or select services.
+	Services []fileService `json:"services,omitempty"`
 }
 
 // filePod is one pod of this node.

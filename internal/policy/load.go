@@ -20,6 +20,11 @@ type Options struct {
 	NodeLabels map[string]string
 	// PodsKnown: this node's pods are known, though no document states them.
 	PodsKnown bool
+	// ServicesKnown and ServiceCIDRsKnown: they are known, though no document states
+	// them. NoServices and NoServiceCIDRs are why rules that need them are refused
+	// where they aren't; "": because no document states them.
+	ServicesKnown, ServiceCIDRsKnown bool
+	NoServices, NoServiceCIDRs       string
 	// NoNodes is why to.nodes is refused where no document states spec.facts.nodes;
 	// "": it isn't.
 	NoNodes string
@@ -49,6 +54,7 @@ type Stated struct {
 	NodeAddresses, Nodes                  StatedValue[[]netip.Addr]
 	ServiceMark, HostPortMark             StatedValue[Mark]
 	Pods                                  StatedValue[[]Pod]
+	Services                              StatedValue[[]Service]
 }
 
 // StatedValue is a fact that a document states.

@@ -78,6 +78,7 @@ func (s *Stated) take(d *document, facts *Stated) {
 	takeOne(d, "serviceMark", &s.ServiceMark, &facts.ServiceMark)
 	takeOne(d, "hostPortMark", &s.HostPortMark, &facts.HostPortMark)
 	takeOne(d, "pods", &s.Pods, &facts.Pods)
+	takeOne(d, "services", &s.Services, &facts.Services)
 }
 
 func takeOne[T any](d *document, name string, to, from *StatedValue[T]) {
@@ -99,6 +100,7 @@ func (l *loader) checkTogether() {
 			if d.rules[i].To.Nodes && l.opts.NoNodes != "" && !l.stated.Nodes.Set {
 				d.fail(path+".to.nodes", "", "%s", l.opts.NoNodes)
 			}
+			l.checkServices(d.document, path+".to.services", d.rules[i].To.Services)
 			for j, text := range cidrTexts(d.object.Spec.Rules[i].To) {
 				l.checkServiceCIDR(d.document, indexPath(path+".to.cidrs", j), string(text))
 			}
@@ -115,6 +117,17 @@ func (l *loader) checkPods(d *document, path string, selector *PodSelector) {
 			d.fail(path+field, "", "needs to know this node's pods; state them in spec.facts.pods")
 			return
 		}
+	}
+}
+
+// checkServices: what nobody knows can't be meant.
+func (l *loader) checkServices(d *document, path string, s *Services) {
+	switch {
+	case s == nil:
+	case s.NeedsServices() && !l.stated.Services.Set && !l.opts.ServicesKnown:
+		d.fail(path, "", "%s", cmp.Or(l.opts.NoServices, "needs to know the cluster's services; state them in spec.facts.services"))
+	case s.NeedsServiceCIDRs() && !l.stated.ServiceCIDRs.Set && !l.opts.ServiceCIDRsKnown:
+		d.fail(path, "", "%s", cmp.Or(l.opts.NoServiceCIDRs, "needs to know the networks of ClusterIPs; state them in spec.facts.serviceCIDRs, or here in cidrs"))
 	}
 }
 

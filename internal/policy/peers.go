@@ -49,12 +49,17 @@ func (d *document) to(path string, in *v1alpha1.To) To {
 		Nodes:    in.Nodes != nil,
 		CIDRs:    d.prefixes(path+".cidrs", in.CIDRs),
 		Except:   d.prefixes(path+".except", in.Except),
-	}
-	d.notEmpty(path+".ports", in.Ports == nil, len(in.Ports))
-	for i := range in.Ports {
-		out.Ports = append(out.Ports, d.port(indexPath(path+".ports", i), &in.Ports[i]))
+		Ports:    d.ports(path+".ports", in.Ports),
 	}
 	out.Everywhere = in.CIDRs == nil && in.Pods == nil && in.Nodes == nil && in.Services == nil
+	return out
+}
+
+func (d *document) ports(path string, in []v1alpha1.Port) (out []PortMatch) {
+	d.notEmpty(path, in == nil, len(in))
+	for i := range in {
+		out = append(out, d.port(indexPath(path, i), &in[i]))
+	}
 	return out
 }
 

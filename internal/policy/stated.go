@@ -36,6 +36,7 @@ func (d *document) facts() Stated {
 	state(d, "serviceMark", &s.ServiceMark, func(path string) Mark { m, _ := d.mark(path, in.ServiceMark); return m })
 	state(d, "hostPortMark", &s.HostPortMark, func(path string) Mark { m, _ := d.mark(path, in.HostPortMark); return m })
 	state(d, "pods", &s.Pods, func(path string) []Pod { return d.pods(path, in.Pods) })
+	state(d, "services", &s.Services, func(path string) []Service { return d.statedServices(path, in.Services) })
 	return s
 }
 
@@ -65,14 +66,7 @@ func (d *document) pods(path string, in []filePod) []Pod {
 }
 
 func (d *document) pod(path string, in *filePod) Pod {
-	for _, f := range []struct{ name, value string }{{"namespace", in.Namespace}, {"name", in.Name}} {
-		switch at := path + "." + f.name; {
-		case f.value == "" && !d.has(at):
-			d.fail(at, "", "missing; expected the pod's %s", f.name)
-		case len(validation.IsDNS1123Subdomain(f.value)) > 0:
-			d.fail(at, quoted(f.value), "is not a DNS name; expected lower case letters, digits, '-' and '.'")
-		}
-	}
+	d.names(path, "pod", in.Namespace, in.Name)
 	if in.Addresses == nil {
 		d.fail(path+".addresses", "", "missing; expected the pod's addresses")
 	}

@@ -80,8 +80,10 @@ type To struct {
 	Everywhere bool
 	PodCIDRs   bool
 	Nodes      bool
-	CIDRs      []netip.Prefix
-	Except     []netip.Prefix
+	// Services that the connection was made to; nil without.
+	Services *Services
+	CIDRs    []netip.Prefix
+	Except   []netip.Prefix
 	// Ports that the destination port must be among; nil: any protocol, any port.
 	Ports []PortMatch
 }
@@ -120,6 +122,9 @@ type Facts struct {
 	// Pods of this node. PodsKnown: the list is complete, if empty too.
 	Pods      []Pod
 	PodsKnown bool
+	// Services of the cluster, where they are known: nobody asks for them unless a
+	// rule needs them (Policy.NeedsServices).
+	Services []Service
 	// Broadcasts are the broadcast addresses of the node's IPv4 subnets (live).
 	Broadcasts []netip.Addr
 	// TunnelPorts are the UDP ports of the node's own vxlan, geneve and wireguard

@@ -24,6 +24,7 @@ func Warnings(p *Policy, facts *Facts, stated Stated) []string {
 		out = append(out, foreignAddresses(r, facts)...)
 		out = append(out, unknownNamespaceKeys(r, facts)...)
 		out = append(out, serviceAddresses(r, facts)...)
+		out = append(out, serviceWarnings(r, facts)...)
 		out = append(out, unreachable(p.Rules, i, selectors)...)
 	}
 	return out
@@ -82,6 +83,9 @@ func wordsWithoutMeaning(p *Policy, facts *Facts) []string {
 		}{
 			{"pods", "podCIDRs", hasPrefix(facts.PodCIDRs, f), func(r *Rule) bool { return r.From.PodCIDRs || r.To.PodCIDRs }},
 			{"nodes", "nodes", hasAddr(facts.Nodes, f) || hasPrefix(facts.NodeCIDRs, f), func(r *Rule) bool { return r.To.Nodes }},
+			// A cluster without pods of a family has no services of it either.
+			{"services", "serviceCIDRs", hasPrefix(facts.ServiceCIDRs, f) || len(facts.ServiceCIDRs) > 0 && !hasPrefix(facts.PodCIDRs, f),
+				func(r *Rule) bool { return r.To.Services != nil && r.To.Services.NeedsServiceCIDRs() }},
 		} {
 			if rules := rulesWith(p, word.used); !word.known && len(rules) > 0 {
 				out = append(out, fmt.Sprintf("%s matches nothing in %s in %s: no %s of that family are known",
