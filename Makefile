@@ -30,10 +30,13 @@ test: deps build lint ## install, build, and run every test, those that need roo
 	@cd test/crd && go run github.com/unmasq/unmasq/hack/gotest -count=1 ./...
 	@go run ./hack/gotest -count=1 -timeout 14m ./...
 
+# How many real pods come and go.
+PODS ?= 100
+
 .PHONY: e2e
-e2e: deps ## bring a real Kubernetes up in network namespaces and test on it (root, network; its first build takes 10 minutes)
+e2e: deps ## bring a real Kubernetes up in network namespaces and test on it (root, network; its first build takes 10 minutes); PODS=500
 	@hack/deps containerd containerd runc runc nsenter util-linux
-	@go run ./hack/gotest -tags e2e -count=1 -timeout 60m ./test/e2e/...
+	@UNMASQ_PODS=$(PODS) go run ./hack/gotest -tags e2e -count=1 -timeout 60m ./test/e2e/...
 	@go run ./hack/gotest -tags e2e -count=1 -timeout 60m -run '^TestInstalled$$' ./test/deploy
 
 .PHONY: judge
