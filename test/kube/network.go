@@ -59,9 +59,27 @@ func (h *Host) Listen(port uint16) (*peer.Server, error) {
 	return peer.Serve(l, h.Name), nil
 }
 
+// ListenDatagrams is Listen by UDP.
+func (h *Host) ListenDatagrams(port uint16) (*peer.Server, error) {
+	var c *net.UDPConn
+	err := h.NS.Do(func() (err error) {
+		c, err = net.ListenUDP("udp", &net.UDPAddr{Port: int(port)})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listen at UDP port %d of %s: %w", port, h.Name, err)
+	}
+	return peer.ServeDatagrams(c, h.Name), nil
+}
+
 // Connect to a peer by name, and say what it saw.
 func (h *Host) Connect(ctx context.Context, to netip.AddrPort, name string) (peer.Answer, error) {
-	answer, err := peer.Ask(ctx, dialer(h.NS), to.String(), name)
+	return h.ConnectBy(ctx, "tcp", to, name)
+}
+
+// ConnectBy connects by "tcp" or "udp".
+func (h *Host) ConnectBy(ctx context.Context, network string, to netip.AddrPort, name string) (peer.Answer, error) {
+	answer, err := peer.AskBy(ctx, dialer(h.NS), network, to.String(), name)
 	if err != nil {
 		return answer, fmt.Errorf("from %s: %w", h.Name, err)
 	}

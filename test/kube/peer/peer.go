@@ -12,6 +12,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -41,9 +42,12 @@ type Answer struct {
 
 // Server remembers its visits.
 type Server struct {
-	name     string
-	listener net.Listener
-	log      func(Visit)
+	name   string
+	socket interface { // that it listens at
+		Addr() net.Addr
+		Close() error
+	}
+	log func(Visit)
 
 	mu     sync.Mutex
 	visits []Visit
@@ -54,18 +58,18 @@ type Server struct {
 // Serve answers whoever connects, until Close. Each visit is given to the
 // functions, too, before the caller is answered.
 func Serve(l net.Listener, name string, log ...func(Visit)) *Server {
-	s := &Server{name: name, listener: l, news: make(chan struct{}), log: func(v Visit) {
+	s := &Server{name: name, socket: l, news: make(chan struct{}), log: func(v Visit) {
 		for _, f := range log {
 			f(v)
 		}
 	}}
-	s.calls.Go(s.accept)
+	s.calls.Go(func() { s.accept(l) })
 	return s
 }
 
-func (s *Server) accept() {
+func (s *Server) accept(l net.Listener) {
 	for {
-		c, err := s.listener.Accept()
+		c, err := l.Accept()
 		if err != nil {
 			return // closed
 		}
@@ -84,21 +88,30 @@ func (s *Server) answer(c net.Conn) {
 	if err != nil || !known {
 		return
 	}
-	from := source.AddrPort()
+	io.WriteString(c, s.visit(line, source.AddrPort()))
+}
+
+// visit is remembered before the caller has the answer.
+func (s *Server) visit(line string, from netip.AddrPort) (answer string) {
 	v := Visit{Name: strings.TrimSpace(line), Source: netip.AddrPortFrom(from.Addr().Unmap(), from.Port())}
 	s.log(v)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.visits = append(s.visits, v)
 	close(s.news)
 	s.news = make(chan struct{})
-	s.mu.Unlock()
-	fmt.Fprintf(c, "%s %s\n", s.name, v.Source)
+	return fmt.Sprintf("%s %s\n", s.name, v.Source)
 }
 
 // Address that it listens at.
 func (s *Server) Address() netip.AddrPort {
-	a, _ := s.listener.Addr().(*net.TCPAddr)
-	return a.AddrPort()
+	switch a := s.socket.Addr().(type) {
+	case *net.TCPAddr:
+		return a.AddrPort()
+	case *net.UDPAddr:
+		return a.AddrPort()
+	}
+	return netip.AddrPort{}
 }
 
 // Visits so far, in the order of their coming.
@@ -129,7 +142,7 @@ func (s *Server) Await(ctx context.Context, name string) (Visit, error) {
 
 // Close ends it and returns when the last caller was answered.
 func (s *Server) Close() error {
-	err := s.listener.Close()
+	err := s.socket.Close()
 	s.calls.Wait()
 	return err
 }
@@ -139,9 +152,14 @@ type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Ask a server, whose literal address it is, by a connection of one's own.
 func Ask(ctx context.Context, dial Dial, address, name string) (Answer, error) {
+	return AskBy(ctx, dial, "tcp", address, name)
+}
+
+// AskBy asks by "tcp" or "udp".
+func AskBy(ctx context.Context, dial Dial, network, address, name string) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	c, err := dial(ctx, "tcp", address)
+	c, err := dial(ctx, network, address)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -63,3 +63,23 @@ func TestAwaitIsBounded(t *testing.T) {
 		t.Errorf("visit of nobody: %v", v)
 	}
 }
+
+// TestDatagrams: as by TCP.
+func TestDatagrams(t *testing.T) {
+	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := peer.ServeDatagrams(c, "server")
+	answer, err := peer.AskBy(t.Context(), new(net.Dialer).DialContext, "udp", s.Address().String(), "caller")
+	want := []peer.Visit{{Name: "caller", Source: answer.Source}}
+	if err != nil || answer.Server != "server" || !answer.Source.IsValid() || !slices.Equal(s.Visits(), want) {
+		t.Errorf("answer %v %v, visits %v", answer, err, s.Visits())
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := peer.AskBy(t.Context(), new(net.Dialer).DialContext, "udp", s.Address().String(), "caller"); err == nil {
+		t.Error("a closed server answers")
+	}
+}
