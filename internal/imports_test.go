@@ -27,21 +27,21 @@ var layers = []struct {
 }{
 	{
 		"values", "the words that all others use depend on nobody",
-		[]string{"api/v1alpha1", "internal/packet", "internal/cidr", "internal/lines"},
+		[]string{"api/v1alpha1", "docs/doctor", "internal/packet", "internal/cidr", "internal/lines"},
 	},
 	{
 		"logic", "values in, values out: it runs on a bug report or a fixture as it runs on a live host",
 		[]string{
-			"internal/policy", "internal/policyfile", "internal/plan", "internal/render", "internal/facts", "internal/cni", "internal/cni/results", "internal/cluster",
+			"internal/policy", "internal/policyfile", "internal/plan", "internal/render", "internal/facts", "internal/cni", "internal/cni/results", "internal/cluster", "internal/conflict",
 			"internal/ruleset", "internal/ruleset/names", "internal/ruleset/iptables", "internal/ruleset/nftables", "internal/ipset", "internal/conntrack", "internal/route",
-			"internal/snapshot", "internal/snapshot/redact", "internal/sim", "internal/owner", "internal/explain",
+			"internal/snapshot", "internal/snapshot/redact", "internal/sim", "internal/owner", "internal/explain", "internal/doctor",
 		},
 	},
 	{
 		"kernel", "it reads and writes state as plain data, and knows nobody who decides when",
 		[]string{
-			"internal/kernel/link", "internal/kernel/netns", "internal/kernel/netns/netnstest", "internal/kernel/nft", "internal/kernel/wires",
-			"internal/kernel/capture", "internal/discover",
+			"internal/kernel/link", "internal/kernel/netns", "internal/kernel/netns/netnstest", "internal/kernel/nft", "internal/kernel/others", "internal/kernel/wires",
+			"internal/kernel/capture", "internal/kernel/conntrack", "internal/discover",
 		},
 	},
 	{
@@ -58,11 +58,11 @@ var layers = []struct {
 	},
 	{
 		"programs", "main calls a face and exits",
-		[]string{"cmd/unmasq", "hack/gotest", "hack/judge", "hack/kernels", "hack/kernels/guest", "hack/dumps", "test/kube/peer/pod"},
+		[]string{"cmd/unmasq", "hack/gotest", "hack/judge", "hack/kernels", "hack/kernels/guest", "hack/dumps", "test/kube/peer/pod", "test/benchkube"},
 	},
 	{
 		"test support", "tests and benchmarks stand on it; no program imports it",
-		[]string{"internal/policy/policytest", "internal/agent/agenttest", "internal/ruleset/rulesettest", "internal/rig"},
+		[]string{"internal/policy/policytest", "internal/agent/agenttest", "internal/kernel/others/otherstest", "internal/ruleset/rulesettest", "internal/rig"},
 	},
 }
 
@@ -93,7 +93,7 @@ var restricted = []struct {
 	{
 		"a cluster", "tests and tools bring one up; the program never does",
 		[]string{module + "test/kube", module + "test/kube/"},
-		[]string{"layer real parts", "hack/dumps", "test/kube/peer/pod", "layer test support"},
+		[]string{"layer real parts", "hack/dumps", "test/kube/peer/pod", "test/benchkube", "layer test support"},
 	},
 	{
 		"clients of Kubernetes", "one place speaks to the API server, on each side; what it says is plain data for all others",

@@ -36,6 +36,7 @@ host, and makes that decision hold whatever else writes NAT rules here.
 It also says, of any packet, what the peer will see and which rule decides:
 
   unmasq explain 10.244.1.7 192.168.200.253:443
+  unmasq doctor                        conflicts and risks, and what mends them
   unmasq snapshot -o node.tar.gz       to explain it elsewhere`
 
 // Main runs one command line and returns the exit status.
@@ -88,7 +89,7 @@ func newRoot(version string) *cobra.Command {
 		}
 		return inputError{fmt.Errorf("%w (see `%s --help`)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newAgent(), newApply(), newClear(), newStatus(), newRender(), newValidate(), newExplain(), newSnapshot(), newLab())
+	root.AddCommand(newAgent(), newApply(), newClear(), newStatus(), newRender(), newValidate(), newExplain(), newDoctor(), newSnapshot(), newLab())
 	return root
 }
 

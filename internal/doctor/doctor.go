@@ -1,0 +1,137 @@
+package doctor
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/unmasq/unmasq/internal/owner"
+	"github.com/unmasq/unmasq/internal/sim"
+	"github.com/unmasq/unmasq/internal/snapshot"
+)
+
+// check is one thing to look for.
+type check struct {
+	code     string
+	severity Severity
+	// title of its page.
+	title string
+	needs []need
+	// run returns findings without code, severity (where it is the check's own) and node.
+	run func(*patient) []Finding
+}
+
+// checks in the order of their codes.
+var checks = []check{
+	{"bridge-nf-call-off", Error, "services don't answer pods on the same bridge", []need{links, rules, sysctls}, bridgeCalls},
+	{"forward-blocked", Error, "the firewall drops what pods send", []need{rules}, forwardBlocked},
+	{"forwarding-off", Error, "the kernel doesn't forward", []need{links, routes, sysctls}, forwardingOff},
+	{"localnet-exposed", Error, "neighbours reach the node's loopback addresses", []need{links, routes, rules, sysctls}, localnetExposed},
+	{"rp-filter-strict", Error, "the reverse path filter drops what comes in", []need{links, routes, rules, sysctls}, strictFilter},
+}
+
+// need is what a check can't do without.
+type need struct {
+	what  string
+	given func(*snapshot.Host) bool
+}
+
+var (
+	links  = need{"links and addresses", func(h *snapshot.Host) bool { return h.Network.KnownLinks && h.Network.KnownAddresses }}
+	routes = need{"routes", func(h *snapshot.Host) bool { return h.Network.IPv4.Main || h.Network.IPv6.Main }}
+	rules  = need{"rules", func(h *snapshot.Host) bool { return len(h.Rules.Tables) > 0 || h.NFTGiven || len(h.IPTables) > 0 }}
+	// sysctls of forwarding stand for all of them.
+	sysctls = need{"sysctls", func(h *snapshot.Host) bool { return h.Sysctls["net.ipv4.ip_forward"] != "" }}
+)
+
+// Codes of all checks, sorted.
+func Codes() []string {
+	all := make([]string, len(checks))
+	for i := range checks {
+		all[i] = checks[i].code
+	}
+	return all
+}
+
+// About a code: its severity and title, empty for codes that don't exist.
+func About(code string) (Severity, string) {
+	for i := range checks {
+		if checks[i].code == code {
+			return checks[i].severity, checks[i].title
+		}
+	}
+	return "", ""
+}
+
+// Examine looks at each node by itself.
+func Examine(nodes ...Node) Report {
+	r := Report{Version: 1, Findings: []Finding{}, NotLookedAt: []Unmade{}}
+	for _, n := range nodes {
+		p := newPatient(n)
+		for i := range checks {
+			r.make(&checks[i], p)
+		}
+	}
+	r.sort()
+	return r
+}
+
+// Join reports of several nodes.
+func Join(reports ...Report) Report {
+	all := Report{Version: 1, Findings: []Finding{}, NotLookedAt: []Unmade{}}
+	for _, r := range reports {
+		all.Findings = append(all.Findings, r.Findings...)
+		all.NotLookedAt = append(all.NotLookedAt, r.NotLookedAt...)
+	}
+	all.sort()
+	return all
+}
+
+// sort puts errors first.
+func (r *Report) sort() {
+	rank := map[Severity]int{Error: 0, Warning: 1, Info: 2}
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(rank[a.Severity], rank[b.Severity]) })
+}
+
+func (r *Report) make(c *check, p *patient) {
+	for _, n := range c.needs {
+		if !n.given(p.host) {
+			r.unmade(c.code, "no "+n.what+" were given", p.name)
+			return
+		}
+	}
+	for _, f := range c.run(p) {
+		f.Code, f.Node = c.code, p.name
+		if f.Severity == "" {
+			f.Severity = c.severity
+		}
+		r.Findings = append(r.Findings, f)
+	}
+}
+
+// unmade joins the checks that lack the same.
+func (r *Report) unmade(code, why, node string) {
+	for i := range r.NotLookedAt {
+		if u := &r.NotLookedAt[i]; u.Why == why && u.Node == node {
+			u.Codes = append(u.Codes, code)
+			return
+		}
+	}
+	r.NotLookedAt = append(r.NotLookedAt, Unmade{Codes: []string{code}, Why: why, Node: node})
+}
+
+// patient is a node made ready for all checks.
+type patient struct {
+	name   string
+	host   *snapshot.Host
+	saved  map[string]string
+	node   *sim.Node
+	owners *owner.Index
+	// networks whose packets the node forwards.
+	networks []network
+}
+
+func newPatient(n Node) *patient {
+	p := &patient{name: n.Name, host: n.Host, saved: n.Saved, node: sim.New(n.Host), owners: owner.New(&n.Host.Rules, n.Host.Sets)}
+	p.networks = p.findNetworks()
+	return p
+}

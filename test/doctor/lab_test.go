@@ -1,0 +1,271 @@
+// Package doctor_test provokes each of doctor's findings on a node in network
+// namespaces, by real programs; makes what looks alike, of which nothing must be
+// said; and applies each mend as it is printed.
+package doctor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/unmasq/unmasq/internal/cli"
+	"github.com/unmasq/unmasq/internal/doctor"
+	"github.com/unmasq/unmasq/internal/kernel/capture"
+	"github.com/unmasq/unmasq/internal/kernel/netns"
+	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
+)
+
+// TestMain is unmasq itself where the mends call it by that name.
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "unmasq" {
+		os.Exit(cli.Main("test", os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	netnstest.Main(m)
+}
+
+// lab is a node with two pods on a bridge, and the world beyond it.
+//
+//	pod1, pod2 ── cni0 [ node ] eth0 ── out
+//	                            eth1 ──
+//
+// Before anything is done to it it is a node that nothing is wrong with.
+type lab struct {
+	t                     *testing.T
+	node, pod1, pod2, out *netns.NS
+	path                  string
+}
+
+const clean = `
+sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1
+iptables -t nat -A POSTROUTING -s 10.244.1.0/24 ! -o cni0 -j MASQUERADE
+ip6tables -t nat -A POSTROUTING -s fd00:10:244:1::/64 ! -o cni0 -j MASQUERADE
+`
+
+func newLab(t *testing.T, script string) *lab {
+	t.Helper()
+	l := &lab{t: t, node: netnstest.Test(t, "node"), pod1: netnstest.Test(t, "pod1"), pod2: netnstest.Test(t, "pod2"), out: netnstest.Test(t, "out")}
+	self, err := os.Executable()
+	l.path = t.TempDir()
+	must(t, err, os.Symlink(self, filepath.Join(l.path, "unmasq")), l.node.Bridge("cni0"))
+	for i, pod := range []*netns.NS{l.pod1, l.pod2} {
+		port := fmt.Sprintf("veth%d", i+1)
+		must(t, netns.Veth(pod, "eth0", l.node, port), l.node.Enslave(port, "cni0"),
+			pod.Addr("eth0", netip.MustParsePrefix(fmt.Sprintf("10.244.1.%d/24", i+2))),
+			pod.Addr("eth0", netip.MustParsePrefix(fmt.Sprintf("fd00:10:244:1::%d/64", i+2))))
+		l.shell(pod, "ip route add default via 10.244.1.1; ip -6 route add default via fd00:10:244:1::1")
+	}
+	must(t, netns.Veth(l.node, "eth0", l.out, "out0"), netns.Veth(l.node, "eth1", l.out, "out1"))
+	l.shell(l.node, `
+ip addr add 10.244.1.1/24 dev cni0; ip addr add fd00:10:244:1::1/64 dev cni0 nodad
+ip addr add 192.0.2.1/24 dev eth0; ip addr add 2001:db8::1/64 dev eth0 nodad
+ip addr add 198.51.100.1/24 dev eth1
+ip route add default via 192.0.2.2; ip -6 route add default via 2001:db8::2`+clean)
+	l.shell(l.out, `
+ip addr add 192.0.2.2/24 dev out0; ip addr add 2001:db8::2/64 dev out0 nodad
+ip addr add 198.51.100.2/24 dev out1
+ip addr add 203.0.113.9/32 dev lo; ip addr add 2001:db8:113::9/128 dev lo`)
+	l.shell(l.node, script)
+	return l
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shell runs a script that must succeed, with unmasq in its path.
+func (l *lab) shell(space *netns.NS, script string) {
+	l.t.Helper()
+	if out, err := space.Run(script, "env", "PATH="+l.path+":"+os.Getenv("PATH"), "sh", "-e"); err != nil {
+		l.t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+}
+
+// examine the node as it is now.
+func (l *lab) examine() doctor.Report {
+	l.t.Helper()
+	host, err := capture.Live(context.Background(), capture.Options{Namespace: l.node})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return doctor.Examine(doctor.Node{Host: host})
+}
+
+func codes(r *doctor.Report) []string {
+	var all []string
+	for _, f := range r.Findings {
+		all = append(all, f.Code)
+	}
+	return all
+}
+
+func text(r *doctor.Report) string {
+	var b strings.Builder
+	_ = r.Text(&b)
+	return b.String()
+}
+
+// call is a connection that a finding says is lost, and that its mend brings back.
+type call struct {
+	from, to func(*lab) *netns.NS
+	address  string
+	// lost calls get no answer while the finding is there; the others are seen from
+	// the address before, and after.
+	before, after string
+}
+
+func pod1(l *lab) *netns.NS { return l.pod1 }
+func pod2(l *lab) *netns.NS { return l.pod2 }
+func out(l *lab) *netns.NS  { return l.out }
+
+// lost is who a peer sees that gets no call.
+const lost = "nobody"
+
+// seen is who the peer sees; lost where no connection comes about.
+func (l *lab) seen(c call, expected string) string {
+	l.t.Helper()
+	_, port, err := net.SplitHostPort(c.address)
+	must(l.t, err)
+	if own, _, _ := strings.Cut(port, "@"); own != port {
+		port = own
+	}
+	to := c.address
+	if at, listen, ok := strings.Cut(c.address, "@"); ok {
+		to, port = at, listen
+	}
+	var server net.Listener
+	must(l.t, c.to(l).Do(func() (err error) {
+		server, err = (&net.ListenConfig{}).Listen(l.t.Context(), "tcp", ":"+port)
+		return err
+	}))
+	defer server.Close()
+	go func() {
+		for {
+			peer, err := server.Accept()
+			if err != nil {
+				return
+			}
+			host, _, _ := net.SplitHostPort(peer.RemoteAddr().String())
+			_, _ = io.WriteString(peer, host)
+			peer.Close()
+		}
+	}()
+	// Silence is waited for shortly, an answer as long as a busy machine takes.
+	patience := 10 * time.Second
+	if expected == lost {
+		patience = 700 * time.Millisecond
+	}
+	answer := []byte(nil)
+	_ = c.from(l).Do(func() error {
+		conn, err := (&net.Dialer{Timeout: patience}).Dial("tcp", to)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		answer, err = io.ReadAll(conn)
+		return err
+	})
+	if len(answer) == 0 {
+		return lost
+	}
+	return string(answer)
+}
+
+func (l *lab) check(c *call, want, when string) {
+	l.t.Helper()
+	if c == nil {
+		return
+	}
+	if got := l.seen(*c, want); got != want {
+		l.t.Errorf("%s, %s sees %s; expected %s", when, c.address, got, want)
+	}
+}
+
+// lesson is a finding with what provokes it and what looks alike.
+type lesson struct {
+	code string
+	// name tells lessons of one code apart.
+	name string
+	// provoke, alike: scripts for the node. Each of alike must stay silent.
+	provoke string
+	alike   map[string]string
+	call    *call
+}
+
+func TestFindings(t *testing.T) {
+	for _, c := range lessons {
+		t.Run(c.code+"/"+c.name, func(t *testing.T) { c.provoked(t) })
+		for name, script := range c.alike {
+			t.Run(c.code+"/"+c.name+"/alike "+name, func(t *testing.T) {
+				t.Parallel()
+				r := newLab(t, script).report()
+				if slices.Contains(codes(&r), c.code) {
+					t.Errorf("found where it isn't:\n%s", text(&r))
+				}
+			})
+		}
+	}
+}
+
+func (l *lab) report() doctor.Report { return l.examine() }
+
+func (c *lesson) provoked(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, c.provoke)
+	r := l.examine()
+	i := slices.IndexFunc(r.Findings, func(f doctor.Finding) bool { return f.Code == c.code })
+	if i < 0 {
+		t.Fatalf("not found:\n%s", text(&r))
+	}
+	f := r.Findings[i]
+	if len(f.Evidence) == 0 || f.Consequence == "" || len(f.Mend) == 0 || f.Summary == "" {
+		t.Errorf("not all is said: %+v", f)
+	}
+	if others := slices.DeleteFunc(codes(&r), func(code string) bool { return code == c.code }); len(others) > 0 {
+		t.Errorf("found besides: %v\n%s", others, text(&r))
+	}
+	if c.call != nil {
+		l.check(c.call, c.call.before, "before the mend")
+	}
+	// Several findings of one code have a mend each.
+	for _, f := range r.Findings {
+		l.shell(l.node, strings.Join(f.Mend, "\n"))
+	}
+	if r := l.examine(); len(r.Findings) > 0 {
+		t.Errorf("after the mend\n%s\nthere is still:\n%s", strings.Join(f.Mend, "\n"), text(&r))
+	}
+	if c.call != nil {
+		l.check(c.call, c.call.after, "after the mend")
+	}
+}
+
+// TestCleanNode: of a node that nothing is wrong with nothing is said.
+func TestCleanNode(t *testing.T) {
+	l := newLab(t, "")
+	if r := l.examine(); len(r.Findings) > 0 || len(r.NotLookedAt) > 0 {
+		t.Errorf("%s", text(&r))
+	}
+	l.check(&call{from: pod1, to: out, address: "203.0.113.9:80"}, "192.0.2.1", "on a clean node")
+}
+
+// TestEveryCodeHasALesson, and each lesson shows what looks alike.
+func TestEveryCodeHasALesson(t *testing.T) {
+	for _, code := range doctor.Codes() {
+		i := slices.IndexFunc(lessons, func(c lesson) bool { return c.code == code })
+		if i < 0 || len(lessons[i].alike) == 0 {
+			t.Errorf("%s: no lesson provokes it and shows what looks alike", code)
+		}
+	}
+}
