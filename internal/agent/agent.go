@@ -72,6 +72,7 @@ type Agent struct {
 	loaded   *policy.Loaded // the last good documents
 	inForce  *plan.Table    // what they and the facts came to when it was last written
 	cluster  inCluster
+	around   around
 	failures int
 	reopen   bool // the socket, at the next attempt
 	retry    *time.Timer

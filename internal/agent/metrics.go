@@ -19,6 +19,7 @@ type metrics struct {
 	writeTime  prometheus.Gauge
 	repairs    *prometheus.CounterVec
 	lastRepair *prometheus.GaugeVec
+	recent     recent // what was undone, for reports
 }
 
 func newMetrics(a *Agent) *metrics {
@@ -80,6 +81,7 @@ func (m *metrics) intruded(i nft.Intrusion) {
 	if i.Lost {
 		name = "unknown"
 	}
+	m.recent.note(i, time.Now())
 	m.repairs.WithLabelValues(name).Inc()
 	m.lastRepair.Reset() // one series: pids are many
 	m.lastRepair.WithLabelValues(name, fmt.Sprint(i.PID)).SetToCurrentTime()

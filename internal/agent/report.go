@@ -7,18 +7,17 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/unmasq/unmasq/api/v1alpha1"
 	"github.com/unmasq/unmasq/internal/cluster"
+	"github.com/unmasq/unmasq/internal/conflict"
 	"github.com/unmasq/unmasq/internal/kernel/nft"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/policy"
 )
-
-// conditionEarlyPodFacts: pods' addresses are known before their first packets.
-const conditionEarlyPodFacts = "EarlyPodFacts"
 
 // told is what a report was made of.
 type told struct {
@@ -27,6 +26,7 @@ type told struct {
 	want          *Want
 	paused        bool
 	stale, failed string
+	others        *found
 }
 
 // report tells the cluster what holds, as soon as anything was decided.
@@ -40,13 +40,18 @@ func (a *Agent) report() {
 		return // a moment after the start
 	}
 	stale := a.opts.Cluster.Stale()
-	told := told{c.view, c.answer, c.want, c.paused, stale, errorText(failed)}
+	var facts *policy.Facts
+	if c.want != nil {
+		facts = c.want.Facts
+	}
+	others := a.look(time.Now(), facts)
+	told := told{c.view, c.answer, c.want, c.paused, stale, errorText(failed), others}
 	if told == c.told {
 		return
 	}
 	c.told = told
 	s := v1alpha1.NodeReportStatus{AgentVersion: cut(a.opts.Version, 128), Kernel: a.kernel()}
-	s.Conditions = []metav1.Condition{a.enforced(failed), a.degraded(stale), conflict(failed), a.earlyPodFacts()}
+	s.Conditions = []metav1.Condition{a.enforced(failed, &others.path), a.degraded(stale), conflicting(failed, others), a.earlyPodFacts()}
 	if want := c.want; want != nil {
 		s.Policies, s.Rules, s.Facts = a.policies(), rules(want), factsUsed(want)
 		s.Totals.Rules = int32(len(want.Policy.Rules))
@@ -55,8 +60,8 @@ func (a *Agent) report() {
 		}
 	}
 	s.Refusals, s.Totals.Refusals = refusals(c.answer.refused), int32(len(c.answer.refused))
-	s.Conflicts = conflicts(failed)
-	s.Totals.Conflicts = int32(len(s.Conflicts))
+	s.Conflicts, s.Totals.Conflicts = conflicts(failed, others)
+	a.status.setBypass(&others.path)
 	a.opts.Cluster.Report(s)
 }
 
@@ -69,7 +74,7 @@ func condition(kind string, status bool, reason, message string) metav1.Conditio
 	return c
 }
 
-func (a *Agent) enforced(failed error) metav1.Condition {
+func (a *Agent) enforced(failed error, path *conflict.Path) metav1.Condition {
 	c := v1alpha1.ConditionEnforced
 	var owned *nft.OwnedError
 	switch {
@@ -81,6 +86,12 @@ func (a *Agent) enforced(failed error) metav1.Condition {
 		return condition(c, false, "Paused", "the node's annotation unmasq.io/pause empties the table")
 	case a.idle():
 		return condition(c, false, "FilesRefused", "files are wrong since the agent started; what stood in the kernel before stays as it is")
+	case path.Past:
+		return condition(c, false, conflict.Bypassed, path.Message)
+	case path.Unclear:
+		unclear := condition(c, false, "DataPathUnknown", "the policies stand in the kernel; whether pods' packets come to them isn't known. "+path.Message)
+		unclear.Status = metav1.ConditionUnknown
+		return unclear
 	}
 	return condition(c, true, "InForce", "the policies stand in the kernel")
 }
@@ -123,27 +134,42 @@ func several(all []string) string {
 	return strings.Join(all[:most], ", ") + " and others"
 }
 
-func conflict(failed error) metav1.Condition {
-	var owned *nft.OwnedError
-	if errors.As(failed, &owned) {
-		return condition(v1alpha1.ConditionConflict, true, "TableOwned", failed.Error())
-	}
-	return condition(v1alpha1.ConditionConflict, false, "NoneFound", "")
-}
-
-func conflicts(failed error) []v1alpha1.ConflictFound {
+// against is what works against policies, whoever owns the table first.
+func against(failed error, others *found) []conflict.Finding {
 	var owned *nft.OwnedError
 	if !errors.As(failed, &owned) {
-		return nil
+		return others.all()
 	}
-	return []v1alpha1.ConflictFound{{Reason: "TableOwned", Owner: cut(cmp.Or(owned.Owner.Name, "unknown"), 64), Message: cut(failed.Error()+": let one agent enforce", 1024)}}
+	return append([]conflict.Finding{{Reason: conflict.TableOwned, Owner: cmp.Or(owned.Owner.Name, "unknown"),
+		Message: failed.Error() + ": let one agent enforce"}}, others.all()...)
+}
+
+// conflicting is Unknown where nothing is found but what can't be told of.
+func conflicting(failed error, others *found) metav1.Condition {
+	all := against(failed, others)
+	if len(all) == 0 {
+		return condition(v1alpha1.ConditionConflict, false, "NoneFound", "")
+	}
+	c := condition(v1alpha1.ConditionConflict, true, all[0].Reason, all[0].Message)
+	if all[0].Maybe {
+		c.Status = metav1.ConditionUnknown
+	}
+	return c
+}
+
+func conflicts(failed error, others *found) (out []v1alpha1.ConflictFound, total int32) {
+	all := against(failed, others)
+	for _, f := range first(all) {
+		out = append(out, v1alpha1.ConflictFound{Reason: f.Reason, Owner: cut(f.Owner, 64), Message: cut(f.Message, 1024)})
+	}
+	return out, int32(len(all))
 }
 
 func (a *Agent) earlyPodFacts() metav1.Condition {
 	if why := a.cluster.view.NoResults; why != "" {
-		return condition(conditionEarlyPodFacts, false, "NoResults", why+"; until the API tells a new pod's address no selector matches it")
+		return condition(v1alpha1.ConditionEarlyPodFacts, false, "NoResults", why+"; until the API tells a new pod's address no selector matches it")
 	}
-	return condition(conditionEarlyPodFacts, true, "ResultsFollowed", "a new pod's first packet is decided by its labels")
+	return condition(v1alpha1.ConditionEarlyPodFacts, true, "ResultsFollowed", "a new pod's first packet is decided by its labels")
 }
 
 // policies in force, in their order.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"github.com/unmasq/unmasq/internal/conflict"
 )
 
 // status is what /readyz and the metrics tell; the loop writes it.
@@ -18,6 +20,8 @@ type status struct {
 	// stale says what isn't followed of the cluster; nil: there is none.
 	stale  func() string
 	paused bool
+	// bypass says that pods' packets go past the table; "": nothing says so.
+	bypass string
 }
 
 func (s *status) setConfig(err error) {
@@ -75,6 +79,15 @@ func (s *status) setCluster(stale func() string) {
 	s.stale = stale
 }
 
+func (s *status) setBypass(p *conflict.Path) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bypass = ""
+	if p.Past {
+		s.bypass = p.Message
+	}
+}
+
 func (s *status) setPaused(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,6 +113,9 @@ func (s *status) ready() (notes []string, problem error) {
 	}
 	if s.paused {
 		notes = append(notes, "paused: the table is empty")
+	}
+	if s.bypass != "" {
+		notes = append(notes, "pods' packets don't come to the policies:\n"+s.bypass)
 	}
 	if s.config != nil {
 		notes = append(notes, "policy refused; what was good before is in force:\n"+s.config.Error())

@@ -1,0 +1,56 @@
+// Package others reads what other components have on a node that can defeat a
+// policy: eBPF programs at interfaces, which may handle packets past netfilter, and
+// rules that run before unmasq's. It reads alone, over netlink, with CAP_NET_ADMIN
+// and no program; what that means is internal/conflict's.
+//
+//	r, err := others.Open()           // in a network namespace
+//	programs, err := r.Programs()     // a few milliseconds with 110 pods
+//	rules, err := r.Rules()           // nothing is read where nothing changed
+package others
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/unmasq/unmasq/internal/conflict"
+)
+
+// Reader has sockets in the network namespace of the thread that opened it. It is
+// for one goroutine.
+type Reader struct {
+	route, filter *netlink.Conn
+
+	// generation of the rules that were read last.
+	generation uint32
+	rules      *conflict.Rules
+}
+
+// Open needs no privilege; what is asked then does.
+func Open() (*Reader, error) {
+	route, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open a socket for interfaces: %w", err)
+	}
+	filter, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open a socket for rules: %w", err), route.Close())
+	}
+	return &Reader{route: route, filter: filter}, nil
+}
+
+// Close gives the sockets up.
+func (r *Reader) Close() error { return errors.Join(r.route.Close(), r.filter.Close()) }
+
+// attributes calls each with the attributes of b; what is broken ends them.
+func attributes(b []byte, each func(*netlink.AttributeDecoder)) {
+	d, err := netlink.NewAttributeDecoder(b)
+	if err != nil {
+		return
+	}
+	for d.Next() {
+		each(d)
+	}
+}

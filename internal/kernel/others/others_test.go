@@ -1,0 +1,119 @@
+package others_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/unmasq/unmasq/internal/conflict"
+	"github.com/unmasq/unmasq/internal/kernel/netns"
+	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
+	"github.com/unmasq/unmasq/internal/kernel/others"
+	"github.com/unmasq/unmasq/internal/kernel/others/otherstest"
+)
+
+func TestMain(m *testing.M) { netnstest.Main(m) }
+
+// open a reader in a namespace.
+func open(t testing.TB, n *netns.NS) *others.Reader {
+	t.Helper()
+	var r *others.Reader
+	if err := n.Do(func() (err error) { r, err = others.Open(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+// programs as "DEVICE KIND HOOK NAME", sorted.
+func programs(t testing.TB, n *netns.NS, r *others.Reader) (out []string) {
+	t.Helper()
+	if err := n.Do(func() error { // bpf(2) asks in the thread's namespace
+		p, err := r.Programs()
+		for _, x := range p.Programs {
+			out = append(out, fmt.Sprint(x.Device.Name, " ", x.Device.Kind, " ", x.Hook, " ", x.Name))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Real programs, as their components attach them, are seen with their names, and are
+// gone when they are.
+func TestPrograms(t *testing.T) {
+	n := netnstest.Test(t, "programs")
+	ip(t, n, "link add lxc1 type veth peer name p1", "link add eth0 type veth peer name up", "link add cilium_vxlan type vxlan id 1 dstport 8472")
+	r := open(t, n)
+	if got := programs(t, n, r); len(got) != 0 {
+		t.Errorf("without programs: %q", got)
+	}
+	if !otherstest.Root(t) {
+		classic(t, n, r)
+		return
+	}
+	var detach []func()
+	for _, x := range []struct {
+		device string
+		side   uint32
+		name   string
+	}{{"eth0", otherstest.Egress, "cil_to_netdev-eth0"}, {"lxc1", otherstest.Ingress, "cil_from_container-lxc1"},
+		{"cilium_vxlan", otherstest.Ingress, "cali_tc_preambl:[42]"}, {"up", otherstest.Ingress, "bpf_host.o:[from-netdev]"}} {
+		detach = append(detach, otherstest.TC(t, n, x.device, x.side, x.name))
+	}
+	detach = append(detach, otherstest.TCX(t, n, "p1", false), otherstest.TCX(t, n, "p1", true), otherstest.XDP(t, n, "up"))
+	want := []string{"cilium_vxlan vxlan tc ingress cali_tc_preambl", "eth0 veth tc egress cil_to_netdev-eth0", "lxc1 veth tc ingress cil_from_container-lxc1",
+		"p1 veth tcx egress ", "p1 veth tcx ingress ", "up veth XDP ", "up veth tc ingress bpf_host.o:[from-netdev]"}
+	if diff := cmp.Diff(want, programs(t, n, r)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	for _, d := range detach {
+		d()
+	}
+	if got := programs(t, n, r); len(got) != 0 {
+		t.Errorf("all detached: %q", got)
+	}
+}
+
+// classic programs have no names; anybody with a namespace can attach them.
+func classic(t *testing.T, n *netns.NS, r *others.Reader) {
+	for _, args := range [][]string{{"qdisc", "add", "dev", "eth0", "clsact"}, {"filter", "add", "dev", "eth0", "egress", "bpf", "bytecode", "1,6 0 0 4294967295,"}} {
+		if out, err := n.Run("", "tc", args...); err != nil {
+			t.Fatal(out, err)
+		}
+	}
+	if diff := cmp.Diff([]string{"eth0 veth tc egress "}, programs(t, n, r)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func ip(t testing.TB, n *netns.NS, lines ...string) {
+	t.Helper()
+	text := ""
+	for _, l := range lines {
+		text += l + "\n"
+	}
+	if out, err := n.Run(text, "ip", "-batch", "-"); err != nil {
+		t.Fatal(out, err)
+	}
+}
+
+func nft(t testing.TB, n *netns.NS, text string) {
+	t.Helper()
+	if out, err := n.Run(text, "nft", "-f", "-"); err != nil {
+		t.Fatal(out, err)
+	}
+}
+
+func rules(t testing.TB, r *others.Reader) *conflict.Rules {
+	t.Helper()
+	found, err := r.Rules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
