@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/unmasq/unmasq/internal/conntrack"
+	kernel "github.com/unmasq/unmasq/internal/kernel/conntrack"
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
 	"github.com/unmasq/unmasq/internal/packet"
@@ -109,13 +110,53 @@ func TestKernel(t *testing.T) {
 		}
 		same := cmp.Options{
 			cmpopts.SortSlices(func(a, b conntrack.Entry) bool { return key(a) < key(b) }),
-			cmpopts.IgnoreFields(conntrack.Entry{}, "Text", "Line"), cmpopts.EquateComparable(netip.Addr{}),
+			cmpopts.IgnoreFields(conntrack.Entry{}, "Text", "Line", "ID"), cmpopts.EquateComparable(netip.Addr{}),
 		}
 		if diff := cmp.Diff(first, entries, same); diff != "" {
 			t.Errorf("%s (-conntrack -L +this):\n%s", command, diff)
 		}
 	}
 	t.Logf("checked: %d directions of %d entries", checked, len(first))
+	overNetlink(t, ns)
+}
+
+// overNetlink: the kernel tells the same entries, with their ids, as the program prints.
+func overNetlink(t *testing.T, ns *netns.NS) {
+	var printed, told []conntrack.Entry
+	for _, family := range []string{"ipv4", "ipv6"} {
+		text, err := ns.Run("", "conntrack", "-L", "-o", "extended,id", "-f", family)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries, _ := conntrack.Read(text, 1)
+		printed = append(printed, entries...)
+	}
+	var stats kernel.Stats
+	err := ns.Do(func() error {
+		r, err := kernel.Open()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		stats, err = r.Dump(t.Context(), 0, func(e *conntrack.Entry) bool {
+			told = append(told, *e)
+			return true
+		})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stats.Entries != len(told) || stats.Strange != 0 || len(told) < 80 {
+		t.Errorf("%+v, %d entries", stats, len(told))
+	}
+	same := cmp.Options{
+		cmpopts.SortSlices(func(a, b conntrack.Entry) bool { return key(a) < key(b) }),
+		cmpopts.IgnoreFields(conntrack.Entry{}, "Text", "Line"), cmpopts.EquateComparable(netip.Addr{}),
+	}
+	if diff := cmp.Diff(printed, told, same); diff != "" {
+		t.Errorf("-conntrack -L +netlink:\n%s", diff)
+	}
 }
 
 func key(e conntrack.Entry) string { return fmt.Sprint(e.Protocol, e.Original, e.Zone) }

@@ -225,6 +225,7 @@ func (p *parser) field(key, value string) error {
 			p.hasID = true
 			return number(&p.tuple().ID, key, value)
 		}
+		return number(&e.ID, key, value)
 	case "mark":
 		return number(&e.Mark, key, value)
 	case "zone":
@@ -235,7 +236,12 @@ func (p *parser) field(key, value string) error {
 		return number(&e.OriginalZone, key, value)
 	case "zone-reply":
 		return number(&e.ReplyZone, key, value)
-	case "packets", "bytes", "secctx", "secmark", "use", "labels", "helper", "delta-time",
+	case "packets":
+		e.Counted = true
+		return number(&e.Packets[max(p.tuples, 1)-1], key, value)
+	case "bytes":
+		return number(&e.Bytes[max(p.tuples, 1)-1], key, value)
+	case "secctx", "secmark", "use", "labels", "helper", "delta-time",
 		"timeout", "stream_timeout": // GRE's two, in /proc
 	default:
 		p.note(key + "=")
@@ -308,7 +314,7 @@ func address(to *netip.Addr, key, value string) error {
 }
 
 // number reads decimal digits, or hexadecimal ones behind 0x.
-func number[T uint8 | uint16 | uint32](to *T, key, value string) error {
+func number[T uint8 | uint16 | uint32 | uint64](to *T, key, value string) error {
 	digits, base := value, 10
 	if hex, ok := strings.CutPrefix(value, "0x"); ok {
 		digits, base = hex, 16

@@ -35,9 +35,33 @@ type Entry struct {
 	// they differ where a rule gave a zone to one of them alone (zone-orig=, zone-reply=).
 	Zone                    uint16
 	OriginalZone, ReplyZone uint16
+	// ID is the kernel's name of the entry while it lives; 0 where it wasn't given.
+	ID uint32
+	// Packets and Bytes of the original and the reply direction; Counted says
+	// whether the kernel counts them (net.netfilter.nf_conntrack_acct).
+	Packets, Bytes [2]uint64
+	Counted        bool
+	// Start and Stop in nanoseconds since 1970; 0 where the kernel doesn't record
+	// them (net.netfilter.nf_conntrack_timestamp).
+	Start, Stop uint64
 	// Text is the line, Line its number.
 	Text string
 	Line int
+}
+
+// SeenAs is the source address and port that the peer sees.
+func (e *Entry) SeenAs() (netip.Addr, uint16) { return e.Reply.Destination, e.Reply.DestinationPort }
+
+// Backend is where packets end up: of a service, what stands behind it.
+func (e *Entry) Backend() (netip.Addr, uint16) { return e.Reply.Source, e.Reply.SourcePort }
+
+// SourceTranslated says whether the peer sees another address than the sender's. A
+// port alone may change, too, where the same one was taken.
+func (e *Entry) SourceTranslated() bool { return e.Reply.Destination != e.Original.Source }
+
+// DestinationTranslated says whether packets end up elsewhere than they were sent to.
+func (e *Entry) DestinationTranslated() bool {
+	return e.Reply.Source != e.Original.Destination || e.Reply.SourcePort != e.Original.DestinationPort
 }
 
 // Problem is a line that wasn't understood, wholly or in part.
