@@ -42,7 +42,7 @@ RUN set -eu; \
       echo 'Acquire::Check-Valid-Until "false";' >/etc/apt/apt.conf.d/snapshot; \
     fi; \
     apt-get update; \
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends conntrack ipset iproute2 iptables ipvsadm nftables wireguard-tools; \
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends conntrack ipset iproute2 iptables ipvsadm netbase nftables wireguard-tools; \
     rm -rf /var/lib/apt/lists/* /var/cache/apt /var/cache/ldconfig/aux-cache /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/log/*
 COPY --from=build /unmasq /unmasq
 ENTRYPOINT ["/unmasq"]

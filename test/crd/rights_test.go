@@ -86,6 +86,7 @@ func checkRights(t *testing.T, c *cluster) {
 	const (
 		reports = "/apis/unmasq.io/v1alpha1/nodereports"
 		core    = "/api/v1/namespaces/unmasq"
+		sets    = "/apis/apps/v1/namespaces/unmasq/daemonsets"
 		patch   = `{"metadata":{"labels":{"a":"b"}}}`
 		onlyA   = "this token is of a pod on node node-a and writes the report of that node only, not of node-b"
 		nobody  = "this token is bound to no node"
@@ -137,6 +138,13 @@ func checkRights(t *testing.T, c *cluster) {
 		{a, "GET", "/apis/unmasq.io/v1alpha1/sourcepolicies", "", 200, ""},
 		{a, "POST", "/apis/unmasq.io/v1alpha1/sourcepolicies", string(policyOf(map[string]any{"action": "Keep"})), 403, rbac},
 		{a, "DELETE", "/apis/unmasq.io/v1alpha1/sourcepolicies/large", "", 403, rbac},
+		{a, "GET", sets + "/unmasq-agent", "", 200, ""},
+		{a, "GET", sets + "?watch=1&timeoutSeconds=1&fieldSelector=metadata.name%3Dunmasq-agent", "", 403, rbac},
+		{a, "GET", sets + "/other", "", 403, rbac},
+		{a, "GET", sets, "", 403, rbac},
+		{a, "PATCH", sets + "/unmasq-agent", patch, 403, rbac},
+		{a, "DELETE", sets + "/unmasq-agent", "", 403, rbac},
+		{a, "GET", "/apis/apps/v1/namespaces/kube-system/daemonsets/unmasq-agent", "", 403, rbac},
 		{a, "GET", "/api/v1/secrets", "", 403, rbac},
 		{a, "GET", core + "/secrets", "", 403, rbac},
 		{a, "GET", core + "/secrets/x", "", 403, rbac},
@@ -213,6 +221,7 @@ func checkRules(t *testing.T, agent, nobody *client) {
 		"[]/[nodes]: [get watch]",
 		"[]/[pods namespaces]: [list watch]",
 		"[]/[services]: [list watch]",
+		"[apps]/[daemonsets] [unmasq-agent]: [get]",
 		"[networking.k8s.io]/[servicecidrs]: [list watch]",
 		"[unmasq.io]/[nodereports]: [get create update patch]",
 		"[unmasq.io]/[sourcepolicies]: [get list watch]",
@@ -228,7 +237,7 @@ func rulesOf(t *testing.T, c *client) []string {
 		[]byte("{apiVersion: authorization.k8s.io/v1, kind: SelfSubjectRulesReview, spec: {namespace: unmasq}}"))
 	var review struct {
 		Status struct {
-			ResourceRules []struct{ Verbs, APIGroups, Resources []string }
+			ResourceRules []struct{ Verbs, APIGroups, Resources, ResourceNames []string }
 		}
 	}
 	if err == nil {
@@ -239,7 +248,11 @@ func rulesOf(t *testing.T, c *client) []string {
 	}
 	var out []string
 	for _, r := range review.Status.ResourceRules {
-		out = append(out, fmt.Sprintf("%s/%s: %s", r.APIGroups, r.Resources, r.Verbs))
+		what := fmt.Sprintf("%s/%s", r.APIGroups, r.Resources)
+		if len(r.ResourceNames) > 0 {
+			what += fmt.Sprintf(" %s", r.ResourceNames)
+		}
+		out = append(out, fmt.Sprintf("%s: %s", what, r.Verbs))
 	}
 	slices.Sort(out)
 	return out

@@ -19,7 +19,8 @@ func TestDocs(t *testing.T) {
 	_, section, _ := strings.Cut(string(text), "\n## Install\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	agent := []any{"spec", "template", "spec", "containers", 0}
-	want := []any{"agent", "--kube", "--metrics-address=[$(HOST_IP)]:9809", "--pod-cidrs=10.244.0.0/16,fd00:10:244::/48", "--node-cidrs=192.0.2.0/24"}
+	want := []any{"agent", "--kube", "--metrics-address=[$(HOST_IP)]:9809", "--health-address=127.0.0.1:9808",
+		"--daemon-set=$(POD_NAMESPACE)/unmasq-agent", "--pod-cidrs=10.244.0.0/16,fd00:10:244::/48", "--node-cidrs=192.0.2.0/24"}
 
 	set := documentedOverlay(t, section)["DaemonSet unmasq-agent"]
 	if diff := cmp.Diff(any(want), at(set, append(agent, "args")...)); diff != "" {

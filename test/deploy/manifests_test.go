@@ -47,6 +47,7 @@ podLabels: {c: d}
 seLinuxOptions: {type: spc_t}
 apiServer: {host: api.example, port: 6443}
 port: 9810
+healthPort: 9811
 logFormat: json
 tableOwnership: "off"
 cni: {results: /var/lib/other/results, config: /etc/other/net.d}
@@ -104,7 +105,7 @@ func TestSameObjects(t *testing.T) {
 		{"deploy/without-tools", "image: {tools: false}"},
 	} {
 		base := plain(kustomized(t, c.dir))
-		if len(base) != 8 {
+		if len(base) != 10 {
 			t.Errorf("%s has %v", c.dir, slices.Sorted(maps.Keys(base)))
 		}
 		if diff := cmp.Diff(base, plain(helmed(t, c.values))); diff != "" {
@@ -125,9 +126,9 @@ func TestLint(t *testing.T) {
 }
 
 // kinds that may be there. None but the DaemonSet makes pods, none but the
-// ClusterRole gives rights.
+// ClusterRole and the Role give rights.
 var kinds = []string{"ClusterRole", "ClusterRoleBinding", "ConfigMap", "CustomResourceDefinition", "DaemonSet", "Namespace",
-	"ResourceQuota", "Service", "ServiceAccount", "ServiceMonitor", "SourcePolicy", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+	"ResourceQuota", "Role", "RoleBinding", "Service", "ServiceAccount", "ServiceMonitor", "SourcePolicy", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
 // privileges of all manifests, exactly.
 const privileges = `
@@ -164,6 +165,8 @@ rules:
 - {apiGroups: [networking.k8s.io], resources: [servicecidrs], verbs: [list, watch]}
 - {apiGroups: [unmasq.io], resources: [sourcepolicies], verbs: [get, list, watch]}
 - {apiGroups: [unmasq.io], resources: [nodereports], verbs: [get, create, update, patch]}
+own:
+- {apiGroups: [apps], resources: [daemonsets], resourceNames: [unmasq-agent], verbs: [get]}
 `
 
 func TestPrivileges(t *testing.T) {
@@ -193,7 +196,7 @@ func privilegesOf(t *testing.T, all objects) object {
 	t.Helper()
 	for key, o := range all {
 		if kind, _ := o["kind"].(string); !slices.Contains(kinds, kind) || strings.Contains(key, "DaemonSet") && key != "DaemonSet unmasq-agent" ||
-			strings.HasPrefix(key, "ClusterRole") && !strings.HasSuffix(key, " unmasq-agent") {
+			strings.Contains(kind, "Role") && !strings.HasSuffix(key, " unmasq-agent") {
 			t.Errorf("not expected: %s", key)
 		}
 	}
@@ -201,7 +204,7 @@ func privilegesOf(t *testing.T, all objects) object {
 	containers, _ := pod["containers"].([]any)
 	got := object{"containers": len(containers), "pod": pod["securityContext"], "volumes": pod["volumes"],
 		"container": at(pod, "containers", 0, "securityContext"), "mounts": at(pod, "containers", 0, "volumeMounts"),
-		"rules": all["ClusterRole unmasq-agent"]["rules"]}
+		"rules": all["ClusterRole unmasq-agent"]["rules"], "own": all["Role unmasq-agent"]["rules"]}
 	for _, field := range []string{"hostNetwork", "hostPID", "hostIPC", "hostUsers", "shareProcessNamespace", "initContainers", "ephemeralContainers", "automountServiceAccountToken"} {
 		got[field] = pod[field]
 	}
@@ -215,14 +218,16 @@ func TestNames(t *testing.T) {
 			set := all["DaemonSet unmasq-agent"]
 			pod := at(set, "spec", "template", "spec")
 			account := all[fmt.Sprint("ServiceAccount ", at(pod, "serviceAccountName"))]
-			binding := all["ClusterRoleBinding unmasq-agent"]
 			subject := object{"kind": "ServiceAccount", "name": at(account, "metadata", "name"), "namespace": at(account, "metadata", "namespace")}
-			if diff := cmp.Diff([]any{subject}, binding["subjects"]); diff != "" || subject["namespace"] != "unmasq" {
-				t.Errorf("-the DaemonSet's service account +the binding's:\n%s", diff)
-			}
-			role := object{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": at(all["ClusterRole unmasq-agent"], "metadata", "name")}
-			if diff := cmp.Diff(any(role), binding["roleRef"]); diff != "" {
-				t.Errorf("-role +the binding's:\n%s", diff)
+			for _, kind := range []string{"ClusterRole", "Role"} {
+				binding := all[kind+"Binding unmasq-agent"]
+				if diff := cmp.Diff([]any{subject}, binding["subjects"]); diff != "" || subject["namespace"] != "unmasq" {
+					t.Errorf("-the DaemonSet's service account +the %sBinding's:\n%s", kind, diff)
+				}
+				role := object{"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": at(all[kind+" unmasq-agent"], "metadata", "name")}
+				if diff := cmp.Diff(any(role), binding["roleRef"]); diff != "" {
+					t.Errorf("-role +the %sBinding's:\n%s", kind, diff)
+				}
 			}
 			labels, _ := at(set, "spec", "template", "metadata", "labels").(object)
 			selectors := []any{at(set, "spec", "selector", "matchLabels")}
@@ -255,6 +260,49 @@ func selected(t *testing.T, labels object, selector any) {
 	}
 	if len(pairs) == 0 {
 		t.Error("an empty selector")
+	}
+}
+
+// TestProbes ask where the agent answers, which is on the node alone.
+func TestProbes(t *testing.T) {
+	for name, all := range renderings(t) {
+		container := at(all["DaemonSet unmasq-agent"], "spec", "template", "spec", "containers", 0)
+		port := at(container, "ports", 1)
+		if at(port, "name") != "health" || at(port, "hostIP") != "127.0.0.1" || at(port, "hostPort") != at(port, "containerPort") {
+			t.Errorf("%s: the second port is %v", name, port)
+		}
+		args, _ := at(container, "args").([]any)
+		if want := fmt.Sprint("--health-address=127.0.0.1:", at(port, "containerPort")); !slices.Contains(args, any(want)) {
+			t.Errorf("%s: arguments %v, want %s", name, args, want)
+		}
+		for probe, path := range map[string]string{"readinessProbe": "/readyz", "livenessProbe": "/healthz"} {
+			if diff := cmp.Diff(any(object{"host": "127.0.0.1", "path": path, "port": "health"}), at(container, probe, "httpGet")); diff != "" {
+				t.Errorf("%s: %s -want +got:\n%s", name, probe, diff)
+			}
+		}
+		// The DaemonSet asked for is this one, by the right that there is.
+		want := "--daemon-set=$(POD_NAMESPACE)/" + at(all["DaemonSet unmasq-agent"], "metadata", "name").(string)
+		if !slices.Contains(args, any(want)) {
+			t.Errorf("%s: arguments %v, want %s", name, args, want)
+		}
+	}
+}
+
+// TestWatchNodes: the component does what the chart's value does.
+func TestWatchNodes(t *testing.T) {
+	base, err := filepath.Abs(filepath.Join(root, "deploy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	relative, err := filepath.Rel(dir, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "kustomization.yaml"), fmt.Sprintf("resources: [%[1]s/base]\ncomponents: [%[1]s/watch-nodes]\n", relative))
+	rendered, err := run(kustomizeProgram, "build", dir)
+	if diff := cmp.Diff(plain(read(t, rendered, err)), plain(helmed(t, "watchNodes: true"))); diff != "" {
+		t.Errorf("-component +chart:\n%s", diff)
 	}
 }
 

@@ -35,6 +35,7 @@ func TestBadValues(t *testing.T) {
 		{"resources: {limits: {memory: lots}}", "at '/resources/limits/memory': 'lots' does not match pattern"},
 		{"port: '9809'", "at '/port': got string, want integer"},
 		{"port: 70000", "at '/port': maximum: got 70,000, want 65,535"},
+		{"healthPort: 0", "at '/healthPort': minimum: got 0, want 1"},
 		{"logFormat: xml", "at '/logFormat': value must be one of 'text', 'json'"},
 		{"tableOwnership: off", "at '/tableOwnership': value must be one of 'auto', 'off'"}, // YAML's false, to Helm
 		{"cni: {results: results}", "at '/cni/results': 'results' does not match pattern '^/'"},
@@ -58,14 +59,16 @@ func TestValues(t *testing.T) {
 		path   []any
 		want   any
 	}{
-		{everything, append(slices.Clone(container), "args"), []any{"agent", "--kube", "--metrics-address=[$(HOST_IP)]:9810", "--pod-cidrs=10.244.0.0/16,fd00:10:244::/48",
+		{everything, append(slices.Clone(container), "args"), []any{"agent", "--kube", "--metrics-address=[$(HOST_IP)]:9810",
+			"--health-address=127.0.0.1:9811", "--daemon-set=$(POD_NAMESPACE)/unmasq-agent", "--pod-cidrs=10.244.0.0/16,fd00:10:244::/48",
 			"--node-cidrs=192.0.2.0/24", "--service-cidrs=10.96.0.0/16", "--watch-nodes", "--log-format=json", "--table-ownership=off",
 			"--cni-results=/var/lib/other/results", "--cni-dir=/etc/other/net.d", "--cluster-cache="}},
 		{everything, append(slices.Clone(container), "image"), "registry.example:5000/net/unmasq:v1"},
 		{"image: {digest: 'sha256:" + strings.Repeat("0a", 32) + "'}", append(slices.Clone(container), "image"), "ghcr.io/unmasq/unmasq@sha256:" + strings.Repeat("0a", 32)},
 		{everything, append(slices.Clone(container), "imagePullPolicy"), "Always"},
 		{everything, append(slices.Clone(container), "ports", 0, "hostPort"), 9810},
-		{everything, append(slices.Clone(container), "env", 3), object{"name": "KUBERNETES_SERVICE_PORT", "value": "6443"}},
+		{everything, append(slices.Clone(container), "ports", 1), object{"name": "health", "containerPort": 9811, "hostPort": 9811, "hostIP": "127.0.0.1", "protocol": "TCP"}},
+		{everything, append(slices.Clone(container), "env", 5), object{"name": "KUBERNETES_SERVICE_PORT", "value": "6443"}},
 		{everything, append(slices.Clone(spec), "nodeSelector"), object{"kubernetes.io/os": "linux", "canary": "yes"}},
 		{everything, append(slices.Clone(spec), "imagePullSecrets", 0, "name"), "registry"},
 		{everything, []any{"DaemonSet unmasq-agent", "spec", "updateStrategy"}, object{"type": "RollingUpdate", "rollingUpdate": object{"maxSurge": 0, "maxUnavailable": "10%"}}},
