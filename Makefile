@@ -79,6 +79,16 @@ bench: deps ## measure, each number beside its baseline (3 minutes)
 	@go test -run '^$$' -bench . -benchtime 1x -count=1 -timeout 60m ./test/bench
 	@go test -run '^$$' -bench . -count=1 -timeout 60m ./internal/...
 
+# The simulated cluster. A short form: NODES=200 PODS=6000 AGENTS=10.
+NODES ?= 5000
+PODS ?= 150000
+AGENTS ?= 100
+
+.PHONY: bench-kube
+bench-kube: deps build ## measure the agent in a simulated cluster of NODES=5000 PODS=150000 with AGENTS=100 at once (15 minutes, 12 GB; root)
+	@go build -o bin/benchkube ./test/benchkube
+	@bin/benchkube -unmasq $(BIN) -nodes $(NODES) -pods $(PODS) -agents $(AGENTS) -json bin/bench-kube.json
+
 .PHONY: kernels
 kernels: deps ## run the kernel tests on Debian's 6.1 and 6.12 kernels, in an emulator
 	@go run ./hack/kernels
