@@ -127,7 +127,7 @@ func (w *Watch) unauthorized(d DaemonSet, pod string) (verdict, string) {
 	}
 	time.Sleep(leaveHear)
 	if !w.pods.has(d.Namespace + "/" + pod) {
-		return stays, fmt.Sprintf("pod %s was deleted by force", pod)
+		return stays, fmt.Sprintf("pod %s/%s was deleted by force", d.Namespace, pod)
 	}
 	return removed, "the agent's service account is gone"
 }
