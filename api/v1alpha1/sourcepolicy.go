@@ -252,7 +252,8 @@ type Services struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	CIDRs []CIDR `json:"cidrs,omitempty"`
-	// Ports that connections are made to: services' own, or node ports. Absent: all.
+	// Ports of Services that connections are made to; a node port may be meant by its
+	// own number too. Absent: all.
 	//
 	// +optional
 	// +nullable

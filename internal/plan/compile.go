@@ -33,7 +33,7 @@ type Options struct {
 // differ in destination and action only. The verdict found there is the chain of
 // the rule that matches first.
 func Compile(p *policy.Policy, facts *policy.Facts, opts Options) *Table {
-	c := &compiler{facts: facts, opts: opts, table: &Table{}}
+	c := &compiler{facts: facts, opts: opts, table: &Table{}, portChains: map[string]bool{}}
 	base := Chain{Name: BaseChain, Base: true}
 	if opts.Without != policy.GuardLoopback {
 		base.add("", OutLoopback{}, accept)
@@ -42,6 +42,7 @@ func Compile(p *policy.Policy, facts *policy.Facts, opts Options) *Table {
 	c.countersOf(p)
 	views := c.viewsOf(p)
 	c.sharedSets(views)
+	c.localBackends(p, views)
 	c.localChain(views)
 	c.dispatch(&c.table.Chains[0], views, forwarded)
 	for _, f := range packet.Families {
@@ -53,6 +54,7 @@ func Compile(p *policy.Policy, facts *policy.Facts, opts Options) *Table {
 		}
 		c.ruleChains(p, f)
 	}
+	c.table.Chains = append(c.table.Chains, c.later...)
 	c.aboutChain(p)
 	return c.table
 }
@@ -85,6 +87,11 @@ type compiler struct {
 	facts *policy.Facts
 	opts  Options
 	table *Table
+	// byID finds services. portChains and sets of ports that there are, by name; later
+	// are the chains, which come behind those that lead to them.
+	byID       map[string]*policy.Service
+	portChains map[string]bool
+	later      []Chain
 }
 
 var accept = Verdict{Kind: Accept}
@@ -246,8 +253,9 @@ func (c *compiler) groupSets(v *view, g *group) {
 		c.set(g.maps[i].set(v.family))
 	}
 	for _, ps := range g.ports {
-		c.set(Set{Name: ps.set, Key: InetService, Interval: true, Elements: portElements(ps.ranges)})
+		c.set(ps.definition())
 	}
+	g.services.addSets(c)
 }
 
 // groupLookups adds the lookups of a group's destinations, one for each way in
@@ -276,6 +284,7 @@ func (g *group) verdicts(ch *Chain, f packet.Family, conditions []Statement) {
 	if g.everywhere != nil {
 		ch.add("", append(conditions[:cut:cut], goTo(RuleChainName(g.everywhere, f)))...)
 	}
+	g.services.add(ch, f, conditions)
 }
 
 // ruleChains adds, for each rule, the chain that counts and acts.

@@ -73,13 +73,15 @@ func looksUpConstants(s Statement) bool {
 // gone from the second.
 //
 // Sets of pods may change together: they choose the chains that go on, or guard,
-// and no other of them is asked where the first had another answer.
+// and no other of them is asked where the first had another answer. Local backends
+// are asked too, of a connection between two pods that both come, or go, with this
+// very change: for that moment it is as if one had come a moment after the other.
 func (c *Change) oneLookup() bool {
 	met := map[packet.Family]string{}
 	for i := range c.Sets {
 		lookup := c.Sets[i].Set.Name
 		for _, f := range packet.Families {
-			if strings.HasSuffix(lookup, name("from-pods", f)) || lookup == name("own", f) {
+			if strings.HasSuffix(lookup, name("from-pods", f)) || lookup == name("own", f) || lookup == name(localBackendsSet, f) {
 				lookup = "pods"
 			}
 		}

@@ -90,8 +90,11 @@ func (e *evaluator) statement(t *testing.T, s plan.Statement) (matched bool, res
 	case plan.L4Proto:
 		return slices.Contains(s.Protocols, f.Protocol), goOn
 	case plan.InSet:
+		if isAddress(s.Field) && f.Family() != s.Family {
+			return false, goOn
+		}
 		element := e.lookup(t, s.Family, s.Field, s.Set, s.Bits)
-		return element != nil, goOn
+		return (element != nil) != s.Not, goOn
 	case plan.VerdictMap:
 		if element := e.lookup(t, s.Family, s.Field, s.Map, s.Bits); element != nil {
 			return true, e.verdict(t, element.Verdict)
@@ -139,8 +142,7 @@ func (e *evaluator) verdict(t *testing.T, v plan.Verdict) result {
 }
 
 func (e *evaluator) lookup(t *testing.T, family packet.Family, field plan.Field, name string, bits int) *plan.Element {
-	isPort := field == plan.SourcePort || field == plan.DestinationPort
-	if !isPort && e.flow.Family() != family {
+	if isAddress(field) && e.flow.Family() != family {
 		return nil
 	}
 	i := slices.IndexFunc(e.table.Sets, func(s plan.Set) bool { return s.Name == name })
@@ -159,6 +161,12 @@ func (e *evaluator) lookup(t *testing.T, family packet.Family, field plan.Field,
 		key = binary.BigEndian.AppendUint16(nil, e.flow.SourcePort)
 	case plan.DestinationPort:
 		key = binary.BigEndian.AppendUint16(nil, e.flow.DestinationPort)
+	case plan.OriginalDestination:
+		a, _ := e.flow.Asked()
+		key = a.AsSlice()
+	case plan.OriginalPort:
+		_, port := e.flow.Asked()
+		key = binary.BigEndian.AppendUint16(nil, port)
 	}
 	if bits > 0 {
 		key = e.flow.Destination.AsSlice()
@@ -174,6 +182,10 @@ func (e *evaluator) lookup(t *testing.T, family packet.Family, field plan.Field,
 	return nil
 }
 
+func isAddress(f plan.Field) bool {
+	return f != plan.SourcePort && f != plan.DestinationPort && f != plan.OriginalPort
+}
+
 // disturb gives some flows what guards look at.
 func disturb(r *rand.Rand, f packet.Flow) packet.Flow {
 	switch r.IntN(14) {
@@ -187,6 +199,9 @@ func disturb(r *rand.Rand, f packet.Flow) packet.Flow {
 		f.OriginalDestination, f.Destination = f.Destination, f.Source
 	case 4:
 		f.OriginalDestination = netip.MustParseAddr("10.96.0.1")
+		if f.Family() == packet.IPv6Family {
+			f.OriginalDestination = netip.MustParseAddr("fd00:96::1")
+		}
 	case 5:
 		f.IPsec = true
 	case 6:
@@ -208,22 +223,35 @@ func disturb(r *rand.Rand, f packet.Flow) packet.Flow {
 // The table means what Decide says, for random policies, facts and flows.
 func TestTableMeansDecide(t *testing.T) {
 	const policies, flows = 1500, 60
+	services := 0 // flows decided by rules for services
 	for seed := range uint64(policies) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		g := policytest.New(r)
 		p, facts := g.Policy(), g.Facts()
 		table := plan.Compile(p, facts, plan.Options{HashFrom: int(seed % 4)})
-		for range flows {
-			flow := disturb(r, g.Flow(facts))
+		for i := range flows {
+			flow := g.Flow(facts)
+			if i%2 == 0 {
+				flow = g.ToService(facts, flow)
+				flow.Mark = []uint32{0, 0, 0x4000, 0x2000}[r.IntN(4)]
+			} else {
+				flow = disturb(r, flow)
+			}
 			e := evaluator{table: table, flow: flow}
 			e.run(t)
 			want := policy.Decide(p, facts, flow)
+			if want.Rule != nil && want.Rule.To.Services != nil {
+				services++
+			}
 			if e.action != want.Action || e.address != want.Address || e.counter != counterOf(want) || (e.mark != flow.Mark) != (want.ClearServiceMark && flow.Mark&0x4000 != 0) {
 				var b bytes.Buffer
 				_ = render.Table(&b, table)
 				t.Fatalf("seed %d\nflow %+v\npath %v\ngot  %s %s %s\nwant %+v\n%s", seed, flow, e.path, e.action, e.address, e.counter, want, b.String())
 			}
 		}
+	}
+	if services < policies*flows/100 {
+		t.Errorf("%d of %d flows were decided by rules for services: the test has lost its aim", services, policies*flows)
 	}
 }
 

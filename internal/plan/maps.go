@@ -27,7 +27,7 @@ type destinationMap struct {
 // lookup is the end of the rule that asks the map.
 func (m *destinationMap) lookup(f packet.Family) []Statement {
 	if m.only.Kind != NoVerdict {
-		return []Statement{InSet{f, DestinationAddress, m.name, m.bits}, m.only}
+		return []Statement{InSet{Family: f, Field: DestinationAddress, Set: m.name, Bits: m.bits}, m.only}
 	}
 	return []Statement{VerdictMap{f, DestinationAddress, m.name, m.bits}}
 }

@@ -20,6 +20,8 @@ const (
 
 	localChainName = "local"
 	tunnelPortsSet = "tunnel-ports"
+	// localBackendsSet has the pods of this node that services may lead to.
+	localBackendsSet = "local-backends"
 
 	// maxName leaves room for a generation's suffix in NFT_NAME_MAXLEN (256).
 	maxName = 200

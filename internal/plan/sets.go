@@ -82,19 +82,23 @@ func (c *compiler) ownPairs(f packet.Family) []Element {
 	return slices.Compact(out)
 }
 
-// portSets divides a rule's ports by protocol.
-func portSets(v *view, r *policy.Rule) []portSet {
+func (p *portSet) definition() Set {
+	return Set{Name: p.set, Key: InetService, Interval: true, Elements: portElements(p.ranges)}
+}
+
+// portSets divides ports of a rule by protocol.
+func portSets(v *view, kind string, r *policy.Rule, ports []policy.PortMatch) []portSet {
 	var out []portSet
 	for _, protocol := range []uint8{packet.TCP, packet.UDP, packet.SCTP} {
 		var rs []policy.PortRange
-		for _, p := range r.To.Ports {
+		for _, p := range ports {
 			if p.Protocol == protocol {
 				rs = append(rs, p.PortRange)
 			}
 		}
 		if len(rs) > 0 {
-			kind := fmt.Sprintf("ports-%s", ProtocolName(protocol))
-			out = append(out, portSet{protocol, v.setName(kind, r), mergePorts(rs)})
+			set := v.setName(kind+"-"+ProtocolName(protocol), r)
+			out = append(out, portSet{protocol, set, mergePorts(rs)})
 		}
 	}
 	return out

@@ -111,11 +111,13 @@ type (
 	L4Proto struct{ Protocols []uint8 }
 	// InSet is `ip saddr @set`: the field must be in the set. Ports have no family.
 	// Bits, where not 0, masks the address first: `ip daddr & 255.255.255.0 @set`.
+	// Not turns it round: `ip daddr != @set`.
 	InSet struct {
 		Family packet.Family
 		Field  Field
 		Set    string
 		Bits   int
+		Not    bool
 	}
 	// VerdictMap is `ip saddr vmap @map`; without an element, evaluation goes on.
 	// Bits is as for InSet.
@@ -155,11 +157,13 @@ type (
 type Field uint8
 
 const (
-	SourceAddress      Field = iota // ip saddr, ip6 saddr
-	DestinationAddress              // ip daddr
-	BothAddresses                   // ip saddr . ip daddr
-	SourcePort                      // th sport
-	DestinationPort                 // th dport
+	SourceAddress       Field = iota // ip saddr, ip6 saddr
+	DestinationAddress               // ip daddr
+	BothAddresses                    // ip saddr . ip daddr
+	SourcePort                       // th sport
+	DestinationPort                  // th dport
+	OriginalDestination              // ct original ip daddr: before DNAT
+	OriginalPort                     // ct original proto-dst
 )
 
 // VerdictKind is what a Verdict does.

@@ -47,6 +47,7 @@ type group struct {
 	// everywhere is the rule for destinations that the maps lack; nil: none.
 	everywhere *policy.Rule
 	ports      []portSet
+	services   *serviceLookups
 }
 
 // class is a set of sources that the same groups concern, in order.
@@ -114,7 +115,7 @@ func groupKey(r *policy.Rule) string {
 	if f.Pods != nil {
 		selector = fmt.Sprintf("%s in %s", f.Pods.Pod, f.Pods.Namespace)
 	}
-	return fmt.Sprint(f.Forwarded, f.PodCIDRs, f.Node, f.CIDRs, f.Except, selector, r.OutInterfaces, r.To.Ports)
+	return fmt.Sprint(f.Forwarded, f.PodCIDRs, f.Node, f.CIDRs, f.Except, selector, r.OutInterfaces, r.To.Ports, servicesKey(r))
 }
 
 func (c *compiler) sourcesOf(v *view, r *policy.Rule) sources {
@@ -166,14 +167,15 @@ func (c *compiler) destinations(v *view, g *group) {
 		lists = append(lists, c.destinationsOf(r, v.family))
 		owners = append(owners, r)
 	}
-	if hasMap {
+	if hasMap && (g.first.To.Services == nil || otherPlaces(&g.first.To)) {
 		verdicts := make([]Verdict, len(owners))
 		for i, r := range owners {
 			verdicts[i] = goTo(RuleChainName(r, v.family))
 		}
 		g.maps = c.destinationMaps(v, g.first, cidr.FirstMatch(lists...), verdicts)
 	}
-	g.ports = portSets(v, g.first)
+	g.ports = portSets(v, "ports", g.first, g.first.To.Ports)
+	g.services = c.services(v, g)
 }
 
 func (c *compiler) destinationsOf(r *policy.Rule, f packet.Family) []cidr.Range {

@@ -147,6 +147,7 @@ func printed(l *Loaded) string {
 	printFact(&b, "serviceMark", s.ServiceMark)
 	printFact(&b, "hostPortMark", s.HostPortMark)
 	printFact(&b, "pods", s.Pods)
+	printFact(&b, "services", s.Services)
 	return b.String()
 }
 

@@ -41,10 +41,8 @@ func (d *document) to(path string, in *v1alpha1.To) To {
 	if in == nil {
 		return To{Everywhere: true}
 	}
-	if in.Services != nil {
-		d.fail(path+".services", "", "not supported yet; cidrs and pods see a service's pod, after DNAT")
-	}
 	out := To{
+		Services: d.services(path+".services", in.Services),
 		PodCIDRs: in.Pods != nil,
 		Nodes:    in.Nodes != nil,
 		CIDRs:    d.prefixes(path+".cidrs", in.CIDRs),

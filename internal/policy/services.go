@@ -19,7 +19,8 @@ type Services struct {
 	Selector *ServiceSelector
 	// CIDRs of ClusterIPs.
 	CIDRs []netip.Prefix
-	// Ports that the connection was made to; nil: any.
+	// Ports of the service that the connection was made to; nil: any. A node port may
+	// be meant by its own number too.
 	Ports    []PortMatch
 	Backends Backends
 	Via      Via
@@ -86,9 +87,9 @@ type Frontend struct {
 	Port     uint16
 }
 
-// Frontends of one kind. A service has node ports, and other addresses, in the
-// families of its ClusterIPs only: so kube-proxy has it.
-func (s *Service) Frontends(facts *Facts, via Via) []Frontend {
+// Frontends of one kind, of those ports; nil: all. A service has node ports, and
+// other addresses, in the families of its ClusterIPs only: so kube-proxy has it.
+func (s *Service) Frontends(facts *Facts, via Via, ports []PortMatch) []Frontend {
 	var addresses []netip.Addr
 	switch via {
 	case ViaClusterIP:
@@ -106,11 +107,12 @@ func (s *Service) Frontends(facts *Facts, via Via) []Frontend {
 			continue
 		}
 		for _, p := range s.Ports {
-			switch {
-			case via != ViaNodePort:
-				out = append(out, Frontend{a, p.Protocol, p.Port})
-			case p.NodePort != 0:
-				out = append(out, Frontend{a, p.Protocol, p.NodePort})
+			f := Frontend{a, p.Protocol, p.Port}
+			if via == ViaNodePort {
+				f.Port = p.NodePort
+			}
+			if f.Port != 0 && (len(ports) == 0 || AnyPort(ports, p.Protocol, p.Port) || AnyPort(ports, f.Protocol, f.Port)) {
+				out = append(out, f)
 			}
 		}
 	}
@@ -155,10 +157,10 @@ func (s *Services) FrontendsOf(facts *Facts, v *Service) []Frontend {
 	var out []Frontend
 	for _, via := range vias {
 		if s.Via == AnyWay || s.Via == via {
-			out = append(out, v.Frontends(facts, via)...)
+			out = append(out, v.Frontends(facts, via, s.Ports)...)
 		}
 	}
-	return slices.DeleteFunc(out, func(f Frontend) bool { return len(s.Ports) > 0 && !AnyPort(s.Ports, f.Protocol, f.Port) })
+	return out
 }
 
 func (s *Services) matches(facts *Facts, flow packet.Flow) bool {

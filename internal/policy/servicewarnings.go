@@ -72,7 +72,7 @@ func (s *Services) without(facts *Facts, v *Service) string {
 	if v.NoAddress != "" {
 		return v.NoAddress + ": it has no address that a connection could be made to"
 	}
-	if s.Via != AnyWay && len(v.Frontends(facts, s.Via)) == 0 {
+	if s.Via != AnyWay && len(v.Frontends(facts, s.Via, nil)) == 0 {
 		return "has no address of the kind " + string(s.Via)
 	}
 	if len(s.FrontendsOf(facts, v)) == 0 {
@@ -101,7 +101,7 @@ func (r *Rule) losesReplies(facts *Facts) bool {
 			return false
 		}
 		return slices.ContainsFunc(vias[1:], func(via Via) bool {
-			return (s.Via == AnyWay || s.Via == via) && len(v.Frontends(facts, via)) > 0
+			return (s.Via == AnyWay || s.Via == via) && len(v.Frontends(facts, via, s.Ports)) > 0
 		})
 	})
 }

@@ -110,7 +110,8 @@ func statement(s plan.Statement) string {
 	case plan.L4Proto:
 		return "meta l4proto " + protocols(s.Protocols)
 	case plan.InSet:
-		return field(s.Family, s.Field) + mask(s.Family, s.Bits) + " @" + s.Set
+		not := map[bool]string{true: " !="}[s.Not]
+		return field(s.Family, s.Field) + mask(s.Family, s.Bits) + not + " @" + s.Set
 	case plan.VerdictMap:
 		return field(s.Family, s.Field) + mask(s.Family, s.Bits) + " vmap @" + s.Map
 	case plan.DNATed:
@@ -181,6 +182,10 @@ func field(f packet.Family, field plan.Field) string {
 		return ip(f) + " saddr . " + ip(f) + " daddr"
 	case plan.SourcePort:
 		return "th sport"
+	case plan.OriginalDestination:
+		return "ct original " + ip(f) + " daddr"
+	case plan.OriginalPort:
+		return "ct original proto-dst"
 	default:
 		return "th dport"
 	}

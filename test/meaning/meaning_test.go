@@ -31,6 +31,9 @@ const (
 	policies       = 500
 	flowsPerPolicy = 60
 
+	// byServices counts, among the actions, those of rules for services.
+	byServices policy.Action = "by services"
+
 	// seedVariable repeats a run that failed: UNMASQ_SEED=N go test ./test/meaning.
 	seedVariable = "UNMASQ_SEED"
 )
@@ -45,13 +48,16 @@ const (
 	// First of a hundred source ports each.
 	portServiceMark  = 1100
 	portHostPortMark = 1200
-	portDNAT         = 1300
+	portDNAT         = 1300 // to a pod of the node
+	portRemote       = 1400 // to a pod of another
+	portMarkedDNAT   = 1500
+	portMarkedRemote = 1600
 
 	foreign = `
 table inet foreign {
 	chain mark-forwarded {
 		type filter hook prerouting priority mangle;
-		th sport 1100-1199 meta mark set 0x4000
+		th sport { 1100-1199, 1500-1699 } meta mark set 0x4000
 		th sport 1200-1299 meta mark set 0x2001
 	}
 	chain mark-local {
@@ -61,8 +67,10 @@ table inet foreign {
 	}
 	chain services {
 		type nat hook prerouting priority dstnat;
-		th sport 1300-1399 ip daddr 10.96.0.0/16 dnat ip to 10.244.1.5
-		th sport 1300-1399 ip6 daddr fd00:96::/48 dnat ip6 to fd00:10:244:1::5
+		meta nfproto ipv4 meta l4proto { tcp, udp } th sport { 1300-1399, 1500-1599 } dnat ip to 10.244.1.5:8081
+		meta nfproto ipv6 meta l4proto { tcp, udp } th sport { 1300-1399, 1500-1599 } dnat ip6 to [fd00:10:244:1::5]:8081
+		meta nfproto ipv4 meta l4proto { tcp, udp } th sport { 1400-1499, 1600-1699 } dnat ip to 10.244.2.5:8081
+		meta nfproto ipv6 meta l4proto { tcp, udp } th sport { 1400-1499, 1600-1699 } dnat ip6 to [fd00:10:244:2::5]:8081
 	}
 	chain hide {
 		type nat hook postrouting priority srcnat;
@@ -105,7 +113,7 @@ func TestKernelDoesWhatDecideSays(t *testing.T) {
 		checked += len(c.flows)
 	}
 	t.Logf("checked: %d connections under %d random policies (seed %d): %v", checked, policies, seed, actions)
-	for _, a := range []policy.Action{policy.Keep, policy.Masquerade, policy.SNAT, policy.Leave} {
+	for _, a := range []policy.Action{policy.Keep, policy.Masquerade, policy.SNAT, policy.Leave, byServices} {
 		if actions[a] < checked/100 {
 			t.Errorf("only %d of %d connections were to %s: the test has lost its aim", actions[a], checked, a)
 		}
@@ -152,12 +160,12 @@ func newCase(seed uint64, r *rig.Rig) *testcase {
 func (c *testcase) disturb(g *policytest.Generator, f *packet.Flow, n uint16) packet.Flow {
 	mark := uint32(0)
 	if f.HasPorts() {
-		switch g.IntN(12) {
+		switch g.IntN(16) {
 		case 0:
 			f.SourcePort, mark = portServiceMark+n, 0x4000
 		case 1:
 			f.SourcePort, mark = portHostPortMark+n, 0x2001
-		case 2, 3:
+		case 2, 3, 4, 5, 6, 7:
 			if !f.Local { // the rules for services are at prerouting
 				return c.dnat(g, f, n)
 			}
@@ -168,22 +176,37 @@ func (c *testcase) disturb(g *policytest.Generator, f *packet.Flow, n uint16) pa
 	return leaves
 }
 
-// dnat sends the flow to a service whose backend is one pod; sometimes from that pod.
+// dnat sends the flow to a service, mostly one that is known, whose backend is a pod
+// of this node or of another; sometimes from that pod. The packet may carry the
+// service mark.
 func (c *testcase) dnat(g *policytest.Generator, f *packet.Flow, n uint16) packet.Flow {
-	service, backend := netip.AddrFrom4([4]byte{10, 96, byte(g.Uint32()), byte(g.Uint32())}), netip.MustParseAddr("10.244.1.5")
-	if f.Source.Is6() {
-		service, backend = policytest.Addrs("fd00:96::1")[0], netip.MustParseAddr("fd00:10:244:1::5")
+	v6 := f.Source.Is6()
+	remote, marked := g.IntN(2) == 0, g.IntN(3) == 0
+	backend := backends[remote][v6]
+	asked := g.ToService(c.facts, *f)
+	f.Protocol = asked.Protocol
+	if f.Destination, f.DestinationPort = asked.Asked(); f.Protocol == packet.SCTP {
+		f.Protocol = packet.UDP
 	}
-	f.SourcePort, f.Destination = portDNAT+n, service
-	if g.IntN(2) == 0 {
+	f.SourcePort = map[bool]map[bool]uint16{false: {false: portDNAT, true: portRemote}, true: {false: portMarkedDNAT, true: portMarkedRemote}}[marked][remote] + n
+	if g.IntN(4) == 0 {
 		f.Source = backend
-		if c.facts.PodsKnown && len(c.facts.Pods) > 0 {
-			c.facts.Pods[0].Addresses = append(slices.Clone(c.facts.Pods[0].Addresses), backend)
-		}
+	}
+	if !remote && c.facts.PodsKnown && len(c.facts.Pods) > 0 {
+		c.facts.Pods[0].Addresses = append(slices.Clone(c.facts.Pods[0].Addresses), backend)
 	}
 	out := *f
-	out.OriginalDestination, out.Destination, out.OutInterface = service, backend, rig.Bridge
+	out.OriginalDestination, out.OriginalPort, out.Destination, out.DestinationPort, out.OutInterface = f.Destination, f.DestinationPort, backend, 8081, rig.Bridge
+	if marked {
+		out.Mark = 0x4000
+	}
 	return out
+}
+
+// backends that services lead to: of this node or another, of a family.
+var backends = map[bool]map[bool]netip.Addr{
+	false: {false: netip.MustParseAddr("10.244.1.5"), true: netip.MustParseAddr("fd00:10:244:1::5")},
+	true:  {false: netip.MustParseAddr("10.244.2.5"), true: netip.MustParseAddr("fd00:10:244:2::5")},
 }
 
 func (c *testcase) table() *plan.Table {
@@ -202,6 +225,9 @@ func (c *testcase) run(t *testing.T, actions map[policy.Action]int) []string {
 	for i := range seen {
 		want := policy.Decide(c.policy, c.facts, c.leaves[i])
 		actions[want.Action]++
+		if want.Rule != nil && want.Rule.To.Services != nil {
+			actions[byServices]++
+		}
 		out[i] = judge(c.leaves[i], want, seen[i])
 	}
 	return out

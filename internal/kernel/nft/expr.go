@@ -16,14 +16,15 @@ import (
 
 // Registers and constants that x/sys/unix and the expr package don't name.
 const (
-	reg1      = 1 // 16 bytes, also 32-bit registers 8 to 11
-	reg2      = 2
-	reg32At1  = 9 // the second 32-bit register within reg1
-	nfAccept  = 1 // NF_ACCEPT
-	rtXFRM    = 4 // NFT_RT_XFRM: 1 where the route has a transformation
-	ctDNATed  = 1 << 5
-	protoUse  = 0x2  // NF_NAT_RANGE_PROTO_SPECIFIED
-	protoRand = 0x10 // NF_NAT_RANGE_PROTO_RANDOM_FULLY
+	reg1       = 1 // 16 bytes, also 32-bit registers 8 to 11
+	reg2       = 2
+	reg32At1   = 9 // the second 32-bit register within reg1
+	nfAccept   = 1 // NF_ACCEPT
+	rtXFRM     = 4 // NFT_RT_XFRM: 1 where the route has a transformation
+	ctDNATed   = 1 << 5
+	ctOriginal = 0    // IP_CT_DIR_ORIGINAL
+	protoUse   = 0x2  // NF_NAT_RANGE_PROTO_SPECIFIED
+	protoRand  = 0x10 // NF_NAT_RANGE_PROTO_RANDOM_FULLY
 )
 
 // ruleEncoder turns statements into the kernel's expressions, as nft does: the
@@ -57,6 +58,7 @@ func (e ruleEncoder) expressions(b []byte, statements []plan.Statement) ([]byte,
 			b = e.masquerade(b, m)
 			continue
 		}
+		b = original(b, s)
 		for _, x := range e.statement(s) {
 			data, err := expr.Marshal(unix.NFPROTO_INET, x)
 			if err != nil {
@@ -83,7 +85,7 @@ func (e ruleEncoder) statement(s plan.Statement) []expr.Any {
 	case plan.L4Proto:
 		return e.l4proto(s)
 	case plan.InSet:
-		return append(append(load(s.Family, s.Field), masked(s.Family, s.Bits)...), &expr.Lookup{SourceRegister: reg1, SetName: e.name(s.Set)})
+		return append(append(load(s.Family, s.Field), masked(s.Family, s.Bits)...), &expr.Lookup{SourceRegister: reg1, SetName: e.name(s.Set), Invert: s.Not})
 	case plan.VerdictMap:
 		return append(append(load(s.Family, s.Field), masked(s.Family, s.Bits)...),
 			&expr.Lookup{SourceRegister: reg1, DestRegister: 0, IsDestRegSet: true, SetName: e.name(s.Map)})
@@ -174,11 +176,43 @@ func load(f packet.Family, field plan.Field) []expr.Any {
 			second = reg2
 		}
 		return append(nfproto(f), network(reg1, true), network(second, false))
+	case plan.OriginalDestination, plan.OriginalPort:
+		return nil // see original
 	case plan.SourcePort:
 		return transport(0)
 	default:
 		return transport(2)
 	}
+}
+
+// original puts what conntrack knows of the connection's first packet into reg1,
+// where a lookup asks for it. Package expr sends no direction with addresses of one
+// family, which the kernel refuses. Packets of another family don't match.
+func original(b []byte, s plan.Statement) []byte {
+	var field plan.Field
+	var family packet.Family
+	switch s := s.(type) {
+	case plan.InSet:
+		field, family = s.Field, s.Family
+	case plan.VerdictMap:
+		field, family = s.Field, s.Family
+	}
+	key := uint32(unix.NFT_CT_PROTO_DST)
+	switch {
+	case field == plan.OriginalDestination && family == packet.IPv6Family:
+		key = unix.NFT_CT_DST_IP6
+	case field == plan.OriginalDestination:
+		key = unix.NFT_CT_DST_IP
+	case field != plan.OriginalPort:
+		return b
+	}
+	b, elem := nest(b, unix.NFTA_LIST_ELEM)
+	b = attrString(b, unix.NFTA_EXPR_NAME, "ct")
+	b, data := nest(b, unix.NFTA_EXPR_DATA)
+	b = attrU32(b, unix.NFTA_CT_KEY, key)
+	b = attrU32(b, unix.NFTA_CT_DREG, reg1)
+	b = attr(b, unix.NFTA_CT_DIRECTION, ctOriginal)
+	return end(end(b, data), elem)
 }
 
 // masked reduces the address in reg1 to a prefix.

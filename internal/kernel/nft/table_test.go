@@ -44,6 +44,8 @@ func everything() (*policy.Policy, *policy.Facts) {
 		{Name: "inside", From: policy.From{PodCIDRs: true}, To: policy.To{PodCIDRs: true, Nodes: true}, Action: policy.Keep},
 		{Name: "office", From: policy.From{PodCIDRs: true}, To: policy.To{CIDRs: prefixes("192.168.200.0/24", "10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32"), Except: prefixes("192.168.200.128/25")}, Action: policy.Leave},
 		{Name: "web", From: policy.From{Pods: web}, To: policy.To{CIDRs: prefixes("203.0.113.0/24"), Ports: []policy.PortMatch{{Protocol: packet.TCP, PortRange: policy.PortRange{First: 443, Last: 445}}, {Protocol: packet.UDP, PortRange: policy.PortRange{First: 1, Last: 65535}}}}, Action: policy.SNAT, Addresses: addrs("192.0.2.7", "192.0.2.8", "192.0.2.9", "2001:db8::7"), OverrideServiceMasquerade: true},
+		{Name: "shop", From: policy.From{CIDRs: prefixes("172.30.0.0/16", "fd00:172:30::/48")}, To: policy.To{Except: prefixes("10.244.9.0/24"), Services: &policy.Services{Names: []string{"shop/web"}, Backends: policy.RemoteBackends}}, Action: policy.Masquerade},
+		{Name: "services", From: policy.From{CIDRs: prefixes("172.30.0.0/16", "fd00:172:30::/48")}, To: policy.To{Services: &policy.Services{Backends: policy.LocalBackends, Ports: []policy.PortMatch{{Protocol: packet.TCP, PortRange: policy.PortRange{First: 80, Last: 90}}}}}, Action: policy.Keep, OverrideServiceMasquerade: true},
 		{Name: "fixed", From: policy.From{CIDRs: prefixes("10.9.0.0/16"), Except: prefixes("10.9.9.0/24")}, To: policy.To{Everywhere: true}, Action: policy.SNAT, Addresses: addrs("192.0.2.7"), FullyRandom: true},
 		{Name: "own", From: policy.From{Node: true}, To: policy.To{CIDRs: prefixes("198.51.100.0/24")}, Action: policy.Masquerade, OverrideServiceMasquerade: true},
 		{Name: "internet", From: policy.From{PodCIDRs: true, Node: true}, To: policy.To{Everywhere: true}, OutInterfaces: []string{"eth0", "wan*"}, Action: policy.Masquerade, FullyRandom: true, Ports: policy.PortRange{First: 1024, Last: 29999}},
@@ -54,6 +56,9 @@ func everything() (*policy.Policy, *policy.Facts) {
 	}
 	facts := &policy.Facts{
 		PodCIDRs: prefixes("10.244.0.0/16", "fd00:10:244::/48"), LocalPodCIDRs: prefixes("10.244.1.0/24"),
+		ServiceCIDRs: prefixes("10.96.0.0/12", "fd00:96::/112"), NodeAddresses: addrs("192.0.2.1", "2001:db8::1"),
+		Services: []policy.Service{{Namespace: "shop", Name: "web", ClusterIPs: addrs("10.96.0.80", "fd00:96::80"), ExternalIPs: addrs("203.0.113.80"),
+			Ports: []policy.ServicePort{{Protocol: packet.TCP, Port: 80, NodePort: 30080}, {Protocol: packet.UDP, Port: 53}, {Protocol: packet.TCP, Port: 443}}}},
 		Nodes: addrs("192.0.2.1", "2001:db8::1"), Broadcasts: addrs("192.0.2.255"), TunnelPorts: []uint16{4790},
 		ServiceMark: policy.DefaultServiceMark, HostPortMark: policy.DefaultHostPortMark, PodsKnown: true,
 		Pods: []policy.Pod{{Namespace: "a", Name: "w", Labels: labels.Set{"app": "web"}, Addresses: addrs("10.244.1.7", "fd00:10:244:1::7")},

@@ -110,7 +110,11 @@ func (g *Generator) Policy() *policy.Policy {
 			r.OutInterfaces = []string{pick(g, append([]string{"eth*", "wlan0"}, g.World.OutInterfaces...))}
 		}
 		if i > 0 && g.chance(2) { // a run of rules that can share a lookup
-			r.From, r.OutInterfaces, r.To.Ports = p.Rules[i-1].From, p.Rules[i-1].OutInterfaces, p.Rules[i-1].To.Ports
+			last := &p.Rules[i-1]
+			r.From, r.OutInterfaces, r.To.Ports = last.From, last.OutInterfaces, last.To.Ports
+			if last.To.Services != nil && r.To.Services != nil {
+				r.To.Services.Backends, r.To.Except = last.To.Services.Backends, last.To.Except
+			}
 		}
 		g.action(&r)
 		p.Rules = append(p.Rules, r)
@@ -167,7 +171,12 @@ func (g *Generator) selector() labels.Selector {
 
 func (g *Generator) to() policy.To {
 	t := policy.To{}
-	switch g.IntN(6) {
+	switch g.IntN(10) {
+	case 6, 7, 8, 9:
+		t.Services = g.services()
+		if g.chance(4) {
+			t.CIDRs = g.prefixes(g.World.Destinations, 2)
+		}
 	case 0, 1:
 		t.Everywhere = true
 	case 2:
@@ -206,6 +215,7 @@ func (g *Generator) Facts() *policy.Facts {
 	if g.chance(6) {
 		f.PodCIDRs = f.PodCIDRs[:1]
 	}
+	g.addServices(f)
 	if g.chance(3) {
 		f.NodeCIDRs = g.prefixes(g.World.Destinations, 2)
 	}
