@@ -125,7 +125,11 @@ type recent struct {
 	last map[string]time.Time // by process
 }
 
+// note a change; where events were lost nobody knows of one.
 func (r *recent) note(i nft.Intrusion, now time.Time) {
+	if i.Lost {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last == nil {

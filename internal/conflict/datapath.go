@@ -181,10 +181,7 @@ func grouped(programs []Program) []string {
 		if x.Device.Kind == "veth" || x.Device.Kind == "netkit" {
 			at = x.Device.Kind + " interfaces"
 		}
-		at += " (" + x.Hook + ")"
-		if x.Unnamed || !slices.Contains(where[name], at) {
-			where[name] = append(where[name], at)
-		}
+		where[name] = append(where[name], at+" ("+x.Hook+")")
 	}
 	var out []string
 	for name, at := range where {

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/unmasq/unmasq/internal/conflict"
@@ -21,7 +20,7 @@ import (
 // Reader has sockets in the network namespace of the thread that opened it. It is
 // for one goroutine.
 type Reader struct {
-	route, filter *netlink.Conn
+	route, filter *socket
 
 	// generation of the rules that were read last.
 	generation uint32
@@ -30,27 +29,16 @@ type Reader struct {
 
 // Open needs no privilege; what is asked then does.
 func Open() (*Reader, error) {
-	route, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	route, err := dial(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open a socket for interfaces: %w", err)
 	}
-	filter, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	filter, err := dial(unix.NETLINK_NETFILTER)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open a socket for rules: %w", err), route.Close())
+		return nil, errors.Join(fmt.Errorf("open a socket for rules: %w", err), route.close())
 	}
 	return &Reader{route: route, filter: filter}, nil
 }
 
 // Close gives the sockets up.
-func (r *Reader) Close() error { return errors.Join(r.route.Close(), r.filter.Close()) }
-
-// attributes calls each with the attributes of b; what is broken ends them.
-func attributes(b []byte, each func(*netlink.AttributeDecoder)) {
-	d, err := netlink.NewAttributeDecoder(b)
-	if err != nil {
-		return
-	}
-	for d.Next() {
-		each(d)
-	}
-}
+func (r *Reader) Close() error { return errors.Join(r.route.close(), r.filter.close()) }

@@ -65,11 +65,11 @@ func (r *Reader) links() ([]link, error) {
 	messages, err := r.dump(unix.RTM_GETLINK, append(body, mask...))
 	var out []link
 	for _, m := range messages {
-		if len(m.Data) < unix.SizeofIfInfomsg {
+		if len(m) < unix.SizeofIfInfomsg {
 			continue
 		}
-		l := link{index: binary.NativeEndian.Uint32(m.Data[4:])}
-		attributes(m.Data[unix.SizeofIfInfomsg:], func(d *netlink.AttributeDecoder) {
+		l := link{index: binary.NativeEndian.Uint32(m[4:])}
+		attributes(m[unix.SizeofIfInfomsg:], func(d *netlink.AttributeDecoder) {
 			switch d.Type() {
 			case unix.IFLA_IFNAME:
 				l.Name = d.String()
@@ -90,8 +90,8 @@ func (r *Reader) links() ([]link, error) {
 	return out, err
 }
 
-func (r *Reader) dump(typ netlink.HeaderType, body []byte) ([]netlink.Message, error) {
-	return r.route.Execute(netlink.Message{Header: netlink.Header{Type: typ, Flags: netlink.Request | netlink.Dump}, Data: body})
+func (r *Reader) dump(typ uint16, body []byte) ([][]byte, error) {
+	return r.route.ask(typ, unix.NLM_F_DUMP, body)
 }
 
 // sizeofTcMsg: struct tcmsg: family, padding, interface, handle, parent, info.
@@ -102,12 +102,12 @@ func (r *Reader) disciplines() (map[uint32]bool, error) {
 	messages, err := r.dump(unix.RTM_GETQDISC, make([]byte, sizeofTcMsg))
 	out := map[uint32]bool{}
 	for _, m := range messages {
-		if len(m.Data) < sizeofTcMsg {
+		if len(m) < sizeofTcMsg {
 			continue
 		}
-		attributes(m.Data[sizeofTcMsg:], func(d *netlink.AttributeDecoder) {
+		attributes(m[sizeofTcMsg:], func(d *netlink.AttributeDecoder) {
 			if d.Type() == unix.TCA_KIND && (d.String() == "clsact" || d.String() == "ingress") {
-				out[binary.NativeEndian.Uint32(m.Data[4:])] = true
+				out[binary.NativeEndian.Uint32(m[4:])] = true
 			}
 		})
 	}
@@ -137,7 +137,7 @@ func (r *Reader) filters(l link, out *conflict.Programs) error {
 			return err
 		}
 		for _, m := range messages {
-			if name, is := filterName(m.Data); is {
+			if name, is := filterName(m); is {
 				out.Programs = append(out.Programs, conflict.Program{Device: l.Device, Hook: side.hook, Name: name})
 			}
 		}

@@ -51,11 +51,9 @@ func (r *Reader) Rules() (*conflict.Rules, error) {
 	return w.out, nil
 }
 
-func (r *Reader) request(typ uint16, flags netlink.HeaderFlags, family byte, body []byte) ([]netlink.Message, error) {
-	return r.filter.Execute(netlink.Message{
-		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | typ), Flags: netlink.Request | flags},
-		Data:   append([]byte{family, unix.NFNETLINK_V0, 0, 0}, body...), // struct nfgenmsg
-	})
+func (r *Reader) request(typ, flags uint16, family byte, body []byte) ([][]byte, error) {
+	header := []byte{family, unix.NFNETLINK_V0, 0, 0} // struct nfgenmsg
+	return r.filter.ask(unix.NFNL_SUBSYS_NFTABLES<<8|typ, flags, append(header, body...))
 }
 
 const sizeofNfGenMsg = 4
@@ -63,7 +61,7 @@ const sizeofNfGenMsg = 4
 func (r *Reader) currentGeneration() (id uint32, err error) {
 	messages, err := r.request(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC, nil)
 	for _, m := range messages {
-		attributes(m.Data[min(sizeofNfGenMsg, len(m.Data)):], func(d *netlink.AttributeDecoder) {
+		attributes(m[min(sizeofNfGenMsg, len(m)):], func(d *netlink.AttributeDecoder) {
 			if d.Type() == unix.NFTA_GEN_ID {
 				id = binary.BigEndian.Uint32(d.Bytes())
 			}
@@ -101,12 +99,12 @@ func (c *chain) wins() bool {
 
 // chains that win, and those that Cilium masquerades in.
 func (r *Reader) chains() (wins, cilium []chain, err error) {
-	messages, err := r.request(unix.NFT_MSG_GETCHAIN, netlink.Dump, unix.AF_UNSPEC, nil)
+	messages, err := r.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, unix.AF_UNSPEC, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, m := range messages {
-		c, ok := chainOf(m.Data)
+		c, ok := chainOf(m)
 		switch {
 		case ok && c.wins():
 			wins = append(wins, c)
@@ -181,7 +179,7 @@ func (w *walk) chain(name string, asked match) {
 			w.out.Cut = true
 			return
 		}
-		x := ruleOf(m.Data, asked)
+		x := ruleOf(m, asked)
 		if x.chain != name {
 			continue
 		}
@@ -194,7 +192,7 @@ func (w *walk) chain(name string, asked match) {
 	}
 }
 
-func (w *walk) list(c chain, name string) ([]netlink.Message, error) {
+func (w *walk) list(c chain, name string) ([][]byte, error) {
 	e := netlink.NewAttributeEncoder()
 	e.String(unix.NFTA_RULE_TABLE, c.table)
 	e.String(unix.NFTA_RULE_CHAIN, name)
@@ -202,7 +200,7 @@ func (w *walk) list(c chain, name string) ([]netlink.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	return w.reader.request(unix.NFT_MSG_GETRULE, netlink.Dump, c.family, body)
+	return w.reader.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, c.family, body)
 }
 
 func (w *walk) found(x rule) conflict.Rule {
@@ -222,7 +220,7 @@ func (w *walk) masquerades(c chain) {
 		return
 	}
 	for _, m := range messages {
-		if bytes.Contains(m.Data, []byte(conflict.CiliumMasquerade)) {
+		if bytes.Contains(m, []byte(conflict.CiliumMasquerade)) {
 			w.out.CiliumMasquerades = true
 		}
 	}
