@@ -244,16 +244,22 @@ func inFamily(rules string, f packet.Family) string {
 func load(rules string, v foreign.Variant, f packet.Family) func(*testing.T, *rig.Rig) {
 	return func(t *testing.T, r *rig.Rig) {
 		t.Helper()
-		if !strings.HasPrefix(rules, "*") {
-			r.NFT(t, inFamily(rules, f))
-			return
-		}
-		program := "iptables-" + string(v) + "-restore"
-		if f == packet.IPv6Family {
-			program = "ip6tables-" + string(v) + "-restore"
-		}
-		r.Run(t, inFamily(rules, f), program, "-w", "--noflush")
+		loadText(t, r, inFamily(rules, f), v, f)
 	}
+}
+
+// loadText loads what is of the family already.
+func loadText(t *testing.T, r *rig.Rig, rules string, v foreign.Variant, f packet.Family) {
+	t.Helper()
+	if !strings.HasPrefix(rules, "*") {
+		r.NFT(t, rules)
+		return
+	}
+	program := "iptables-" + string(v) + "-restore"
+	if f == packet.IPv6Family {
+		program = "ip6tables-" + string(v) + "-restore"
+	}
+	r.Run(t, rules, program, "-w", "--noflush")
 }
 
 // together sets up several things.
