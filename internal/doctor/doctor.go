@@ -23,10 +23,20 @@ type check struct {
 // checks in the order of their codes.
 var checks = []check{
 	{"bridge-nf-call-off", Error, "services don't answer pods on the same bridge", []need{links, rules, sysctls}, bridgeCalls},
+	{"clients-hidden", Warning, "pods see the node in place of their clients", []need{links, routes, rules}, clientsHidden},
+	{"duplicate-rules", Info, "rules that stand there twice", []need{rules}, duplicates},
+	{"exemption-overridden", Warning, "what one component leaves alone another translates", []need{rules}, exemptionOverridden},
+	{"families-differ", Warning, "IPv4 is translated, IPv6 is not", []need{links, routes, rules}, familiesDiffer},
 	{"forward-blocked", Error, "the firewall drops what pods send", []need{rules}, forwardBlocked},
 	{"forwarding-off", Error, "the kernel doesn't forward", []need{links, routes, sysctls}, forwardingOff},
+	{"leftover-rules", Warning, "rules of something that is gone", []need{rules}, leftovers},
 	{"localnet-exposed", Error, "neighbours reach the node's loopback addresses", []need{links, routes, rules, sysctls}, localnetExposed},
+	{"never-matches", Warning, "rules that another one never lets a packet come to", []need{rules}, neverMatches},
+	{"notrack", Error, "no translation of what isn't tracked", []need{links, rules}, untracked},
+	{"pods-masqueraded", Warning, "other nodes' pods see the node in place of its pods", []need{links, routes, rules}, podToPod},
 	{"rp-filter-strict", Error, "the reverse path filter drops what comes in", []need{links, routes, rules, sysctls}, strictFilter},
+	{"two-iptables-variants", Warning, "rules of iptables-legacy and of iptables-nft at once", []need{rules}, twoVariants},
+	{"two-masqueraders", Warning, "two components masquerade the same packets", []need{rules}, twoMasqueraders},
 }
 
 // need is what a check can't do without.
@@ -67,8 +77,14 @@ func Examine(nodes ...Node) Report {
 	r := Report{Version: 1, Findings: []Finding{}, NotLookedAt: []Unmade{}}
 	for _, n := range nodes {
 		p := newPatient(n)
+		before := len(r.Findings)
 		for i := range checks {
 			r.make(&checks[i], p)
+		}
+		for i := before; i < len(r.Findings); i++ {
+			if f := &r.Findings[i]; f.keeps {
+				f.Mend = append([]string{p.policy()}, f.Mend...)
+			}
 		}
 	}
 	r.sort()
@@ -128,6 +144,8 @@ type patient struct {
 	owners *owner.Index
 	// networks whose packets the node forwards.
 	networks []network
+	// keeps are rules that checks have asked for.
+	keeps []keepRule
 }
 
 func newPatient(n Node) *patient {

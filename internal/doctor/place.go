@@ -88,3 +88,24 @@ func (p *patient) setting(name string) string { return name + " = " + p.host.Sys
 func sysctlName(f packet.Family, link, key string) string {
 	return fmt.Sprintf("net.%s.conf.%s.%s", strings.ToLower(f.String()), strings.ReplaceAll(link, ".", "/"), key)
 }
+
+// changes of a rule that its owner's settings make, as remarks for people.
+func (p *patient) changes(at sim.RuleRef) []string {
+	o := p.owners.Of(at.Table, at.Chain, at.Rule)
+	var all []string
+	for _, c := range o.Change {
+		all = append(all, "# "+o.Name+": "+c)
+	}
+	return all
+}
+
+// remove is a command that takes a rule away.
+func remove(at sim.RuleRef) string {
+	if n := at.Table.Native; n != nil {
+		return fmt.Sprintf("nft delete rule %s %s %s handle %d", n.Family, n.Name, at.Chain.Name, at.Rule.Native.Handle)
+	}
+	if !strings.HasPrefix(strings.TrimSpace(at.Rule.Text), "-A ") { // a row of iptables -L
+		return fmt.Sprintf("%s -t %s -D %s %d", program(at.Table), at.Table.Name, at.Chain.Name, at.Rule.Index)
+	}
+	return fmt.Sprintf("%s -t %s -D %s", program(at.Table), at.Table.Name, strings.TrimPrefix(strings.TrimSpace(at.Rule.Text), "-A "))
+}

@@ -38,6 +38,9 @@ type Finding struct {
 	Mend []string `json:"mend"`
 	// Node is empty where there is one alone.
 	Node string `json:"node,omitempty"`
+
+	// keeps: the mend begins with the policy that all checks have asked for.
+	keeps bool
 }
 
 // Unmade is a check that could not be made.

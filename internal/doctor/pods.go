@@ -1,0 +1,121 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"go4.org/netipx"
+
+	"github.com/unmasq/unmasq/internal/owner"
+	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/route"
+)
+
+func packetOf(p netip.Prefix) packet.Family { return packet.Of(p.Addr()) }
+
+func lastOf(p netip.Prefix) netip.Addr { return netipx.PrefixLastIP(p) }
+
+// podToPod: packets to pods of another node are translated.
+func podToPod(p *patient) []Finding {
+	var all []Finding
+	for i := range p.networks {
+		n := &p.networks[i]
+		var to []string
+		var f Finding
+		for _, rt := range p.others(n) {
+			q := tcp(n.member, rt.Destination.Addr().Next().Next(), https, n.link)
+			answers := p.ask(q)
+			at, one := answers.rule()
+			if !one || !answers.every(translated) || forService(p.ownerOf(at)) || p.ownerOf(at) == owner.Unmasq {
+				continue
+			}
+			to = append(to, rt.Destination.String())
+			if f.Evidence == nil {
+				f.Evidence = append(f.Evidence, p.place(at))
+				f.Summary = fmt.Sprintf("%s masquerades %s on its way to other nodes' pods", called(p.ownerOf(at)), n.prefix)
+				f.Mend = p.changes(at)
+			}
+			f.Evidence = append(f.Evidence, "route "+strings.TrimSpace(rt.Text))
+		}
+		if to == nil {
+			continue
+		}
+		f.Consequence = "Pods elsewhere see this node in place of its pods, and network policies that name pods don't fit."
+		p.keep(&f, "pods-see-pods", n.prefix.String(), to...)
+		all = append(all, f)
+	}
+	return all
+}
+
+// others are routes to networks that look like those of other nodes' pods: by way
+// of a gateway or a tunnel, of the same size as this node's own, next to it in the
+// same block.
+func (p *patient) others(n *network) []*route.Route {
+	own := p.block(n)
+	block := 8
+	if n.family() == packet.IPv6Family {
+		block = 16
+	}
+	all := &p.host.Network
+	var found []*route.Route
+	for i := range all.Routes {
+		rt := &all.Routes[i]
+		if rt.Family != n.family() || rt.Type != route.Unicast || rt.Table != route.TableMain || rt.Destination.Bits() != own.Bits() || rt.Destination == own ||
+			own.Bits() <= 16 || len(rt.Nexthops) == 0 || !rt.Nexthops[0].Via.IsValid() {
+			continue
+		}
+		wide, err := own.Addr().Prefix(own.Bits() - block)
+		if err == nil && wide.Contains(rt.Destination.Addr()) {
+			found = append(found, rt)
+		}
+	}
+	const most = 8
+	return found[:min(len(found), most)]
+}
+
+// block of addresses that the network is of: with calico the blackhole route tells.
+//
+//	blackhole 192.168.0.0/26 proto bird
+func (p *patient) block(n *network) netip.Prefix {
+	for i := range p.host.Network.Routes {
+		if rt := &p.host.Network.Routes[i]; rt.Type == route.Blackhole && rt.Destination.Contains(n.member) && rt.Destination.Bits() < n.prefix.Bits() {
+			return rt.Destination
+		}
+	}
+	return n.prefix
+}
+
+// familiesDiffer: what leaves by IPv4 is translated, and by IPv6 it leaves with an
+// address that nobody outside can answer to.
+func familiesDiffer(p *patient) []Finding {
+	local := netip.MustParsePrefix("fc00::/7")
+	var all []Finding
+	for i := range p.networks {
+		n := &p.networks[i]
+		if n.family() != packet.IPv6Family || !local.Contains(n.member) {
+			continue
+		}
+		four := slices.IndexFunc(p.networks, func(o network) bool { return o.link == n.link && o.link != "" && o.family() == packet.IPv4Family })
+		if four < 0 {
+			continue
+		}
+		m := &p.networks[four]
+		by4 := p.ask(tcp(m.member, outside(packet.IPv4Family), https, m.link))
+		at, one := by4.rule()
+		if !one || !by4.every(translated) || !p.ask(tcp(n.member, outside(packet.IPv6Family), https, n.link)).every(kept) {
+			continue
+		}
+		all = append(all, Finding{
+			Summary:     fmt.Sprintf("%s leaves translated, %s of the same pods doesn't", m.prefix, n.prefix),
+			Evidence:    []string{p.place(at), fmt.Sprintf("no rule translates %s to %s", n.member, outside(packet.IPv6Family)), n.why},
+			Consequence: fmt.Sprintf("Nobody outside has a route to %s, so that connections by IPv6 hang until they fall back to IPv4.", n.prefix),
+			Mend: []string{
+				fmt.Sprintf("ip6tables -t nat -A POSTROUTING -s %s ! -o %s -j MASQUERADE", n.prefix, n.link),
+				"# or the setting of what translates IPv4: docker's ip6tables, a CNI plugin's ipMasq, flannel's EnableIPv6, ip-masq-agent's --enable-ipv6",
+			},
+		})
+	}
+	return all
+}
