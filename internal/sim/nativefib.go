@@ -90,9 +90,19 @@ func (r *run) fibInterface(e nftables.FIB, source bool) (nftables.Value, state) 
 	return interfaceName(name), known
 }
 
-// rtSubject is rt nexthop: the gateway, or the destination on a link.
+// rtSubject is rt nexthop, the gateway, or the destination on a link; and rt ipsec,
+// whether a policy of IPsec takes the packet: no, where there is none.
 func rtSubject(e nftables.RT) subject {
-	if e.Key != "nexthop" {
+	switch e.Key {
+	case "nexthop":
+	case "ipsec":
+		return subject{value: func(r *run) (nftables.Value, state) {
+			if r.node.host.NoIPsec {
+				return number8(0), known
+			}
+			return "", open
+		}, why: "which IPsec policies there are isn't known"}
+	default:
 		return opened(e, "it isn't in a dump")
 	}
 	return subject{value: func(r *run) (nftables.Value, state) {

@@ -392,12 +392,18 @@ func (b *builder) other(f *file) {
 		if strings.Contains(text, "dir out") || strings.Contains(text, "dir fwd") {
 			b.note(f.name, 0, "", "the node has IPsec policies, which aren't followed")
 		}
+		b.host.NoIPsec = strings.TrimSpace(text) == "" && !b.partly(FileXFRM)
 	case FileBPF:
 		// tc has a kind for each filter, bpftool an id for each program.
 		if strings.Contains(text, `"kind"`) || strings.Contains(text, `"id"`) || strings.Contains(text, `"prog_id"`) {
 			b.note(f.name, 0, "", "programs and filters at interfaces (tc, XDP) may drop or translate packets past all tables; they aren't followed")
 		}
 	}
+}
+
+// partly: the snapshot says that not all of a file could be read.
+func (b *builder) partly(name string) bool {
+	return b.host.Meta != nil && b.host.Meta.Missing[name] != ""
 }
 
 // note notes something of a file; of one that is wrong all over, not everything.

@@ -39,6 +39,8 @@ type Host struct {
 	// IPVS holds the lines of `ipvsadm -Sn`, VirtualServersGiven whether it was given.
 	VirtualServers      []VirtualServer
 	VirtualServersGiven bool
+	// NoIPsec: the IPsec policies were given, and there is none.
+	NoIPsec bool
 	// IPTables says for each family whether a whole dump of the iptables tables
 	// was given, so that a table that is missing there is empty.
 	IPTables map[packet.Family]bool
