@@ -21,11 +21,12 @@ type Path struct {
 
 // component with an eBPF data path, by what it attaches and makes.
 type component struct {
-	owner           string
-	programs        []string // beginnings of names
-	devices         []string // beginnings of names
-	judge           func(seen, Programs, *Rules) (past, unclear bool)
-	what, past, ask string
+	owner    string
+	programs []string // beginnings of names
+	devices  []string // beginnings of names
+	judge    func(seen, Programs, *Rules) (past, unclear bool)
+	// past and ask are what to do where packets go past netfilter, or may.
+	past, ask string
 }
 
 // seen is what of Programs is the component's.
@@ -130,10 +131,17 @@ func cilium(s seen, p Programs, r *Rules) (past, unclear bool) {
 // atUplink: Cilium's program for what leaves the node (cil_to_netdev), or one without
 // a name where that would be.
 func atUplink(x Program) bool {
-	if strings.HasPrefix(x.Device.Name, "cilium_") || x.Device.Kind == "veth" || x.Device.Name == "lo" {
+	if strings.HasPrefix(x.Device.Name, "cilium_") || x.Device.Name == "lo" {
 		return false
 	}
-	return x.Unnamed && strings.HasSuffix(x.Hook, "egress") || strings.Contains(x.Name, "to_netdev") || strings.Contains(x.Name, "to-netdev")
+	return x.Unnamed && strings.HasSuffix(x.Hook, "egress") && !x.Device.ofPod() ||
+		strings.Contains(x.Name, "to_netdev") || strings.Contains(x.Name, "to-netdev")
+}
+
+// ofPod says whether a pod hangs on the interface. The node's own is a veth where it
+// is a container itself; then it has an interface's usual name.
+func (d Device) ofPod() bool {
+	return d.Kind == "netkit" || d.Kind == "veth" && !strings.HasPrefix(d.Name, "eth")
 }
 
 // strangers are the programs that no component is known by.
@@ -178,7 +186,7 @@ func grouped(programs []Program) []string {
 			name = "a program without a name"
 		}
 		at := x.Device.Name
-		if x.Device.Kind == "veth" || x.Device.Kind == "netkit" {
+		if x.Device.ofPod() {
 			at = x.Device.Kind + " interfaces"
 		}
 		where[name] = append(where[name], at+" ("+x.Hook+")")

@@ -39,6 +39,8 @@ func TestPathOf(t *testing.T) {
 		{"nothing, in a container", node(eperm, "eth0"), nil, "netfilter  0", nil},
 		{"Cilium in place of kube-proxy", node("", append(tc, "eth0@tc egress=cil_to_netdev-eth0")...), nil, "past cilium 0",
 			[]string{"cilium_host", "program cil_to_netdev at eth0 (tc egress)", "program cil_from_container at veth interfaces (tc ingress)", "bpf.masquerade=false"}},
+		{"in kind", node("", append(tc, "eth0/veth@tc egress=cil_to_netdev-eth0")...), nil, "past cilium 0", []string{"cil_to_netdev at eth0 (tc egress)"}},
+		{"in kind by tcx", node("", "cilium_host/veth", "lxc1/veth@tcx egress", "eth0/veth@tcx egress"), nil, "past cilium 0", nil},
 		{"an old one", node("", "eth0@tc egress=bpf_netdev_eth0.o:[to-netdev]"), nil, "past cilium 0", []string{"bpf_netdev_eth0.o:[to-netdev] at eth0"}},
 		{"Cilium by tcx, in a container", node(eperm, "cilium_host/veth", "cilium_net/veth", "lxc1/veth", "eth0"), nil, "unclear cilium 0", []string{eperm, "cilium-dbg status"}},
 		{"Cilium by tcx, asked", node("", "cilium_host/veth", "lxc1/veth@tcx ingress", "eth0@tcx egress"), nil, "past cilium 0", []string{"a program without a visible name at eth0 (tcx egress)"}},

@@ -2,10 +2,12 @@ package others_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/unmasq/unmasq/internal/conflict"
 	"github.com/unmasq/unmasq/internal/kernel/netns"
@@ -76,6 +78,44 @@ func TestPrograms(t *testing.T) {
 	}
 	if got := programs(t, n, r); len(got) != 0 {
 		t.Errorf("all detached: %q", got)
+	}
+}
+
+// CAP_NET_ADMIN alone is enough, as the agent's pod has it.
+func TestNetAdminIsEnough(t *testing.T) {
+	n := netnstest.Test(t, "admin")
+	nft(t, n, fmt.Sprintf(raw, "ip saddr 10.244.0.0/16 notrack"))
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never back: the thread ends with the goroutine
+		done <- func() error {
+			if err := unix.Setns(n.Fd(), unix.CLONE_NEWNET); err != nil {
+				return err
+			}
+			header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+			const admin = 1 << unix.CAP_NET_ADMIN
+			data := [2]unix.CapUserData{{Effective: admin, Permitted: admin}}
+			if err := unix.Capset(&header, &data[0]); err != nil {
+				return err
+			}
+			r, err := others.Open()
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			p, err := r.Programs()
+			if err != nil || len(p.Devices) != 1 {
+				return fmt.Errorf("programs %+v: %w", p, err)
+			}
+			found, err := r.Rules()
+			if err != nil || len(found.Rules) != 1 {
+				return fmt.Errorf("rules %+v: %w", found, err)
+			}
+			return nil
+		}()
+	}()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
