@@ -35,6 +35,7 @@ the cluster: RBAC decides, and no port is opened.
   kubectl unmasq explain default/client default/web:80
   kubectl unmasq status --all
   kubectl unmasq snapshot --node n1 -o n1.tar.gz
+  kubectl unmasq uninstall
 
 The node is that of the pod that is named, or --node. Exit status and output are
 those of the command there; what couldn't be asked is status 1.`
@@ -59,7 +60,7 @@ func kubectlBy(version string, connect func(kubectl.Access, kubectl.Where) (*kub
 	root.Short, root.Long = "Ask the agents of a cluster", kubectlHelp
 	opts := &kubectlOptions{connect: connect}
 	opts.flags(root.PersistentFlags())
-	root.AddCommand(newKubectlExplain(opts), newKubectlStatus(opts), newKubectlSnapshot(opts), newKubectlDoctor(opts))
+	root.AddCommand(newKubectlExplain(opts), newKubectlStatus(opts), newKubectlSnapshot(opts), newKubectlDoctor(opts), newKubectlUninstall(opts))
 	return root
 }
 

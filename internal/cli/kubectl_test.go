@@ -74,6 +74,7 @@ type plugin struct {
 	commands [][]string
 	access   kubectl.Access
 	where    kubectl.Where
+	prepare  func(*fake.FakeDynamicClient) // nil: nothing
 }
 
 func (p *plugin) connect(a kubectl.Access, w kubectl.Where) (*kubectl.Client, error) {
@@ -95,7 +96,11 @@ func (p *plugin) connect(a kubectl.Access, w kubectl.Where) (*kubectl.Client, er
 		objects = append(objects, u)
 	}
 	api := fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		kubectl.Pods: "PodList", kubectl.Services: "ServiceList", kubectl.Nodes: "NodeList", kubectl.EndpointSlices: "EndpointSliceList"}, objects...)
+		kubectl.Pods: "PodList", kubectl.Services: "ServiceList", kubectl.Nodes: "NodeList", kubectl.EndpointSlices: "EndpointSliceList",
+		kubectl.DaemonSets: "DaemonSetList", kubectl.NodeReports: "NodeReportList"}, objects...)
+	if p.prepare != nil {
+		p.prepare(api)
+	}
 	return &kubectl.Client{Objects: api, Namespace: "default", Where: w,
 		Exec: func(_ context.Context, _ kubectl.Agent, command []string, s kubectl.Streams) error {
 			p.commands = append(p.commands, command)

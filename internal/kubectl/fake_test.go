@@ -35,7 +35,7 @@ func cluster(t *testing.T, text string) (*Client, *fake.FakeDynamicClient) {
 		objects = append(objects, u)
 	}
 	api := fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		Pods: "PodList", Services: "ServiceList", Nodes: "NodeList", EndpointSlices: "EndpointSliceList"}, objects...)
+		Pods: "PodList", Services: "ServiceList", Nodes: "NodeList", EndpointSlices: "EndpointSliceList", DaemonSets: "DaemonSetList", NodeReports: "NodeReportList"}, objects...)
 	return &Client{Objects: api, Namespace: "default", Where: Where{}.orDefault()}, api
 }
 

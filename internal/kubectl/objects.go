@@ -19,6 +19,7 @@ type named struct {
 	Namespace         string            `json:"namespace"`
 	DeletionTimestamp string            `json:"deletionTimestamp"`
 	Labels            map[string]string `json:"labels"`
+	Annotations       map[string]string `json:"annotations"`
 }
 
 func (n named) String() string { return n.Namespace + "/" + n.Name }
@@ -33,6 +34,8 @@ type pod struct {
 	} `json:"spec"`
 	Status struct {
 		Phase             string            `json:"phase"`
+		Reason            string            `json:"reason"`
+		Message           string            `json:"message"`
 		HostIPs           []ip              `json:"hostIPs"`
 		PodIPs            []ip              `json:"podIPs"`
 		ContainerStatuses []containerStatus `json:"containerStatuses"`
@@ -44,11 +47,12 @@ type ip struct {
 }
 
 type container struct {
-	Name    string   `json:"name"`
-	Image   string   `json:"image"`
-	Command []string `json:"command"`
-	Args    []string `json:"args"`
-	Env     []struct {
+	Name            string   `json:"name"`
+	Image           string   `json:"image"`
+	ImagePullPolicy string   `json:"imagePullPolicy"`
+	Command         []string `json:"command"`
+	Args            []string `json:"args"`
+	Env             []struct {
 		Name      string `json:"name"`
 		Value     string `json:"value"`
 		ValueFrom struct {
@@ -75,7 +79,8 @@ type containerStatus struct {
 }
 
 type stateReason struct {
-	Reason string `json:"reason"`
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
 }
 
 type service struct {
