@@ -116,5 +116,13 @@ func (n Names) address(text string) ([]netip.Addr, error) {
 	return found, nil
 }
 
+// Addresses that a name stands for, or the address that the text is.
+func (n Names) Addresses(text string) ([]netip.Addr, error) {
+	if all := n.byName[text]; len(all) > 0 {
+		return all, nil
+	}
+	return n.address(text)
+}
+
 // Of is the name of an address, empty where it has none.
 func (n Names) Of(a netip.Addr) string { return n.byAddress[a] }

@@ -34,6 +34,12 @@ var protocols = [...]protocol{
 	{2, false, []string{"igmp"}},
 }
 
+// HasPorts says whether a protocol's packets have ports that rules can ask for.
+func HasPorts(n uint8) bool { return hasPorts(n) }
+
+// ParseProtocol reads a name, or a number; 0 is any.
+func ParseProtocol(text string) (uint8, error) { return parseProtocol(text) }
+
 // protocolName is the name of a number, or the number.
 func protocolName(n uint8) string {
 	for _, p := range protocols {
