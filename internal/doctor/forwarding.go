@@ -145,6 +145,9 @@ func localnetExposed(p *patient) []Finding {
 		if p.host.Sysctls[key] != "1" {
 			key = sysctlName(packet.IPv4Family, b.link, "route_localnet")
 		}
+		if p.host.Sysctls[key] != "1" {
+			continue // not given: the answer took it for granted
+		}
 		return []Finding{{
 			Summary:     "hosts at " + b.link + " reach what listens on 127.0.0.1",
 			Evidence:    []string{p.setting(key), fmt.Sprintf("no rule stops a packet from %s to 127.0.0.1", b.address)},

@@ -261,7 +261,7 @@ func clientsHidden(p *patient) []Finding {
 		n := &p.networks[i]
 		far := outside(n.family())
 		out, known := p.host.Network.InterfaceFor(far)
-		if !known || out == "" || out == n.link {
+		if !known || out == "" || out == n.link || n.link == "" { // without a link it is a rule's network, perhaps of another node's pods
 			continue
 		}
 		answers := p.ask(tcp(far, n.member, https, out))

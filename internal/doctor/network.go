@@ -30,8 +30,8 @@ const (
 )
 
 // findNetworks goes by bridges with ports of containers, by routes to single
-// addresses behind such links, and, where links aren't known, by the rules that
-// masquerade a network.
+// addresses behind such links, and, where the kinds of links aren't known, by the
+// rules that masquerade a network.
 func (p *patient) findNetworks() []network {
 	n := &p.host.Network
 	var all []network
@@ -41,11 +41,15 @@ func (p *patient) findNetworks() []network {
 		}
 	}
 	all = append(all, p.routedMembers()...)
-	if !n.KnownLinks {
+	// `ip link` without -d doesn't tell bridges from others.
+	if !slices.ContainsFunc(n.Links, func(l route.Link) bool { return l.Kind != "" }) && !p.detailed() {
 		all = append(all, p.masqueradedNetworks()...)
 	}
 	return all[:min(len(all), mostNetworks)]
 }
+
+// detailed: the links of a snapshot were taken with their kinds.
+func (p *patient) detailed() bool { return p.host.Network.KnownLinks && p.host.Meta != nil }
 
 // bridgeNetworks are those of a bridge's addresses, where what hangs on it are
 // containers or machines: a bridge over a network card is the node's own uplink.

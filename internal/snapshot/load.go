@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -19,9 +20,11 @@ import (
 type limits struct {
 	total, file, line int64
 	entries, depth    int
+	// bundle is how many files of a support tool's archive are looked at by name.
+	bundle int
 }
 
-var usual = limits{total: 512 << 20, file: 256 << 20, line: 1 << 20, entries: 10_000, depth: 8}
+var usual = limits{total: 512 << 20, file: 256 << 20, line: 1 << 20, entries: 10_000, depth: 8, bundle: 500_000}
 
 // file is one dump with its content, unpacked.
 type file struct {
@@ -79,6 +82,9 @@ func pathError(name string, err error) error {
 // directory reads all files below a directory.
 func (l *loader) directory(root string) error {
 	before := len(l.files)
+	if done, err := l.bundleDirectory(root); done || err != nil {
+		return err
+	}
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return pathError(name, err)
@@ -95,6 +101,57 @@ func (l *loader) directory(root string) error {
 		return err
 	}
 	return l.together(root, before)
+}
+
+// bundleDirectory reads what a support tool's folder has of a node; done where it is one.
+func (l *loader) bundleDirectory(root string) (done bool, err error) {
+	var names []string
+	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && len(names) < l.limits.bundle {
+			below, _ := filepath.Rel(root, name)
+			names = append(names, filepath.ToSlash(below))
+		}
+		return nil // what is wrong with it is said where it counts
+	})
+	if err != nil {
+		return false, err
+	}
+	picks, err := picked(names)
+	if err != nil || picks == nil {
+		return false, wrap(root, err)
+	}
+	before := len(l.files)
+	for _, below := range slices.Sorted(maps.Keys(picks)) {
+		had := len(l.files)
+		if err := l.member(filepath.Join(root, filepath.FromSlash(below)), before); err != nil {
+			return false, err
+		}
+		for i := range l.files[had:] {
+			l.files[had+i].content = under(picks[below], l.files[had+i].content)
+		}
+	}
+	return true, nil
+}
+
+func wrap(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// bundleNames are the names in an archive, for [picked]; those that it can't have are left out.
+func (l *loader) bundleNames(content []byte) (names []string) {
+	for t := tar.NewReader(bytes.NewReader(content)); len(names) < l.limits.bundle; {
+		header, err := t.Next()
+		if err != nil {
+			return names // said where the files are read
+		}
+		if header.Typeflag == tar.TypeReg {
+			names = append(names, path.Clean(header.Name))
+		}
+	}
+	return names
 }
 
 // member reads a file of a directory.
@@ -237,14 +294,25 @@ func (l *loader) gunzip(name string, packed []byte) ([]byte, error) {
 // tar reads an archive. What isn't a file in it is left out.
 func (l *loader) tar(name string, content []byte) error {
 	before, entries := len(l.files), 0
+	picks, err := picked(l.bundleNames(content))
+	if err != nil {
+		return wrap(name, err)
+	}
 	t := tar.NewReader(bytes.NewReader(content))
 	for {
 		header, err := t.Next()
+		if err == io.EOF && picks != nil {
+			return nil
+		}
 		if err == io.EOF {
 			return l.together(name, before)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: the archive is cut off or damaged after %d entries: %w", name, entries, err)
+		}
+		command, pick := picks[path.Clean(header.Name)]
+		if picks != nil && (!pick || header.Typeflag != tar.TypeReg) {
+			continue
 		}
 		if entries++; entries > l.limits.entries {
 			return fmt.Errorf("%s: more than %d entries", name, l.limits.entries)
@@ -270,7 +338,7 @@ func (l *loader) tar(name string, content []byte) error {
 			}
 			return err
 		}
-		l.files = append(l.files, file{name: full, content: inside, member: true})
+		l.files = append(l.files, file{name: full, content: under(command, inside), member: true})
 	}
 }
 
