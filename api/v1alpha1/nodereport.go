@@ -45,12 +45,14 @@ type NodeReportList struct {
 const (
 	// Enforced: the policies in force stand in the kernel, and decide. False, for
 	// example, while another process owns the table, or where an eBPF data path
-	// bypasses netfilter.
+	// bypasses netfilter (BypassedByEBPF); Unknown where it can't be told whether one
+	// does (DataPathUnknown).
 	ConditionEnforced = "Enforced"
 	// Degraded: what is enforced rests on less than is wanted: documents that were
 	// refused, facts that are missing or old, an API server that doesn't answer.
 	ConditionDegraded = "Degraded"
-	// Conflict: another component on this node works against a policy.
+	// Conflict: another component on this node works against a policy; Unknown where
+	// only such was found of which it can't be told.
 	ConditionConflict = "Conflict"
 	// EarlyPodFacts: pods are known before their containers start. False where the
 	// network plugins' results can't be read: then the first packets of a new pod
@@ -243,7 +245,8 @@ type Refusal struct {
 
 // ConflictFound is something another component does on the node against a policy.
 type ConflictFound struct {
-	// Reason in one word, CamelCase: BypassedByEBPF, ForeignTable.
+	// Reason in one word, CamelCase: BypassedByEBPF, TableOwned, TableChanged,
+	// ForeignTable (a NAT chain at unmasq's priority), Untracked, UnknownProgram.
 	//
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[A-Z][A-Za-z0-9]*$`
