@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -22,6 +23,8 @@ type Cluster interface {
 	Changed() <-chan struct{}
 	// Stale says what isn't followed at the moment, and since when; "": all is.
 	Stale() string
+	// NeedServices says whether a policy asks for Services, which View has only then.
+	NeedServices(need bool)
 	// Report says what the node's report shall be.
 	Report(v1alpha1.NodeReportStatus)
 	// Refused says which policies of the API are, by their names, and what is in
@@ -103,14 +106,18 @@ func (a *Agent) reportLater(soon bool) {
 // until enough is known of both: what stands in the kernel stays there.
 func (a *Agent) reloadCluster() {
 	c := &a.cluster
-	if c.view = a.opts.Cluster.View(); c.view == nil {
+	view := a.opts.Cluster.View()
+	if view == nil {
 		return
 	}
-	before := c.answer
-	c.documents.remember(c.view.Before)
-	c.answer = c.documents.load(c.files, c.filesErr, c.view.Policies,
-		policy.Options{NodeLabels: c.view.NodeLabels, PodsKnown: true, NoNodes: c.view.NoNodes})
-	if c.answer != before {
+	c.documents.remember(view.Before)
+	before, now := c.answer, c.documents.load(c.files, c.filesErr, view.Policies, optionsOf(view))
+	a.opts.Cluster.NeedServices(now.needServices)
+	if now.needServices && !view.Facts.ServicesKnown && view.NoServices == "" {
+		return // they, or why not, will be known in a moment
+	}
+	c.view, c.answer = view, now
+	if now != before {
 		a.considered()
 		a.opts.Cluster.Refused(c.answer.instead())
 	}
@@ -121,6 +128,16 @@ func (a *Agent) reloadCluster() {
 	a.enforce()
 	a.status.setConfig(c.answer.err()) // not before: ready means in force
 	a.reportLater(true)
+}
+
+func optionsOf(v *cluster.View) policy.Options {
+	opts := policy.Options{NodeLabels: v.NodeLabels, PodsKnown: true, NoNodes: v.NoNodes,
+		ServicesKnown: v.Facts.ServicesKnown, NoServices: "needs the cluster's Services, which aren't known: " + cmp.Or(v.NoServices, "not asked yet"),
+		ServiceCIDRsKnown: len(v.Facts.ServiceCIDRs) > 0, NoServiceCIDRs: cluster.NoServiceCIDRs}
+	if v.Facts.ServicesKnown {
+		opts.NoServices = ""
+	}
+	return opts
 }
 
 // considered counts a reload, and says what is refused where that is new.

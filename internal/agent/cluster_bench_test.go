@@ -24,6 +24,8 @@ type fakeCluster struct {
 	stale   string
 	reports []v1alpha1.NodeReportStatus
 	instead map[string]*cluster.Policy
+	// services: they are asked for.
+	services bool
 }
 
 func (f *fakeCluster) Run(ctx context.Context)            { <-ctx.Done() }
@@ -31,6 +33,7 @@ func (f *fakeCluster) View() *cluster.View                { return f.view }
 func (f *fakeCluster) Changed() <-chan struct{}           { return f.changed }
 func (f *fakeCluster) Stale() string                      { return f.stale }
 func (f *fakeCluster) Report(s v1alpha1.NodeReportStatus) { f.reports = append(f.reports, s) }
+func (f *fakeCluster) NeedServices(need bool)             { f.services = need }
 func (f *fakeCluster) Refused(instead map[string]*cluster.Policy) {
 	f.instead = instead
 }

@@ -39,6 +39,9 @@ type answer struct {
 	// api are the policies of the API in force, by the name of the document.
 	api     map[string]cluster.Policy
 	refused []refusal
+	// needServices: a document that selects this node asks for Services, or one that
+	// is in force.
+	needServices bool
 }
 
 // refusal is a document that isn't in force.
@@ -96,14 +99,18 @@ func (d *documents) loadNew() *answer {
 		t.refuseFile("", d.filesErr)
 		t.files, t.oldFiles = d.goodFiles, true
 	}
+	need := false
 	for {
 		sources := slices.Clone(t.files)
 		for _, p := range t.api {
 			sources = append(sources, p.Source)
 		}
 		loaded, err := d.reader.Load(sources, d.opts)
+		need = need || d.reader.NeedServices(d.opts.NodeLabels)
 		if err == nil {
-			return d.loadedAll(&t, loaded)
+			out := d.loadedAll(&t, loaded)
+			out.needServices = need
+			return out
 		}
 		wrong := byFile(err)
 		// Files first: what is said of the API's may be their fault.
@@ -216,5 +223,6 @@ func errorText(err error) string {
 }
 
 func sameOptions(a, b policy.Options) bool {
-	return a.PodsKnown == b.PodsKnown && a.NoNodes == b.NoNodes && (a.NodeLabels == nil) == (b.NodeLabels == nil) && maps.Equal(a.NodeLabels, b.NodeLabels)
+	return a.PodsKnown == b.PodsKnown && a.NoNodes == b.NoNodes && a.ServicesKnown == b.ServicesKnown && a.NoServices == b.NoServices &&
+		a.ServiceCIDRsKnown == b.ServiceCIDRsKnown && a.NoServiceCIDRs == b.NoServiceCIDRs && (a.NodeLabels == nil) == (b.NodeLabels == nil) && maps.Equal(a.NodeLabels, b.NodeLabels)
 }

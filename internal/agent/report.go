@@ -223,7 +223,8 @@ func families(f *policy.Facts, r *policy.Rule) (out []v1alpha1.Family) {
 		}
 		from := r.From.Forwarded || r.From.PodCIDRs && hasPrefix(f.PodCIDRs) || r.From.Pods != nil && hasPrefix(f.PodCIDRs, f.LocalPodCIDRs) ||
 			r.From.Node && hasAddr(f.NodeAddresses) || hasPrefix(r.From.CIDRs)
-		to := r.To.Everywhere || r.To.PodCIDRs && hasPrefix(f.PodCIDRs) || r.To.Nodes && (hasAddr(f.Nodes) || hasPrefix(f.NodeCIDRs)) || hasPrefix(r.To.CIDRs)
+		to := r.To.Everywhere || r.To.PodCIDRs && hasPrefix(f.PodCIDRs) || r.To.Nodes && (hasAddr(f.Nodes) || hasPrefix(f.NodeCIDRs)) || hasPrefix(r.To.CIDRs) ||
+			r.To.Services != nil && r.To.Services.Has(family, f)
 		if from && to && (r.Action != policy.SNAT || hasAddr(r.Addresses)) {
 			out = append(out, map[packet.Family]v1alpha1.Family{packet.IPv4Family: v1alpha1.IPv4, packet.IPv6Family: v1alpha1.IPv6}[family])
 		}
@@ -238,10 +239,10 @@ func refusals(all []refusal) (out []v1alpha1.Refusal) {
 	return out
 }
 
-// factsUsed leaves out what changes with every pod.
+// factsUsed leaves out what changes with every pod or, on all nodes, with every service.
 func factsUsed(w *Want) (out []v1alpha1.FactUsed) {
 	for _, f := range w.Lines {
-		if f.Name == "pods" {
+		if f.Name == "pods" || f.Name == "services" {
 			continue
 		}
 		values := f.Values[:min(len(f.Values), v1alpha1.MostReportedValues)]

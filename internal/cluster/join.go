@@ -12,9 +12,13 @@ import (
 // NoNodes is why to.nodes is refused where nobody said which nodes there are.
 const NoNodes = "needs to know the cluster's nodes: state their networks with --node-cidrs, or --watch-nodes in a small cluster"
 
+// NoServiceCIDRs is why rules for all services are refused where nobody said which
+// addresses those have.
+const NoServiceCIDRs = "needs to know the networks of ClusterIPs, which this API doesn't tell (Kubernetes 1.33 does): state them with --service-cidrs, or here in cidrs"
+
 // Join makes a View. It says the same in whatever order objects come.
 func Join(in Input) *View {
-	v := &View{NodeLabels: map[string]string{}, Policies: slices.Clone(in.Policies), Before: in.Before, NoResults: in.NoResults}
+	v := &View{NodeLabels: map[string]string{}, Policies: slices.Clone(in.Policies), Before: in.Before, NoResults: in.NoResults, NoServices: in.NoServices}
 	if n := in.Node; n != nil {
 		v.NodeName, v.NodeUID, v.Paused = n.Name, n.UID, n.Paused
 		maps.Copy(v.NodeLabels, n.Labels)
@@ -26,6 +30,7 @@ func Join(in Input) *View {
 		NodeCIDRs:    foundAt(in.Stated.NodeCIDRs, "--node-cidrs"),
 		ServiceCIDRs: serviceCIDRs(&in),
 		Pods:         known,
+		Services:     services(&in), ServicesKnown: in.ServicesKnown,
 	}
 	if v.NoResults == "" && elsewhere(&in, withResults) {
 		v.NoResults = Elsewhere

@@ -26,6 +26,9 @@ type Objects struct {
 	ServiceCIDRs []ServiceCIDR `json:"serviceCIDRs,omitempty"`
 	// Nodes of the cluster, where all are watched.
 	Nodes []Node `json:"nodes,omitempty"`
+	// Services of the cluster, where a policy needs them; ServicesKnown: all are here.
+	Services      []Service `json:"services,omitempty"`
+	ServicesKnown bool      `json:"servicesKnown,omitempty"`
 }
 
 // Node is a v1 Node.
@@ -81,6 +84,21 @@ type ServiceCIDR struct {
 	CIDRs []netip.Prefix `json:"cidrs"`
 }
 
+// Service is a v1 Service: what connections to it are made to.
+type Service struct {
+	Namespace string            `json:"namespace"`
+	Name      string            `json:"name"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	// NoAddress is as policy.Service has it.
+	NoAddress       string               `json:"noAddress,omitempty"`
+	ClusterIPs      []netip.Addr         `json:"clusterIPs,omitempty"`
+	ExternalIPs     []netip.Addr         `json:"externalIPs,omitempty"`
+	LoadBalancerIPs []netip.Addr         `json:"loadBalancerIPs,omitempty"`
+	Ports           []policy.ServicePort `json:"ports,omitempty"`
+	// LocalOnly: externalTrafficPolicy Local.
+	LocalOnly bool `json:"localOnly,omitempty"`
+}
+
 // Stated is what an operator says once of the cluster, to every agent.
 type Stated struct {
 	PodCIDRs, NodeCIDRs, ServiceCIDRs []netip.Prefix
@@ -98,6 +116,8 @@ type Input struct {
 	// known; "": they are.
 	Results   []results.Result
 	NoResults string
+	// NoServices is View's.
+	NoServices string
 	// Released are the Keys of results that were there and are no more: what the API
 	// says of their pods' addresses is of the past.
 	Released map[string]bool
@@ -111,6 +131,9 @@ type View struct {
 	Facts             facts.Cluster
 	// NoNodes is why nobody knows the cluster's nodes; "": they are known.
 	NoNodes string
+	// NoServices is why services aren't known that were asked for; "": they are, or
+	// will be in a moment, or nobody asks for them. Facts tell which.
+	NoServices string
 	// Policies by name.
 	Policies []Policy
 	// Before has what an agent enforced that ran here before, by name: it stands in

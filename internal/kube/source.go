@@ -45,12 +45,17 @@ type source struct {
 	problem string // since then; "": none
 }
 
+// source is one that is followed for as long as the Watch runs.
 func (w *Watch) source(name string, resource schema.GroupVersionResource, selector string, convert func(runtime.Object) (any, []string)) *source {
-	s := &source{name: name, resource: resource, selector: selector, convert: convert, objects: map[string]any{}, strange: map[string]string{},
-		changed: func() { wake(w.input) }, warn: func(text string) { w.opts.Log.Warn(text) }, info: func(text string) { w.opts.Log.Info(text) },
-		problem: notAsked, since: time.Now()}
+	s := w.newSource(name, resource, selector, convert)
 	w.sources = append(w.sources, s)
 	return s
+}
+
+func (w *Watch) newSource(name string, resource schema.GroupVersionResource, selector string, convert func(runtime.Object) (any, []string)) *source {
+	return &source{name: name, resource: resource, selector: selector, convert: convert, objects: map[string]any{}, strange: map[string]string{},
+		changed: func() { wake(w.input) }, warn: func(text string) { w.opts.Log.Warn(text) }, info: func(text string) { w.opts.Log.Info(text) },
+		problem: notAsked, since: time.Now()}
 }
 
 // follow runs the reflector until the context ends.

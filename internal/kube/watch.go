@@ -8,8 +8,8 @@
 //	view := w.View()
 //
 // It asks for as little as it needs: the node's own Node and pods, namespaces'
-// metadata, SourcePolicies, ServiceCIDRs. It watches no Services, since no policy
-// speaks of them yet, and other nodes only where it is told to.
+// metadata, SourcePolicies, ServiceCIDRs; Services only while a policy needs them
+// (NeedServices), and other nodes only where it is told to.
 package kube
 
 import (
@@ -51,6 +51,8 @@ type Watch struct {
 	node, pods, namespaces, policies, serviceCIDRs, nodes *source
 	sources                                               []*source
 
+	services services
+
 	// input has a token when what the view is made of changed.
 	input chan struct{}
 	// refused has one when instead may be another.
@@ -83,6 +85,7 @@ func resource(name string) schema.GroupVersionResource {
 func New(clients Clients, opts Options) *Watch {
 	w := &Watch{opts: opts, clients: clients, changed: make(chan struct{}, 1), input: make(chan struct{}, 1), refused: make(chan struct{}, 1)}
 	w.found.missing = notLooked
+	w.services.asked = make(chan struct{}, 1)
 	w.reports.wanted = make(chan struct{}, 1)
 	own := "metadata.name=" + opts.NodeName
 	w.node = w.source("node "+opts.NodeName, nodesResource, own, nodeOf)
@@ -112,6 +115,7 @@ func (w *Watch) Run(ctx context.Context) {
 	for _, s := range w.sources {
 		all.Go(func() { w.follow(quiet, s) })
 	}
+	all.Go(func() { w.followServices(quiet) })
 	all.Go(func() { w.followResults(ctx) })
 	all.Go(func() { w.writeReports(quiet) })
 	all.Go(func() { w.keepView(ctx) })
@@ -164,7 +168,8 @@ func (w *Watch) makeView() bool {
 	if objects == nil || found.missing == notLooked {
 		return false
 	}
-	w.view.Store(cluster.Join(cluster.Input{Objects: *objects, Stated: w.opts.Stated, Before: before,
+	_, _, noServices := w.services.known()
+	w.view.Store(cluster.Join(cluster.Input{Objects: *objects, NoServices: noServices, Stated: w.opts.Stated, Before: before,
 		Results: found.results, NoResults: found.missing, Released: found.released}))
 	wake(w.changed)
 	return true
@@ -188,6 +193,7 @@ func (w *Watch) objects() *cluster.Objects {
 	if w.nodes != nil {
 		o.Nodes = list[cluster.Node](w.nodes)
 	}
+	o.Services, o.ServicesKnown, _ = w.services.known()
 	return &o
 }
 
@@ -195,7 +201,11 @@ func (w *Watch) objects() *cluster.Objects {
 // all is.
 func (w *Watch) Stale() string {
 	var all []string
-	for _, s := range w.sources {
+	sources := w.sources
+	if s := w.services.current(); s != nil {
+		sources = append(slices.Clone(sources), s)
+	}
+	for _, s := range sources {
 		if text := s.stale(); text != "" {
 			all = append(all, text)
 		}

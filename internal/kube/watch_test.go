@@ -65,7 +65,7 @@ func newServer(t *testing.T, objects ...runtime.Object) *server {
 	s.metadata = metadatafake.NewSimpleMetadataClient(scheme, &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
 		ObjectMeta: metav1.ObjectMeta{Name: "web", Labels: map[string]string{"team": "a"}}})
 	s.dynamic = dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		nodesResource: "NodeList", podsResource: "PodList", serviceCIDRsResource: "ServiceCIDRList",
+		nodesResource: "NodeList", podsResource: "PodList", servicesResource: "ServiceList", serviceCIDRsResource: "ServiceCIDRList",
 		resource(v1alpha1.SourcePolicies): "SourcePolicyList", resource(v1alpha1.NodeReports): "NodeReportList"}, objects...)
 	refuse := func(clienttesting.Action) (bool, runtime.Object, error) {
 		return s.away.Load(), nil, errors.New("connection refused")

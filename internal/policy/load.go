@@ -125,3 +125,23 @@ func check(s Source) *checkedSource {
 	}
 	return c
 }
+
+// NeedServices says whether Services must be asked for, for the documents of the last
+// Load: whether one that is right by itself, and selects a node with these labels,
+// has a rule that needs them, and none states them.
+func (r *Reader) NeedServices(nodeLabels map[string]string) bool {
+	need := false
+	for _, s := range r.read {
+		for i := range s.docs {
+			c := &s.docs[i]
+			if len(c.document.errs) > 0 || !c.document.selects(nodeLabels) {
+				continue
+			}
+			if c.facts.Services.Set {
+				return false
+			}
+			need = need || (&Policy{Rules: c.rules}).NeedsServices()
+		}
+	}
+	return need
+}

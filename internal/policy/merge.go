@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/unmasq/unmasq/api/v1alpha1"
@@ -191,4 +192,13 @@ func orderOf(d *document) int32 {
 		return *order
 	}
 	return v1alpha1.DefaultOrder
+}
+
+// selects says whether the document's selector is right and selects the node.
+func (d *document) selects(nodeLabels map[string]string) bool {
+	if d.object.Spec.NodeSelector == nil {
+		return true
+	}
+	s, err := metav1.LabelSelectorAsSelector(labelSelector(d.object.Spec.NodeSelector))
+	return err == nil && s.Matches(labels.Set(nodeLabels))
 }

@@ -163,6 +163,13 @@ func (s *Services) FrontendsOf(facts *Facts, v *Service) []Frontend {
 	return out
 }
 
+// Has says whether it means anything in a family.
+func (s *Services) Has(f packet.Family, facts *Facts) bool {
+	return hasPrefix(s.Networks(facts), f) || s.NeedsServices() && slices.ContainsFunc(facts.Services, func(v Service) bool {
+		return hasAddr(v.ClusterIPs, f) && s.Selects(&v)
+	})
+}
+
 func (s *Services) matches(facts *Facts, flow packet.Flow) bool {
 	if local := facts.localBackend(flow.Destination); s.Backends == LocalBackends && !local || s.Backends == RemoteBackends && local {
 		return false
