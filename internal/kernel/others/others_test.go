@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -81,42 +82,81 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
-// CAP_NET_ADMIN alone is enough, as the agent's pod has it.
-func TestNetAdminIsEnough(t *testing.T) {
-	n := netnstest.Test(t, "admin")
-	nft(t, n, fmt.Sprintf(raw, "ip saddr 10.244.0.0/16 notrack"))
+// reduced runs on a thread that is given up afterwards, with less than it has here.
+func reduced(t *testing.T, n *netns.NS, less, do func() error) {
+	t.Helper()
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never back: the thread ends with the goroutine
-		done <- func() error {
-			if err := unix.Setns(n.Fd(), unix.CLONE_NEWNET); err != nil {
-				return err
+		err := unix.Setns(n.Fd(), unix.CLONE_NEWNET)
+		for _, step := range []func() error{less, do} {
+			if err == nil {
+				err = step()
 			}
-			header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-			const admin = 1 << unix.CAP_NET_ADMIN
-			data := [2]unix.CapUserData{{Effective: admin, Permitted: admin}}
-			if err := unix.Capset(&header, &data[0]); err != nil {
-				return err
-			}
-			r, err := others.Open()
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			p, err := r.Programs()
-			if err != nil || len(p.Devices) != 1 {
-				return fmt.Errorf("programs %+v: %w", p, err)
-			}
-			found, err := r.Rules()
-			if err != nil || len(found.Rules) != 1 {
-				return fmt.Errorf("rules %+v: %w", found, err)
-			}
-			return nil
-		}()
+		}
+		done <- err
 	}()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+// CAP_NET_ADMIN alone is enough, as the agent's pod has it.
+func TestNetAdminIsEnough(t *testing.T) {
+	n := netnstest.Test(t, "admin")
+	nft(t, n, fmt.Sprintf(raw, "ip saddr 10.244.0.0/16 notrack"))
+	reduced(t, n, func() error {
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		const admin = 1 << unix.CAP_NET_ADMIN
+		data := [2]unix.CapUserData{{Effective: admin, Permitted: admin}}
+		return unix.Capset(&header, &data[0])
+	}, func() error {
+		r, err := others.Open()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		p, err := r.Programs()
+		if err != nil || len(p.Devices) != 1 || p.Unasked != "" {
+			return fmt.Errorf("programs %+v: %w", p, err)
+		}
+		found, err := r.Rules()
+		if err != nil || len(found.Rules) != 1 {
+			return fmt.Errorf("rules %+v: %w", found, err)
+		}
+		return nil
+	})
+}
+
+// Where bpf(2) is refused, as containers' seccomp profiles do, all else is seen.
+func TestBPFRefused(t *testing.T) {
+	n := netnstest.Test(t, "seccomp")
+	ip(t, n, "link add cilium_host type veth peer name cilium_net")
+	reduced(t, n, func() error {
+		filter := []unix.SockFilter{
+			{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the call's number
+			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jf: 1},
+			{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+			{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+		}
+		program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return err
+		}
+		return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
+	}, func() error {
+		r, err := others.Open()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		p, err := r.Programs()
+		path := conflict.PathOf(p, nil)
+		if err != nil || len(p.Devices) != 3 || p.Unasked != unix.EPERM.Error() || !path.Unclear {
+			return fmt.Errorf("programs %+v, path %+v: %w", p, path, err)
+		}
+		return nil
+	})
 }
 
 // classic programs have no names; anybody with a namespace can attach them.
