@@ -60,7 +60,7 @@ func kubectlBy(version string, connect func(kubectl.Access, kubectl.Where) (*kub
 	root.Short, root.Long = "Ask the agents of a cluster", kubectlHelp
 	opts := &kubectlOptions{connect: connect}
 	opts.flags(root.PersistentFlags())
-	root.AddCommand(newKubectlExplain(opts), newKubectlStatus(opts), newKubectlSnapshot(opts), newKubectlDoctor(opts), newKubectlUninstall(opts))
+	root.AddCommand(newKubectlExplain(opts), newKubectlStatus(opts), newKubectlSnapshot(opts), newKubectlDoctor(opts), newKubectlFlows(opts), newKubectlUninstall(opts))
 	return root
 }
 
@@ -136,8 +136,15 @@ func borrow(cmd, from *cobra.Command, but ...string) {
 // handOn the flags that were borrowed and given.
 func handOn(cmd, from *cobra.Command, but ...string) (args []string) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if from.Flags().Lookup(f.Name) == f && !slices.Contains(but, f.Name) {
-			args = append(args, "--"+f.Name+"="+f.Value.String())
+		if from.Flags().Lookup(f.Name) != f || slices.Contains(but, f.Name) {
+			return
+		}
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		for _, value := range values {
+			args = append(args, "--"+f.Name+"="+value)
 		}
 	})
 	return args
