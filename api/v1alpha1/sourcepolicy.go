@@ -156,7 +156,6 @@ type From struct {
 // To says where packets of a rule go, seen as they leave: after DNAT. CIDRs,
 // Pods, Nodes and Services are alternatives; Ports must match too.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.services)",message="not supported yet; cidrs and pods see a service's pod, after DNAT",fieldPath=".services",reason=FieldValueForbidden
 // +kubebuilder:validation:XValidation:rule="size(dyn(self)) == [has(self.cidrs), has(self.except), has(self.pods), has(self.nodes), has(self.services), has(self.ports)].filter(x, x).size()",message="has a field without a value (null); expected a value, {} where any is meant, or leave the field out",reason=FieldValueRequired
 type To struct {
 	// CIDRs of destinations.
@@ -185,7 +184,7 @@ type To struct {
 	// +optional
 	// +nullable
 	Nodes *Empty `json:"nodes,omitempty"`
-	// Services: flows whose destination before DNAT was a Service. Not supported yet.
+	// Services: connections that were made to a Service; {} is every ClusterIP.
 	//
 	// +optional
 	// +nullable

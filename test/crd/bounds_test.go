@@ -49,14 +49,21 @@ func largest() map[string][]byte {
 		}
 		return out
 	}
+	var ports []any
+	for i := range 128 {
+		ports = append(ports, map[string]any{"port": i + 1, "endPort": i + 1})
+	}
 	cidrs := strings.Split(strings.Repeat("::/0 ", 1023)+"::/0", " ")
 	networks := map[string]any{"action": "Keep", "from": map[string]any{"cidrs": cidrs, "except": cidrs}, "to": map[string]any{"cidrs": cidrs, "except": cidrs}}
+	services := map[string]any{"action": "Keep", "to": map[string]any{"services": map[string]any{
+		"names": many(1024, "namespace-%d/name-%d"), "cidrs": many(16, "10.%d.%d.0/24"), "ports": ports}}}
 	ranges := map[string]any{"action": "SNAT", "snat": map[string]any{"addresses": many(64, "2001:db8:ffff:ffff:ffff:ffff:%x:%[2]x0-2001:db8:ffff:ffff:ffff:ffff:%[1]x:%[2]xf")}}
 	return map[string][]byte{
 		"128 rules":               policyOf(rules(128, map[string]any{"action": "Keep"})...),
 		"long lists in each rule": policyOf(rules(17, full)...),
 		"most networks":           policyOf(rules(51, networks)...),
 		"most ranges":             policyOf(rules(128, ranges)...),
+		"most services":           policyOf(rules(55, services)...),
 	}
 }
 

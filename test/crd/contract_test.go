@@ -18,7 +18,7 @@ type creator func(text []byte, strict bool) (stored []byte, err error)
 
 // options of an agent in a cluster.
 func options() policy.Options {
-	return policy.Options{NodeLabels: map[string]string{"kubernetes.io/os": "linux"}, PodsKnown: true}
+	return policy.Options{NodeLabels: map[string]string{"kubernetes.io/os": "linux"}, PodsKnown: true, ServicesKnown: true, ServiceCIDRsKnown: true}
 }
 
 // agentTakes loads what is stored as the agent does.
@@ -167,6 +167,12 @@ func checkPeculiar(t *testing.T, create creator) {
 		{`{"rules": [{"action": "Keep", "to": {"pods": null}}]}`, "spec.rules[0].to: Required value: " + null},
 		{`{"rules": [{"action": "Keep", "to": {"nodes": null}}]}`, "spec.rules[0].to: Required value: " + null},
 		{`{"rules": [{"action": "Keep", "to": {"services": null}}]}`, "spec.rules[0].to: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "to": {"services": {"names": null}}}]}`, "spec.rules[0].to.services: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "to": {"services": {"serviceSelector": null}}}]}`, "spec.rules[0].to.services: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "to": {"services": {"namespaceSelector": null}}}]}`, "spec.rules[0].to.services: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "to": {"services": {"cidrs": null}}}]}`, "spec.rules[0].to.services: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "to": {"services": {"ports": null}}}]}`, "spec.rules[0].to.services: Required value: " + null},
+		{`{"rules": [{"action": "Keep", "to": {"services": {"backends": null, "via": null}}}]}`, ""},
 		{`{"rules": [{"action": "Keep", "to": null}]}`, "spec.rules[0]: Required value: " + null},
 		{`{"rules": [{"action": "Keep", "from": null}]}`, "spec.rules[0]: Required value: " + null},
 		{`{"rules": [{"action": "Keep", "outInterfaces": null}]}`, "spec.rules[0]: Required value: " + null},

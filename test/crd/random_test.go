@@ -173,8 +173,10 @@ func fit(kind string, o map[string]any) {
 		} else if o["snat"] == nil {
 			o["action"] = "Leave"
 		}
-	case "To":
-		delete(o, "services")
+	case "Services":
+		if o["cidrs"] != nil && o["via"] != "ClusterIP" {
+			delete(o, "via")
+		}
 	case "Port":
 		first, _ := o["port"].(int)
 		if last, _ := o["endPort"].(int); first == 0 || last < first {

@@ -27,6 +27,7 @@ rules:
     except: [192.0.2.0/24]
     pods: {}
     nodes: {}
+    services: {names: [shop/web], serviceSelector: *selector, namespaceSelector: *selector, cidrs: [10.96.0.0/12], ports: [{port: 80, endPort: 81}], backends: Remote, via: ClusterIP}
     ports: [{protocol: TCP, port: 443, endPort: 445}, {protocol: UDP}]
   outInterfaces: [eth0, wg+]
   action: Masquerade
