@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/unmasq/unmasq/internal/conflict"
 	"github.com/unmasq/unmasq/internal/ruleset"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
@@ -144,7 +145,7 @@ func orphans(h *snapshot.Host) []string {
 func ciliumWithout(h *snapshot.Host) []string {
 	for _, t := range h.Rules.Tables {
 		c := t.Chain("CILIUM_POST_nat")
-		if c == nil || slices.ContainsFunc(c.Rules, func(r ruleset.Rule) bool { return r.Comment == "cilium masquerade non-cluster" }) {
+		if c == nil || slices.ContainsFunc(c.Rules, func(r ruleset.Rule) bool { return r.Comment == conflict.CiliumMasquerade }) {
 			continue
 		}
 		return []string{"Cilium's chains are here without its rule that masquerades: with enable-bpf-masquerade it translates in eBPF, which isn't followed (kubectl -n kube-system exec ds/cilium -- cilium-dbg status | grep Masquerading)"}

@@ -64,6 +64,8 @@ type builder struct {
 	network    network
 	native     native
 	conflicts  []error
+	// programs are files of programs at interfaces.
+	programs []file
 	// noted counts the notes of each file.
 	noted map[string]int
 }
@@ -394,10 +396,7 @@ func (b *builder) other(f *file) {
 		}
 		b.host.NoIPsec = strings.TrimSpace(text) == "" && !b.partly(FileXFRM)
 	case FileBPF:
-		// tc has a kind for each filter, bpftool an id for each program.
-		if strings.Contains(text, `"kind"`) || strings.Contains(text, `"id"`) || strings.Contains(text, `"prog_id"`) {
-			b.note(f.name, 0, "", "programs and filters at interfaces (tc, XDP) may drop or translate packets past all tables; they aren't followed")
-		}
+		b.programs = append(b.programs, *f)
 	}
 }
 
@@ -436,6 +435,7 @@ func (b *builder) finish() error {
 	b.tables.finish(b)
 	b.network.finish(b)
 	b.native.finish(b)
+	b.finishPrograms()
 	for _, name := range slices.Sorted(maps.Keys(b.noted)) {
 		if more := b.noted[name] - 2*maxNotes; more > 0 {
 			b.host.Notes = append(b.host.Notes, Note{File: name, Why: fmt.Sprintf("%d more lines are not understood", more)})
