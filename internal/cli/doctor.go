@@ -1,16 +1,20 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	pages "github.com/unmasq/unmasq/docs/doctor"
 	"github.com/unmasq/unmasq/internal/doctor"
+	"github.com/unmasq/unmasq/internal/kernel/nft"
+	"github.com/unmasq/unmasq/internal/render"
 )
 
 const doctorHelp = `Looks this host over (as root), or snapshots and dumps of one node or several, for what
@@ -24,7 +28,12 @@ type doctorOptions struct {
 	snapshots []string
 	explain   string
 	output    string
+	saved     []string
+	documents documents
 }
+
+// savedRules are the files that distributions load nftables' rules from.
+var savedRules = []string{"/etc/nftables.conf", "/etc/sysconfig/nftables.conf"}
 
 func newDoctor() *cobra.Command {
 	opts := &doctorOptions{}
@@ -37,12 +46,14 @@ func newDoctor() *cobra.Command {
   unmasq doctor --explain forwarding-off`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return opts.run(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+			return opts.run(cmd)
 		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&opts.snapshots, "snapshot", nil, "a snapshot or dump, `PATH`, or - for standard input; repeatable: of one node, or NAME=PATH of several")
 	f.StringVar(&opts.explain, "explain", "", "tell about a finding's `CODE`, and do nothing else")
+	f.StringArrayVar(&opts.saved, "saved-rules", savedRules, "`FILE` that this host loads rules from at boot, looked at with what it includes; repeatable")
+	opts.documents.flags(cmd, "filename", "config")
 	f.StringVarP(&opts.output, "output", "o", "", "`FORMAT`: json, or text (default)")
 	return cmd
 }
@@ -52,14 +63,21 @@ type foundErrors struct{ error }
 
 func (foundErrors) Said() bool { return true }
 
-func (o *doctorOptions) run(ctx context.Context, stdin io.Reader, out io.Writer) error {
+func (o *doctorOptions) run(cmd *cobra.Command) error {
 	if o.output != "" && o.output != "text" && o.output != "json" {
 		return inputError{fmt.Errorf("-o %q: expected json or text", o.output)}
 	}
 	if o.explain != "" {
-		return explainCode(o.explain, out)
+		return explainCode(o.explain, cmd.OutOrStdout())
 	}
-	nodes, err := (&explainOptions{snapshots: o.snapshots}).nodes(ctx, stdin)
+	if len(o.snapshots) > 0 && len(o.documents.files) > 0 {
+		return inputError{errors.New("-f is compared with what is in force on this host; expected no --snapshot")}
+	}
+	want, err := o.want(cmd)
+	if err != nil {
+		return err
+	}
+	nodes, err := (&explainOptions{snapshots: o.snapshots}).nodes(cmd.Context(), cmd.InOrStdin())
 	if err != nil {
 		return err
 	}
@@ -67,8 +85,55 @@ func (o *doctorOptions) run(ctx context.Context, stdin io.Reader, out io.Writer)
 	for i, n := range nodes {
 		examined[i] = doctor.Node{Name: n.Name, Host: n.Host}
 	}
+	if len(o.snapshots) == 0 {
+		examined[0].Saved, examined[0].Want = readSaved(o.saved), want
+	}
 	report := doctor.Examine(examined...)
-	return printReport(&report, o.output, out)
+	return printReport(&report, o.output, cmd.OutOrStdout())
+}
+
+// want is the table that the documents compile to, nil where none are named.
+func (o *doctorOptions) want(cmd *cobra.Command) (*doctor.Wanted, error) {
+	if len(o.documents.files) == 0 {
+		return nil, nil
+	}
+	want, err := o.documents.want(cmd, nft.Probe)
+	if err != nil {
+		return nil, err
+	}
+	var text strings.Builder
+	if err := render.Table(&text, want.Table); err != nil {
+		return nil, err
+	}
+	return &doctor.Wanted{Text: text.String(), Files: o.documents.files}, nil
+}
+
+// include of an nft file, which may name several by a pattern.
+var include = regexp.MustCompile(`(?m)^[ \t]*include[ \t]+"([^"]+)"`)
+
+// readSaved reads files and what they include; those that aren't there, or may not be
+// read, are left out.
+func readSaved(files []string) map[string]string {
+	const most = 100
+	read := map[string]string{}
+	for len(files) > 0 && len(read) < most {
+		name := files[0]
+		files = files[1:]
+		text, err := os.ReadFile(name)
+		if _, twice := read[name]; twice || err != nil {
+			continue
+		}
+		read[name] = string(text)
+		for _, m := range include.FindAllStringSubmatch(read[name], -1) {
+			pattern := m[1]
+			if !filepath.IsAbs(pattern) {
+				pattern = filepath.Join(filepath.Dir(name), pattern)
+			}
+			included, _ := filepath.Glob(pattern)
+			files = append(files, included...)
+		}
+	}
+	return read
 }
 
 func printReport(r *doctor.Report, output string, out io.Writer) error {

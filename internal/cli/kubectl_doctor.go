@@ -29,7 +29,7 @@ func newKubectlDoctor(opts *kubectlOptions) *cobra.Command {
 			return opts.doctor(cmd, args, all)
 		},
 	}
-	borrow(cmd, there, "snapshot")
+	borrow(cmd, there, "snapshot", "saved-rules", "filename", "node-labels", "cni-dir")
 	cmd.Flags().BoolVar(&all, "all", false, "all nodes")
 	return cmd
 }

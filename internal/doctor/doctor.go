@@ -35,6 +35,9 @@ var checks = []check{
 	{"notrack", Error, "no translation of what isn't tracked", []need{links, rules}, untracked},
 	{"pods-masqueraded", Warning, "other nodes' pods see the node in place of its pods", []need{links, routes, rules}, podToPod},
 	{"rp-filter-strict", Error, "the reverse path filter drops what comes in", []need{links, routes, rules, sysctls}, strictFilter},
+	{"saved-table", Warning, "a file that is loaded at boot holds unmasq's table", nil, savedUnmasq},
+	{"table-altered", Error, "unmasq's table isn't what its policy says", nil, tableAltered},
+	{"table-missing", Error, "a policy that isn't in force", nil, tableMissing},
 	{"two-iptables-variants", Warning, "rules of iptables-legacy and of iptables-nft at once", []need{rules}, twoVariants},
 	{"two-masqueraders", Warning, "two components masquerade the same packets", []need{rules}, twoMasqueraders},
 }
@@ -140,6 +143,7 @@ type patient struct {
 	name   string
 	host   *snapshot.Host
 	saved  map[string]string
+	want   *Wanted
 	node   *sim.Node
 	owners *owner.Index
 	// networks whose packets the node forwards.
@@ -149,7 +153,7 @@ type patient struct {
 }
 
 func newPatient(n Node) *patient {
-	p := &patient{name: n.Name, host: n.Host, saved: n.Saved, node: sim.New(n.Host), owners: owner.New(&n.Host.Rules, n.Host.Sets)}
+	p := &patient{name: n.Name, host: n.Host, saved: n.Saved, want: n.Want, node: sim.New(n.Host), owners: owner.New(&n.Host.Rules, n.Host.Sets)}
 	p.networks = p.findNetworks()
 	return p
 }

@@ -231,7 +231,7 @@ func (p *patient) keep(f *Finding, name, from string, to ...string) {
 // force already, which it would replace.
 func (p *patient) policy() string {
 	var text strings.Builder
-	if p.hasUnmasq() {
+	if p.unmasqTable(tableName) != nil {
 		text.WriteString("# add to your policy:")
 		for _, k := range p.keeps {
 			fmt.Fprintf(&text, "\n#   - %s", k)
@@ -244,13 +244,6 @@ func (p *patient) policy() string {
 	}
 	text.WriteString("END")
 	return text.String()
-}
-
-// hasUnmasq: a policy is in force already, which apply would replace.
-func (p *patient) hasUnmasq() bool {
-	return slices.ContainsFunc(p.host.Rules.Tables, func(t *ruleset.Table) bool {
-		return t.Native != nil && t.Native.Family == "inet" && t.Name == "unmasq"
-	})
 }
 
 // clientsHidden: what comes from outside to a pod is translated by somebody's rule.

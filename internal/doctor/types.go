@@ -75,4 +75,6 @@ type Node struct {
 	// Saved are files that are loaded at boot, by their paths; nil where they
 	// weren't looked at.
 	Saved map[string]string
+	// Want is the policy that shall be in force; nil where none is stated.
+	Want *Wanted
 }

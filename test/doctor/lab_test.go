@@ -274,8 +274,9 @@ func TestCleanNode(t *testing.T) {
 // TestEveryCodeHasALesson, and each lesson shows what looks alike.
 func TestEveryCodeHasALesson(t *testing.T) {
 	for _, code := range doctor.Codes() {
-		i := slices.IndexFunc(all(), func(c lesson) bool { return c.code == code })
-		if i < 0 || len(all()[i].alike) == 0 {
+		i := slices.IndexFunc(all(), func(c lesson) bool { return c.code == code && len(c.alike) > 0 })
+		j := slices.IndexFunc(tableLessons, func(c tableLesson) bool { return c.code == code && len(c.alike) > 0 })
+		if i < 0 && j < 0 {
 			t.Errorf("%s: no lesson provokes it and shows what looks alike", code)
 		}
 	}
