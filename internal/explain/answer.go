@@ -20,6 +20,8 @@ type Explainer struct {
 	nodes  []sim.Named
 	owners map[*ruleset.Table]*owner.Index
 	hosts  []*snapshot.Host
+	// brief deciders have no conditions and no policy.
+	brief bool
 }
 
 // Node is a host with the name that its packets are followed by.
@@ -50,6 +52,16 @@ func (e *Explainer) Explain(q sim.Question, o sim.Options) Answer {
 	a.Node, outcomes = e.run(q, o)
 	a.Outcomes = e.outcomes(outcomes, q)
 	return a
+}
+
+// Outcomes of a question, for whoever asks many: deciders say which rule and whose,
+// but not its conditions, nor a policy that has the other effect.
+func (e *Explainer) Outcomes(q sim.Question) []Outcome {
+	q = e.understood(q)
+	_, outcomes := e.run(q, sim.Options{})
+	brief := *e
+	brief.brief = true
+	return brief.outcomes(outcomes, q)
 }
 
 // understood is the question with what its source says: a node sends with its own
@@ -196,11 +208,11 @@ func (e *Explainer) decider(o *sim.Outcome, q sim.Question) *Decider {
 	}
 	at := *d.Rule
 	out := e.ruleDecider(at)
-	if at.Rule != nil {
+	if at.Rule != nil && !e.brief {
 		out.Why = conditions(at.Rule, seenBy(at, q, o))
 	}
 	e.addMark(out, at, o)
-	if changed := o.SourceKind == sim.Masqueraded || o.SourceKind == sim.SNATed; changed && !forService(out.Owner) {
+	if changed := o.SourceKind == sim.Masqueraded || o.SourceKind == sim.SNATed; changed && !forService(out.Owner) && !e.brief {
 		out.Policy = keepPolicy(at.Rule, q, o)
 	}
 	return out

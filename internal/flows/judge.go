@@ -98,12 +98,12 @@ func (j *Judge) ask(e *conntrack.Entry, sourcePort int) *verdict {
 	if explain.HasPorts(e.Protocol) {
 		q.SourcePort, q.DestinationPort = sourcePort, int(e.Original.DestinationPort)
 	}
-	answer := j.explainer.Explain(q, sim.Options{})
+	outcomes := j.explainer.Outcomes(q)
 	if sourcePort == sim.UnknownPort {
-		v.perPort = slices.ContainsFunc(answer.Outcomes, asksForPort)
+		v.perPort = slices.ContainsFunc(outcomes, asksForPort)
 	}
-	for i := range answer.Outcomes {
-		if o := &answer.Outcomes[i]; comesTo(o, e) {
+	for i := range outcomes {
+		if o := &outcomes[i]; comesTo(o, e) {
 			v.byRules, v.kind = Same, o.SourceKind
 			v.by, v.destinationBy = decider(o.DecidedBy), destinationDecider(o, e)
 			return v
@@ -113,7 +113,7 @@ func (j *Judge) ask(e *conntrack.Entry, sourcePort int) *verdict {
 		v.now = "not all rules could be read"
 		return v
 	}
-	v.byRules, v.now = Other, instead(answer.Outcomes, e)
+	v.byRules, v.now = Other, instead(outcomes, e)
 	return v
 }
 
