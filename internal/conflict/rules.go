@@ -86,7 +86,10 @@ func (r *Rule) owner() string {
 
 // text names the rule and where it stands.
 func (r *Rule) text() string {
-	comment, which := "", ""
+	comment, which, table := "", "", r.Family+" "+r.Table
+	if r.Legacy {
+		table += " of iptables-legacy"
+	}
 	if r.Comment != "" {
 		comment = fmt.Sprintf(" (%q)", r.Comment)
 	}
@@ -96,5 +99,5 @@ func (r *Rule) text() string {
 	if r.Destination.IsValid() {
 		which += " to " + r.Destination.String()
 	}
-	return fmt.Sprintf("a rule%s%s in table %s %s, chain %s (%s, priority %d) %s", comment, which, r.Family, r.Table, r.Chain, r.Hook, r.Priority, r.Effect)
+	return fmt.Sprintf("a rule%s%s in table %s, chain %s (%s, priority %d) %s", comment, which, table, r.Chain, r.Hook, r.Priority, r.Effect)
 }

@@ -59,7 +59,7 @@ type Programs struct {
 	Unasked string
 }
 
-// Rules are those that may win over a policy, as far as nftables shows them.
+// Rules are those that may win over a policy.
 type Rules struct {
 	Rules []Rule
 	// CiliumMasquerades by rules, so that pods' packets have to pass netfilter.
@@ -68,10 +68,12 @@ type Rules struct {
 	Cut bool
 }
 
-// Rule of nftables, native or of iptables-nft, reached from a base chain; what the
+// Rule of nftables, native or of iptables, reached from a base chain; what the
 // rules ask that lead there it asks too.
 type Rule struct {
 	Family, Table, Chain string
+	// Legacy: of iptables-legacy.
+	Legacy bool
 	// Base chain that it is reached from: its hook and priority.
 	Hook     string
 	Priority int

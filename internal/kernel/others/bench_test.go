@@ -53,7 +53,7 @@ func BenchmarkRules(b *testing.B) {
 			nft(b, n, rulesettest.KubeProxyNFT(services, 1))
 			for b.Loop() {
 				r := open(b, n)
-				rules(b, r)
+				rules(b, n, r)
 				r.Close()
 			}
 		})

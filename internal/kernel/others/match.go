@@ -95,9 +95,9 @@ func (x *rule) expression(name string, body []byte, l *load) {
 		x.compare(body, *l)
 		*l = load{}
 	case "match":
-		x.xtMatch(body)
+		x.xtMatch(xt(body))
 	case "target":
-		x.xtTarget(body)
+		x.xtTarget(xt(body))
 	case "notrack":
 		x.effect = conflict.Untracks
 	case "masq", "nat", "redir":
@@ -172,6 +172,11 @@ func bitsOf(body []byte) int {
 			mask = valueOf(d.Bytes())
 		}
 	})
+	return maskBits(mask)
+}
+
+// maskBits of a prefix's mask; -1 of others, and of nothing.
+func maskBits(mask []byte) int {
 	ones, _ := net.IPMask(mask).Size() // 0, 0 of what is no prefix's
 	if ones == 0 {
 		return -1
@@ -288,8 +293,7 @@ func xt(body []byte) (name string, info []byte) {
 }
 
 // xtMatch reads the comment, and the destination port of tcp and udp.
-func (x *rule) xtMatch(body []byte) {
-	name, info := xt(body)
+func (x *rule) xtMatch(name string, info []byte) {
 	switch {
 	case name == "comment":
 		text, _, _ := strings.Cut(string(info), "\x00")
@@ -311,9 +315,9 @@ func (x *rule) xtMatch(body []byte) {
 	}
 }
 
-func (x *rule) xtTarget(body []byte) {
+func (x *rule) xtTarget(name string, info []byte) {
 	const notrack = 1 // XT_CT_NOTRACK, in the first word of struct xt_ct_target_info
-	switch name, info := xt(body); name {
+	switch name {
 	case "MASQUERADE", "SNAT", "NETMAP":
 		x.effect = conflict.Translates
 	case "NOTRACK":

@@ -24,7 +24,10 @@ type Reader struct {
 
 	// generation of the rules that were read last.
 	generation uint32
+	native     *conflict.Rules // of nftables, iptables-nft's with them
 	rules      *conflict.Rules
+	// cilium: it has interfaces here.
+	cilium bool
 }
 
 // Open needs no privilege; what is asked then does.

@@ -105,6 +105,9 @@ func reduced(t *testing.T, n *netns.NS, less, do func() error) {
 func TestNetAdminIsEnough(t *testing.T) {
 	n := netnstest.Test(t, "admin")
 	nft(t, n, fmt.Sprintf(raw, "ip saddr 10.244.0.0/16 notrack"))
+	if out, err := n.Run("", "iptables-legacy", "-t", "raw", "-A", "PREROUTING", "-s", "10.244.0.0/16", "-j", "NOTRACK"); err != nil {
+		t.Fatal(out, err)
+	}
 	reduced(t, n, func() error {
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		const admin = 1 << unix.CAP_NET_ADMIN
@@ -121,7 +124,7 @@ func TestNetAdminIsEnough(t *testing.T) {
 			return fmt.Errorf("programs %+v: %w", p, err)
 		}
 		found, err := r.Rules()
-		if err != nil || len(found.Rules) != 1 {
+		if err != nil || len(found.Rules) != 2 || !found.Rules[1].Legacy {
 			return fmt.Errorf("rules %+v: %w", found, err)
 		}
 		return nil
@@ -189,10 +192,9 @@ func nft(t testing.TB, n *netns.NS, text string) {
 	}
 }
 
-func rules(t testing.TB, r *others.Reader) *conflict.Rules {
+func rules(t testing.TB, n *netns.NS, r *others.Reader) (found *conflict.Rules) {
 	t.Helper()
-	found, err := r.Rules()
-	if err != nil {
+	if err := n.Do(func() (err error) { found, err = r.Rules(); return err }); err != nil { // iptables-legacy's are the thread's
 		t.Fatal(err)
 	}
 	return found

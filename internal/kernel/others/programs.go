@@ -33,8 +33,10 @@ func (r *Reader) Programs() (conflict.Programs, error) {
 	if err != nil {
 		return out, fmt.Errorf("list queueing disciplines: %w", err)
 	}
+	cilium := false
 	for _, l := range links {
 		out.Devices = append(out.Devices, l.Device)
+		cilium = cilium || strings.HasPrefix(l.Name, "cilium_")
 		if l.xdp {
 			out.Programs = append(out.Programs, conflict.Program{Device: l.Device, Hook: "XDP", Unnamed: true})
 		}
@@ -45,6 +47,7 @@ func (r *Reader) Programs() (conflict.Programs, error) {
 		}
 		attached(l, &out)
 	}
+	r.cilium = cilium
 	return out, nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"reflect"
+	"slices"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -20,16 +22,33 @@ const (
 
 // Rules reads the rules that may win over a policy: all that a NAT chain at
 // postrouting leads to which isn't behind unmasq's, and a chain at prerouting before
-// conntrack. The same pointer comes back as long as nobody changed any rule. Those of
-// iptables-legacy aren't to be seen.
+// conntrack. The same pointer comes back as long as nothing changed.
 func (r *Reader) Rules() (*conflict.Rules, error) {
 	generation, err := r.currentGeneration()
 	if err != nil {
 		return nil, fmt.Errorf("ask for the generation of the rules: %w", err)
 	}
-	if r.rules != nil && generation == r.generation {
-		return r.rules, nil
+	if r.native == nil || generation != r.generation {
+		native, err := r.nftables()
+		if err != nil {
+			return nil, err
+		}
+		// A change that came meanwhile has made the generation another.
+		r.generation, r.native = generation, native
 	}
+	all := *r.native
+	all.Rules = slices.Clone(all.Rules)
+	if err := r.legacy(&all); err != nil {
+		return nil, err
+	}
+	if r.rules == nil || !reflect.DeepEqual(all, *r.rules) {
+		r.rules = &all
+	}
+	return r.rules, nil
+}
+
+// nftables has generations: nothing is read where nobody changed any rule.
+func (r *Reader) nftables() (*conflict.Rules, error) {
 	chains, cilium, err := r.chains()
 	if err != nil {
 		return nil, fmt.Errorf("list chains: %w", err)
@@ -46,8 +65,6 @@ func (r *Reader) Rules() (*conflict.Rules, error) {
 	if w.err != nil {
 		return nil, fmt.Errorf("list rules: %w", w.err)
 	}
-	// A change that came meanwhile has made the generation another.
-	r.generation, r.rules = generation, w.out
 	return w.out, nil
 }
 

@@ -79,19 +79,28 @@ func TestRules(t *testing.T) {
 		{name: "conntrack is behind", nft: "table inet x { chain c { type filter hook prerouting priority mangle; accept; }; }"},
 		{name: "our own", nft: "table inet unmasq { chain postrouting { type nat hook postrouting priority -199; masquerade; }; }"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			n := netnstest.Test(t, "rules")
-			r := open(t, n)
-			for _, x := range [][]string{{tt.nft, "nft", "-f", "-"}, {tt.iptables, "iptables-nft-restore"}, {tt.ip6tables, "ip6tables-nft-restore"}} {
-				if out, err := n.Run(x[0], x[1], x[2:]...); x[0] != "" && err != nil {
-					t.Fatal(out, err)
+		variants := []string{"nft", "legacy"}
+		if tt.nft != "" {
+			variants = variants[:1]
+		}
+		for _, v := range variants {
+			t.Run(tt.name+"/"+v, func(t *testing.T) {
+				n := netnstest.Test(t, "rules")
+				r := open(t, n)
+				for _, x := range [][]string{{tt.nft, "nft", "-f", "-"}, {tt.iptables, "iptables-" + v + "-restore"}, {tt.ip6tables, "ip6tables-" + v + "-restore"}} {
+					if x[0] == "" {
+						continue
+					}
+					if out, err := n.Run(x[0], x[1], x[2:]...); err != nil {
+						t.Fatal(out, err)
+					}
 				}
-			}
-			all := conflict.Of(rules(t, r), facts())
-			if diff := cmp.Diff(tt.want, found(all)); diff != "" {
-				t.Errorf("-want +got:\n%s\n%v", diff, all)
-			}
-		})
+				all := conflict.Of(rules(t, n, r), facts())
+				if diff := cmp.Diff(tt.want, found(all)); diff != "" {
+					t.Errorf("-want +got:\n%s\n%v", diff, all)
+				}
+			})
+		}
 	}
 }
 
@@ -111,10 +120,49 @@ func TestNeighboursAreSilent(t *testing.T) {
 					}
 				}
 			}
-			if all := conflict.Of(rules(t, r), facts()); len(all) != 0 {
+			if all := conflict.Of(rules(t, n, r), facts()); len(all) != 0 {
 				t.Errorf("alarms: %v", all)
 			}
 		})
+	}
+}
+
+// Of iptables-legacy no table is made by asking for it; chains and jumps are followed,
+// and Cilium's rule is looked for where Cilium is.
+func TestLegacyRules(t *testing.T) {
+	n := netnstest.Test(t, "legacy")
+	r := open(t, n)
+	names := func() string {
+		out, err := n.Run("", "cat", "/proc/thread-self/net/ip_tables_names", "/proc/thread-self/net/ip6_tables_names")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	ip(t, n, "link add cilium_host type veth peer name cilium_net")
+	programs(t, n, r)
+	if found := rules(t, n, r); len(found.Rules) != 0 || names() != "" {
+		t.Errorf("tables %q, found %+v", names(), found)
+	}
+	for _, x := range [][2]string{{"iptables-legacy-restore", "*raw\n:A - [0:0]\n:B - [0:0]\n-A PREROUTING -s 10.0.0.0/8 -p udp -j B\n-A B -d 198.51.100.0/24 -j A\n-A B -j RETURN\n-A B -j NOTRACK\n" +
+		"-A A -m comment --comment why -j CT --notrack\nCOMMIT\n*nat\n:CILIUM_POST_nat - [0:0]\n-A CILIUM_POST_nat -s 10.244.2.0/24 -m comment --comment \"" + conflict.CiliumMasquerade + "\" -j MASQUERADE\nCOMMIT\n"},
+		{"ip6tables-legacy-restore", "*raw\n-A PREROUTING -d 2001:db8::/32 -j NOTRACK\nCOMMIT\n"}} {
+		if out, err := n.Run(x[1], x[0]); err != nil {
+			t.Fatal(out, err)
+		}
+	}
+	found := rules(t, n, r)
+	want := []conflict.Rule{
+		{Legacy: true, Family: "ip", Table: "raw", Chain: "A", Hook: "prerouting", Priority: -300, Comment: "why", Effect: conflict.Untracks,
+			Source: prefixes("10.0.0.0/8")[0], Destination: prefixes("198.51.100.0/24")[0], Protocol: 17},
+		{Legacy: true, Family: "ip6", Table: "raw", Chain: "PREROUTING", Hook: "prerouting", Priority: -300, Effect: conflict.Untracks,
+			Source: prefixes("::/0")[0], Destination: prefixes("2001:db8::/32")[0]},
+	}
+	if diff := cmp.Diff(want, found.Rules, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" || !found.CiliumMasquerades {
+		t.Errorf("-want +got:\n%s\nCilium %t", diff, found.CiliumMasquerades)
+	}
+	if rules(t, n, r) != found {
+		t.Error("the same is another")
 	}
 }
 
@@ -122,19 +170,19 @@ func TestNeighboursAreSilent(t *testing.T) {
 func TestRulesAreReadOnChange(t *testing.T) {
 	n := netnstest.Test(t, "again")
 	r := open(t, n)
-	first := rules(t, r)
-	if rules(t, r) != first {
+	first := rules(t, n, r)
+	if rules(t, n, r) != first {
 		t.Error("read again without a change")
 	}
 	if out, err := n.Run("*nat\n:CILIUM_POST_nat - [0:0]\n-A POSTROUTING -j CILIUM_POST_nat\n"+
 		"-A CILIUM_POST_nat -s 10.244.2.0/24 ! -d 10.244.0.0/16 ! -o cilium_+ -m comment --comment \""+conflict.CiliumMasquerade+"\" -j MASQUERADE\nCOMMIT\n", "iptables-nft-restore"); err != nil {
 		t.Fatal(out, err)
 	}
-	if first.CiliumMasquerades || !rules(t, r).CiliumMasquerades {
+	if first.CiliumMasquerades || !rules(t, n, r).CiliumMasquerades {
 		t.Error("Cilium's rule isn't seen")
 	}
 	nft(t, n, "flush chain ip nat CILIUM_POST_nat")
-	if rules(t, r).CiliumMasquerades {
+	if rules(t, n, r).CiliumMasquerades {
 		t.Error("Cilium's rule is seen, though it's gone")
 	}
 	var long strings.Builder
@@ -142,7 +190,7 @@ func TestRulesAreReadOnChange(t *testing.T) {
 		fmt.Fprintf(&long, "add rule inet x c ip saddr 192.168.%d.%d notrack\n", i>>8, i&255)
 	}
 	nft(t, n, "add table inet x\nadd chain inet x c { type filter hook prerouting priority raw; }\n"+long.String())
-	if got := rules(t, r); !got.Cut || len(got.Rules) != 4096 {
+	if got := rules(t, n, r); !got.Cut || len(got.Rules) != 4096 {
 		t.Errorf("%d rules were read, cut %t", len(got.Rules), got.Cut)
 	}
 }
