@@ -73,6 +73,29 @@ func (b *bench) fill(ctx context.Context) error {
 			places = append(places, place{node, i})
 		}
 	}
+	if err := b.write(ctx, s, places); err != nil {
+		return err
+	}
+	if err := b.prove(ctx, len(places)); err != nil {
+		return err
+	}
+	b.table.about = fmt.Sprintf("%d nodes, %d pods in %d namespaces, the measured node with %d pods; %d policies where nothing else is said", b.nodes, len(places), namespaces, crowded, few)
+	for i := range few {
+		if err := b.createPolicy(ctx, policyOf(i)); err != nil {
+			return err
+		}
+	}
+	b.say("%d nodes and %d pods are there after %.0f s", b.nodes, len(places), time.Since(begin).Seconds())
+	return nil
+}
+
+// write into etcd while the API server is away: it reads a lot faster what is there
+// when it starts than what comes.
+func (b *bench) write(ctx context.Context, s *samples, places []place) error {
+	if err := b.cluster.API.Server.Kill(); err != nil {
+		return err
+	}
+	begin := time.Now()
 	for _, kind := range []struct {
 		n      int
 		pairOf func(int) (pair, error)
@@ -85,16 +108,17 @@ func (b *bench) fill(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := b.prove(ctx, len(places)); err != nil {
+	b.say("etcd has them after %.0f s", time.Since(begin).Seconds())
+	begin = time.Now()
+	// It reads for longer than a small cluster's is waited for.
+	err := b.cluster.API.Start(ctx)
+	for tries := 0; err != nil && b.cluster.API.Server.Running() && tries < 5; tries++ {
+		err = b.cluster.API.Start(ctx)
+	}
+	if err != nil {
 		return err
 	}
-	b.table.about = fmt.Sprintf("%d nodes, %d pods in %d namespaces, the measured node with %d pods; %d policies where nothing else is said", b.nodes, len(places), namespaces, crowded, few)
-	for i := range few {
-		if err := b.createPolicy(ctx, policyOf(i)); err != nil {
-			return err
-		}
-	}
-	b.say("%d nodes and %d pods are there after %.0f s", b.nodes, len(places), time.Since(begin).Seconds())
+	b.say("kube-apiserver has read them after %.0f s", time.Since(begin).Seconds())
 	return nil
 }
 

@@ -5,9 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -24,11 +21,11 @@ import (
 )
 
 // TestManyPolicies has a node with 110 pods and 1,000 policies: each change that the
-// API is told stands in the kernel a moment later. How long it takes is told. The
-// API server streams no lists, as those before Kubernetes 1.34: the agent asks for
-// them, of its Node by name.
+// API is told comes to the kernel; `make bench-kube` measures how soon. The API
+// server streams no lists, as those before Kubernetes 1.34: the agent asks for them,
+// of its Node by name.
 func TestManyPolicies(t *testing.T) {
-	const pods, policies, changes = 110, 1000, 100
+	const pods, policies, changes = 110, 1000, 20
 	ctx := bounded(t)
 	c := start(t, ctx, kube.Config{Nodes: []kube.NodeConfig{{}}, APIServerFlags: []string{"--feature-gates=WatchList=false"}})
 	w := &world{t: t, c: c, node: c.Node("n1"), program: agenttest.Program(t), dir: t.TempDir()}
@@ -39,25 +36,19 @@ func TestManyPolicies(t *testing.T) {
 	w.startAgent(t, ctx)
 	t.Logf("checked: %d policies and %d pods in force %v after the agent was started", policies, pods, time.Since(begin).Round(time.Millisecond))
 	events := tableEvents(t, ctx, w)
-	var took []time.Duration
 	for i := range changes {
 		settled(ctx, events)
-		begin := time.Now()
 		patch := fmt.Appendf(nil, `{"metadata":{"labels":{"app":"app-%d"}}}`, (i*7+1)%pods)
 		if _, err := c.Client.CoreV1().Pods("default").Patch(ctx, fmt.Sprint("pod-", i%pods), types.MergePatchType, patch, meta.PatchOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		select {
 		case <-events:
-			took = append(took, time.Since(begin))
 		case <-ctx.Done():
 			t.Fatalf("change %d never came to the kernel:\n%s", i, w.agent.Log())
 		}
 	}
-	slices.Sort(took)
-	t.Logf("checked: from asking the API for a label's change to its first effect in the kernel: median %v, 99 %% %v",
-		took[len(took)/2].Round(time.Millisecond), took[len(took)*99/100].Round(time.Millisecond))
-	t.Logf("checked: the agent's memory: %s", memory(t, w.agent.PID()))
+	t.Logf("checked: %d changes came to the kernel", changes)
 	w.agent.Stop(t)
 }
 
@@ -131,20 +122,4 @@ func settled(ctx context.Context, events <-chan struct{}) {
 			return
 		}
 	}
-}
-
-// memory of a process, resident and at most.
-func memory(t *testing.T, pid int) string {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []string
-	for line := range strings.Lines(string(text)) {
-		if strings.HasPrefix(line, "VmRSS") || strings.HasPrefix(line, "VmHWM") {
-			out = append(out, strings.Join(strings.Fields(line), " "))
-		}
-	}
-	return strings.Join(out, ", ")
 }
