@@ -43,7 +43,12 @@ func drawRule(t *rapid.T, i int) Rule {
 				{{packet.TCP, PortRange{0, 65535}}, {packet.UDP, PortRange{53, 53}}}}).Draw(t, "ports")},
 	}
 	r.From.Forwarded = !r.From.PodCIDRs && !r.From.Node && r.From.CIDRs == nil
-	r.To.Everywhere = !r.To.PodCIDRs && !r.To.Nodes && r.To.CIDRs == nil
+	if rapid.Bool().Draw(t, "services") {
+		r.To.Services = &Services{Names: rapid.SampledFrom([][]string{nil, {"shop/web"}, {"shop/web", "shop/four"}}).Draw(t, "names"),
+			Backends: rapid.SampledFrom([]Backends{AnyBackends, LocalBackends, RemoteBackends}).Draw(t, "backends"),
+			Via:      rapid.SampledFrom([]Via{AnyWay, ViaClusterIP, ViaNodePort}).Draw(t, "via")}
+	}
+	r.To.Everywhere = !r.To.PodCIDRs && !r.To.Nodes && r.To.CIDRs == nil && r.To.Services == nil
 	if r.Action == SNAT {
 		for _, text := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"192.0.2.7", "192.0.2.8", "2001:db8::7"}), 1, 3, rapid.ID).Draw(t, "addresses") {
 			r.Addresses = append(r.Addresses, netip.MustParseAddr(text))
@@ -62,6 +67,10 @@ func drawFlow(t *rapid.T) packet.Flow {
 		OutInterface: rapid.SampledFrom([]string{"eth0", "eth1", "wg0", "lo"}).Draw(t, "interface"),
 		Local:        rapid.Bool().Draw(t, "local"),
 		Mark:         rapid.SampledFrom([]uint32{0, 0, 0x4000, 0x2000}).Draw(t, "mark"),
+	}
+	if to := rapid.SampledFrom([]string{"", "10.96.0.80:80", "10.96.0.4:80", "192.168.5.138:30080"}).Draw(t, "made to"); to != "" && source.Is4() {
+		asked := netip.MustParseAddrPort(to)
+		f.OriginalDestination, f.OriginalPort = asked.Addr(), asked.Port()
 	}
 	if f.HasPorts() {
 		f.SourcePort, f.DestinationPort = 40000, rapid.SampledFrom([]uint16{53, 80, 443, 4789}).Draw(t, "port")
@@ -92,7 +101,7 @@ func TestACoveredRuleNeverDecides(t *testing.T) {
 		covered++
 		for range 20 {
 			flow := drawFlow(t)
-			if d := Decide(&p, testFacts(), flow); d.Rule == second {
+			if d := Decide(&p, serviceFacts(), flow); d.Rule == second {
 				t.Fatalf("%+v is decided by %s", flow, d)
 			}
 		}
@@ -112,7 +121,7 @@ func TestGuardsAndOrder(t *testing.T) {
 			p.Rules = append(p.Rules, drawRule(t, i))
 		}
 		shorter := Policy{Rules: p.Rules[:len(p.Rules)-1]}
-		flow, facts := drawFlow(t), testFacts()
+		flow, facts := drawFlow(t), serviceFacts()
 		guard, overridable := guardOf(facts, flow)
 		longer, before := Decide(&p, facts, flow), Decide(&shorter, facts, flow)
 		if guard != "" && !overridable && (longer.Action != Leave || longer.Guard != guard) {
