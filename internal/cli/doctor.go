@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 	pages "github.com/unmasq/unmasq/docs/doctor"
 	"github.com/unmasq/unmasq/internal/doctor"
+	"github.com/unmasq/unmasq/internal/kernel/capture"
 	"github.com/unmasq/unmasq/internal/kernel/nft"
 	"github.com/unmasq/unmasq/internal/render"
 )
@@ -30,6 +32,8 @@ type doctorOptions struct {
 	output    string
 	saved     []string
 	documents documents
+	// connections of this host are taken too.
+	connections bool
 }
 
 // savedRules are the files that distributions load nftables' rules from.
@@ -52,6 +56,7 @@ func newDoctor() *cobra.Command {
 	f := cmd.Flags()
 	f.StringArrayVar(&opts.snapshots, "snapshot", nil, "a snapshot or dump, `PATH`, or - for standard input; repeatable: of one node, or NAME=PATH of several")
 	f.StringVar(&opts.explain, "explain", "", "tell about a finding's `CODE`, and do nothing else")
+	f.BoolVar(&opts.connections, "connections", false, "take this host's tracked connections too, for ports-taken: they may be many")
 	f.StringArrayVar(&opts.saved, "saved-rules", savedRules, "`FILE` that this host loads rules from at boot, looked at with what it includes; repeatable")
 	opts.documents.flags(cmd, "filename", "config")
 	f.StringVarP(&opts.output, "output", "o", "", "`FORMAT`: json, or text (default)")
@@ -77,19 +82,33 @@ func (o *doctorOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	nodes, err := (&explainOptions{snapshots: o.snapshots}).nodes(cmd.Context(), cmd.InOrStdin())
+	nodes, err := o.nodes(cmd)
 	if err != nil {
 		return err
 	}
-	examined := make([]doctor.Node, len(nodes))
-	for i, n := range nodes {
-		examined[i] = doctor.Node{Name: n.Name, Host: n.Host}
-	}
 	if len(o.snapshots) == 0 {
-		examined[0].Saved, examined[0].Want = readSaved(o.saved), want
+		nodes[0].Saved, nodes[0].Want = readSaved(o.saved), want
 	}
-	report := doctor.Examine(examined...)
+	report := doctor.Examine(nodes...)
 	return printReport(&report, o.output, cmd.OutOrStdout())
+}
+
+// nodes of the snapshots, or this host.
+func (o *doctorOptions) nodes(cmd *cobra.Command) ([]doctor.Node, error) {
+	if len(o.snapshots) == 0 {
+		ctx := cmd.Context()
+		if ctx == nil {
+			ctx = context.Background()
+		}
+		host, err := capture.Live(ctx, capture.Options{Connections: o.connections})
+		return []doctor.Node{{Host: host}}, err
+	}
+	read, err := (&explainOptions{snapshots: o.snapshots}).nodes(cmd.Context(), cmd.InOrStdin())
+	nodes := make([]doctor.Node, len(read))
+	for i, n := range read {
+		nodes[i] = doctor.Node{Name: n.Name, Host: n.Host}
+	}
+	return nodes, err
 }
 
 // want is the table that the documents compile to, nil where none are named.

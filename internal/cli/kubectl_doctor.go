@@ -26,7 +26,7 @@ func newKubectlDoctor(opts *kubectlOptions) *cobra.Command {
 			"\nExit status 1: there are errors, or a node can't be asked.",
 		Example: "  kubectl unmasq doctor --node n1\n  kubectl unmasq doctor --all -o json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return opts.doctor(cmd, args, all)
+			return opts.doctor(cmd, args, all, handOn(cmd, there, "explain"))
 		},
 	}
 	borrow(cmd, there, "snapshot", "saved-rules", "filename", "node-labels", "cni-dir")
@@ -34,7 +34,7 @@ func newKubectlDoctor(opts *kubectlOptions) *cobra.Command {
 	return cmd
 }
 
-func (o *kubectlOptions) doctor(cmd *cobra.Command, args []string, all bool) error {
+func (o *kubectlOptions) doctor(cmd *cobra.Command, args []string, all bool, flags []string) error {
 	output, err := cmd.Flags().GetString("output")
 	if err != nil {
 		return err
@@ -59,22 +59,19 @@ func (o *kubectlOptions) doctor(cmd *cobra.Command, args []string, all bool) err
 		return err
 	}
 	if all {
-		return doctorOfAll(ctx, client, output, cmd)
+		return doctorOfAll(ctx, client, output, flags, cmd)
 	}
 	agent, err := o.agent(ctx, client, args)
 	if err != nil {
 		return err
 	}
-	command := []string{"doctor"}
-	if output != "" {
-		command = append(command, "--output="+output)
-	}
+	command := append([]string{"doctor"}, flags...)
 	return readThere(ctx, client, agent, command, kubectl.Streams{Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr()})
 }
 
 // doctorOfAll joins the reports of all agents. Nodes that can't be asked are checks
 // that could not be made, and make it fail.
-func doctorOfAll(ctx context.Context, client *kubectl.Client, output string, cmd *cobra.Command) error {
+func doctorOfAll(ctx context.Context, client *kubectl.Client, output string, flags []string, cmd *cobra.Command) error {
 	agents, err := client.Agents(ctx)
 	if err != nil {
 		return err
@@ -87,7 +84,7 @@ func doctorOfAll(ctx context.Context, client *kubectl.Client, output string, cmd
 	for i, a := range agents {
 		wait.Go(func() {
 			places <- struct{}{}
-			reports[i], problems[i] = doctorOf(ctx, client, a)
+			reports[i], problems[i] = doctorOf(ctx, client, a, flags)
 			<-places
 		})
 	}
@@ -128,7 +125,7 @@ func withoutAgent(ctx context.Context, client *kubectl.Client, agents []kubectl.
 }
 
 // doctorOf one node, which may be slow to answer.
-func doctorOf(ctx context.Context, client *kubectl.Client, a kubectl.Agent) (r doctor.Report, problem string) {
+func doctorOf(ctx context.Context, client *kubectl.Client, a kubectl.Agent, flags []string) (r doctor.Report, problem string) {
 	if a.Problem != "" {
 		return r, a.Problem
 	}
@@ -136,7 +133,7 @@ func doctorOf(ctx context.Context, client *kubectl.Client, a kubectl.Agent) (r d
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var out, said bytes.Buffer
-	err := client.Run(ctx, a, []string{"doctor", "--output=json"}, kubectl.Streams{Stdout: &out, Stderr: &said})
+	err := client.Run(ctx, a, append(append([]string{"doctor"}, flags...), "--output=json"), kubectl.Streams{Stdout: &out, Stderr: &said})
 	if json.Unmarshal(out.Bytes(), &r) == nil { // with exit status 1, too, where there are errors
 		for i := range r.Findings {
 			r.Findings[i].Node = a.Node

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -18,15 +19,17 @@ func (b *builder) finishPrograms() {
 			slices.ContainsFunc(c.Rules, func(r ruleset.Rule) bool { return r.Comment == conflict.CiliumMasquerade })
 	}
 	for _, f := range b.programs {
-		for _, why := range programs(f.content, &rules) {
+		all, bypass := programs(f.content, &rules)
+		for _, why := range all {
 			b.note(f.name, 0, "", why)
 		}
+		b.host.Bypass = cmp.Or(b.host.Bypass, bypass)
 	}
 }
 
 // programs at interfaces may drop or translate packets past all tables. What is said
 // of them is what an agent reports of its node.
-func programs(content []byte, rules *conflict.Rules) (why []string) {
+func programs(content []byte, rules *conflict.Rules) (why []string, bypass string) {
 	p, ok := readPrograms(content)
 	if !ok || len(p.Programs) == 0 {
 		// tc has a kind for each filter, bpftool an id for each program.
@@ -34,11 +37,11 @@ func programs(content []byte, rules *conflict.Rules) (why []string) {
 		if strings.Contains(text, `"kind"`) || strings.Contains(text, `"id"`) || strings.Contains(text, `"prog_id"`) {
 			why = append(why, "programs and filters at interfaces (tc, XDP) may drop or translate packets past all tables; they aren't followed")
 		}
-		return why
+		return why, ""
 	}
 	path := conflict.PathOf(p, rules)
 	if path.Past {
-		why = append(why, path.Message)
+		why, bypass = append(why, path.Message), path.Message
 	}
 	for _, f := range path.Others {
 		why = append(why, f.Message)
@@ -46,7 +49,7 @@ func programs(content []byte, rules *conflict.Rules) (why []string) {
 	if !path.Past && len(path.Others) == 0 {
 		why = append(why, "eBPF programs at interfaces aren't followed; they are of a component that leaves pods' packets to the tables where it doesn't replace kube-proxy, or masquerades by rules")
 	}
-	return why
+	return why, bypass
 }
 
 // readPrograms of either dump:

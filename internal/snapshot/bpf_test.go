@@ -23,7 +23,7 @@ func TestPrograms(t *testing.T) {
 		{"no JSON", `[{"kind":`, []string{"may drop or translate"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := programs([]byte(tt.content), nil)
+			got, _ := programs([]byte(tt.content), nil)
 			if len(got) != len(tt.want) {
 				t.Fatalf("%q, want %q", got, tt.want)
 			}

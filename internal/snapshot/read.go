@@ -394,6 +394,7 @@ func (b *builder) other(f *file) {
 		if strings.Contains(text, "dir out") || strings.Contains(text, "dir fwd") {
 			b.note(f.name, 0, "", "the node has IPsec policies, which aren't followed")
 		}
+		b.host.IPsecOut = append(b.host.IPsecOut, ipsecOut(text)...)
 		b.host.NoIPsec = strings.TrimSpace(text) == "" && !b.partly(FileXFRM)
 	case FileBPF:
 		b.programs = append(b.programs, *f)

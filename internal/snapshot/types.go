@@ -8,6 +8,8 @@
 package snapshot
 
 import (
+	"net/netip"
+
 	"github.com/unmasq/unmasq/internal/conntrack"
 	"github.com/unmasq/unmasq/internal/ipset"
 	"github.com/unmasq/unmasq/internal/packet"
@@ -41,6 +43,11 @@ type Host struct {
 	VirtualServersGiven bool
 	// NoIPsec: the IPsec policies were given, and there is none.
 	NoIPsec bool
+	// IPsecOut are the policies for what leaves.
+	IPsecOut []IPsecPolicy
+	// Bypass says, in a sentence, what takes pods' packets past netfilter, and what to
+	// do; empty where nothing is known to.
+	Bypass string
 	// IPTables says for each family whether a whole dump of the iptables tables
 	// was given, so that a table that is missing there is empty.
 	IPTables map[packet.Family]bool
@@ -49,6 +56,9 @@ type Host struct {
 	// Meta of a snapshot that unmasq took, nil for bare dumps.
 	Meta *Meta
 }
+
+// IPsecPolicy is one that `ip xfrm policy` lists with dir out.
+type IPsecPolicy struct{ Source, Destination netip.Prefix }
 
 // Note is a line or file that wasn't understood.
 type Note struct {

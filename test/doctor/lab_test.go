@@ -42,6 +42,7 @@ type lab struct {
 	t                     *testing.T
 	node, pod1, pod2, out *netns.NS
 	path                  string
+	detach                func()
 }
 
 const clean = `
@@ -96,7 +97,7 @@ func (l *lab) shell(space *netns.NS, script string) {
 // examine the node as it is now.
 func (l *lab) examine() doctor.Report {
 	l.t.Helper()
-	host, err := capture.Live(context.Background(), capture.Options{Namespace: l.node})
+	host, err := capture.Live(context.Background(), capture.Options{Namespace: l.node, Connections: true})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -205,9 +206,14 @@ type lesson struct {
 	// with: codes that are rightly found besides.
 	with []string
 	call *call
+	// before does what a script can't.
+	before func(*lab)
+	// mended is what a component does when its setting is changed as the mend says,
+	// where no command on the node can do that.
+	mended func(*lab)
 }
 
-func all() []lesson { return slices.Concat(lessons, ruleLessons) }
+func all() []lesson { return slices.Concat(lessons, ruleLessons, otherLessons) }
 
 func TestFindings(t *testing.T) {
 	for _, c := range all() {
@@ -227,6 +233,9 @@ func TestFindings(t *testing.T) {
 func (c *lesson) provoked(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, c.provoke)
+	if c.before != nil {
+		c.before(l)
+	}
 	r := l.examine()
 	i := slices.IndexFunc(r.Findings, func(f doctor.Finding) bool { return f.Code == c.code })
 	if i < 0 {
@@ -245,6 +254,9 @@ func (c *lesson) provoked(t *testing.T) {
 		if f.Code == c.code {
 			l.shell(l.node, strings.Join(f.Mend, "\n"))
 		}
+	}
+	if c.mended != nil {
+		c.mended(l)
 	}
 	r = l.examine()
 	c.alone(t, &r, c.with, "after the mend\n"+strings.Join(f.Mend, "\n")+"\nthere is still")

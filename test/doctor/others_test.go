@@ -1,0 +1,61 @@
+package doctor_test
+
+import (
+	"fmt"
+	"net"
+
+	"github.com/unmasq/unmasq/internal/kernel/others/otherstest"
+)
+
+// otherLessons are about what stands beside the rules.
+var otherLessons = []lesson{
+	{
+		code: "ipsec-translated", name: "masquerade",
+		provoke: encrypted,
+		alike: map[string]string{
+			"exempted":         encrypted + "iptables -t nat -I POSTROUTING -m policy --dir out --pol ipsec -j ACCEPT",
+			"of other sources": "ip xfrm policy add src 172.20.0.0/16 dst 203.0.113.0/24 dir out tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel",
+			"spared":           noIPv4 + encrypted + "iptables -t nat -A POSTROUTING -s 10.244.1.0/24 ! -d 203.0.113.0/24 -j MASQUERADE",
+			"of the node":      "ip xfrm policy add src 192.0.2.1/32 dst 203.0.113.0/24 dir out tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel",
+			"a policy to pass": "ip xfrm policy add src 10.244.1.0/24 dst 203.0.113.0/24 dir out",
+		},
+	},
+	{
+		code: "ports-taken", name: "a narrow range",
+		provoke: narrow,
+		before:  func(l *lab) { l.flows(9, 1) },
+		alike:   map[string]string{"no connections": narrow},
+	},
+	{
+		code: "bypassed-by-ebpf", name: "Cilium in place of kube-proxy",
+		provoke: applied(`{name: all, from: {cidrs: [10.244.1.0/24]}, action: Masquerade}`),
+		before: func(l *lab) {
+			l.detach = otherstest.TC(l.t, l.node, "eth0", otherstest.Egress, "cil_to_netdev-eth0")
+		},
+		mended: func(l *lab) { l.detach() },
+		alike:  map[string]string{"no programs": applied(`{name: all, from: {cidrs: [10.244.1.0/24]}, action: Masquerade}`)},
+	},
+}
+
+const (
+	encrypted = "ip xfrm policy add src 10.244.1.0/24 dst 203.0.113.0/24 dir out tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel\n"
+	narrow    = noIPv4 + "iptables -t nat -A POSTROUTING -s 10.244.1.0/24 -p udp -o eth0 -j MASQUERADE --to-ports 2000-2009; iptables -t nat -A POSTROUTING -s 10.244.1.0/24 -o eth0 -j MASQUERADE"
+)
+
+// flows sends so many UDP packets from pod1 to each of so many ports outside.
+func (l *lab) flows(sources, ports int) {
+	l.t.Helper()
+	must(l.t, l.pod1.Do(func() error {
+		for i := range sources * ports {
+			conn, err := net.Dial("udp", fmt.Sprintf("203.0.113.9:%d", 5000+i%ports))
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			if _, err := conn.Write([]byte("x")); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
