@@ -129,7 +129,7 @@ func (o *flowsOptions) run(ctx context.Context, args []string, stdin io.Reader, 
 		err = nil
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, p.out.flush())
 	}
 	return p.out.end(p.notes)
 }

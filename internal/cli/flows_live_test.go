@@ -404,10 +404,13 @@ func (r *routed) watch(t *testing.T, args ...string) *watching {
 	return w
 }
 
-func (w *watching) next(t *testing.T) (line struct {
+// watched is a line as it is read.
+type watched struct {
 	flowLine
 	flows.Flow
-}) {
+}
+
+func (w *watching) next(t *testing.T) (line watched) {
 	t.Helper()
 	if !w.lines.Scan() {
 		t.Fatalf("no more lines: %v", w.lines.Err())
@@ -455,6 +458,76 @@ func TestFlowsWatch(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		r.udp(t, routedAddress(packet.IPv4Family, 1, 8), server, 5353)
 	}
+	if status := w.end(); status != statusOK {
+		t.Errorf("exit status %d, %s", status, w.log)
+	}
+}
+
+// Connections that begin while the table is read are told once: from the table or by
+// an event.
+func TestFlowsWatchTellsEachOnce(t *testing.T) {
+	r := newRouted(t)
+	r.rules(t)
+	const n, firstPort = 4000, 20000
+	from, to := routedAddress(packet.IPv4Family, 1, 7), netip.AddrPortFrom(routedAddress(packet.IPv4Family, 2, 9), 5353)
+	begun := make(chan error, 1)
+	go func() {
+		begun <- r.client.Do(func() error {
+			for i := range n {
+				c, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, firstPort+uint16(i))), net.UDPAddrFromAddrPort(to))
+				if err != nil {
+					return err
+				}
+				_, _ = c.Write([]byte("x")) // nobody answers but with errors
+				c.Close()
+			}
+			return nil
+		})
+	}()
+	w := r.watch(t, "--protocol", "udp", "--destination", to.Addr().String())
+	told, events := map[uint16]int{}, map[string]int{}
+	count := func(line watched) {
+		events[line.Event]++
+		if line.Event != flowEnded {
+			told[*line.SourcePort]++
+		}
+	}
+	lines := make(chan watched)
+	go func() {
+		for w.lines.Scan() {
+			var line watched
+			if err := json.Unmarshal(w.lines.Bytes(), &line); err != nil {
+				t.Error(err)
+			}
+			lines <- line
+		}
+	}()
+	for done := false; !done; {
+		select {
+		case err := <-begun:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case line := <-lines:
+			if line.Source == from {
+				count(line)
+				continue
+			}
+			// One that is new comes behind all others; one that was there says nothing.
+			if done = line.Event == flowNew; done {
+				continue
+			}
+		}
+		if !done {
+			r.udp(t, routedAddress(packet.IPv4Family, 1, 8), to.Addr(), 5353)
+		}
+	}
+	for i := range n {
+		if times := told[firstPort+uint16(i)]; times != 1 {
+			t.Fatalf("port %d was told %d times; of %d, %v", firstPort+i, times, n, events)
+		}
+	}
+	t.Logf("checked: %d connections, %v", n, events)
 	if status := w.end(); status != statusOK {
 		t.Errorf("exit status %d, %s", status, w.log)
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -156,7 +157,26 @@ type flowPrinter interface {
 	event(event, text string, at time.Time) error
 }
 
+// printer holds back what it writes until it is flushed.
 func (o *flowsOptions) printer(out io.Writer) flowPrinter {
+	w := bufio.NewWriterSize(out, 64<<10)
+	return &bufferedPrinter{o.printerTo(w), w}
+}
+
+type bufferedPrinter struct {
+	flowPrinter
+	w *bufio.Writer
+}
+
+func (b *bufferedPrinter) flush() error {
+	return errors.Join(b.flowPrinter.flush(), b.w.Flush())
+}
+
+func (b *bufferedPrinter) end(notes []string) error {
+	return errors.Join(b.flowPrinter.end(notes), b.w.Flush())
+}
+
+func (o *flowsOptions) printerTo(out io.Writer) flowPrinter {
 	switch {
 	case o.summary:
 		return &summaryPrinter{out: out, limit: o.limit, json: o.output == "json"}
