@@ -141,7 +141,7 @@ func (o *uninstallOptions) remains(there *kubectl.Installed) []string {
 	if o.node != "" {
 		return []string{}
 	}
-	first := "kubectl delete -k deploy/base"
+	first := "kubectl delete --ignore-not-found -k deploy/base"
 	if there.Release != "" {
 		first = fmt.Sprintf("helm uninstall %s --namespace %s", there.Release, o.where.Namespace)
 	}

@@ -70,7 +70,7 @@ func TestKubectlUninstall(t *testing.T) {
 node-c  nothing there
 
 Then remove what remains, the second with all policies:
-  kubectl delete -k deploy/base
+  kubectl delete --ignore-not-found -k deploy/base
   kubectl delete crd sourcepolicies.unmasq.io nodereports.unmasq.io
 `
 	if diff := cmp.Diff(want, out); status != 0 || diff != "" || log != "stopping agents on 2 nodes\nclearing 1 node by pods\n" {
