@@ -113,7 +113,10 @@ func (g *Generator) Policy() *policy.Policy {
 			last := &p.Rules[i-1]
 			r.From, r.OutInterfaces, r.To.Ports = last.From, last.OutInterfaces, last.To.Ports
 			if last.To.Services != nil && r.To.Services != nil {
-				r.To.Services.Backends, r.To.Except = last.To.Services.Backends, last.To.Except
+				r.To.Services.Backends = last.To.Services.Backends
+				if g.chance(2) {
+					r.To.Except = last.To.Except
+				}
 			}
 		}
 		g.action(&r)
