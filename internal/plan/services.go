@@ -7,7 +7,7 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
-	"strings"
+	"strconv"
 
 	"github.com/unmasq/unmasq/internal/cidr"
 	"github.com/unmasq/unmasq/internal/packet"
@@ -162,9 +162,11 @@ type frontend struct {
 // adds the chains of ports that they lead to.
 func (c *compiler) frontends(f packet.Family, rules []*policy.Rule) []Element {
 	var all []frontend
+	var of []policy.Frontend
 	for i, r := range rules {
 		for _, v := range c.meant(r.To.Services) {
-			for _, x := range r.To.Services.FrontendsOf(c.facts, v) {
+			of = r.To.Services.AppendFrontends(of[:0], c.facts, v)
+			for _, x := range of {
 				if packet.Of(x.Address) == f {
 					all = append(all, frontend{x, i})
 				}
@@ -244,29 +246,31 @@ func (c *compiler) portChain(f packet.Family, rules []*policy.Rule, of []fronten
 
 // portChainID is short where there is little in it.
 func (c *compiler) portChainID(rules []*policy.Rule, of []frontend) string {
-	var b strings.Builder
+	var b []byte
 	for i, x := range of {
 		if i > 0 {
-			b.WriteByte('.')
+			b = append(b, '.')
 		}
-		fmt.Fprintf(&b, "%d-%s-%d", c.tag(rules[x.rule]), ProtocolName(x.Protocol), x.Port)
+		b = strconv.AppendInt(b, int64(c.tag(rules[x.rule])), 10)
+		b = append(append(append(b, '-'), ProtocolName(x.Protocol)...), '-')
+		b = strconv.AppendUint(b, uint64(x.Port), 10)
 	}
-	return brief(b.String())
+	return brief(string(b))
 }
 
 // portsSet is the name of a set of ports, which it adds where there is none yet.
 func (c *compiler) portsSet(protocol uint8, ports []uint16) string {
 	s := Set{Key: InetService}
-	var b strings.Builder
+	var b []byte
 	for i, p := range ports {
 		if i > 0 {
-			b.WriteByte('.')
+			b = append(b, '.')
 		}
-		fmt.Fprint(&b, p)
+		b = strconv.AppendUint(b, uint64(p), 10)
 		k := string(binary.BigEndian.AppendUint16(nil, p))
 		s.Elements = append(s.Elements, Element{First: k, Last: k})
 	}
-	s.Name = "service-ports-" + brief(b.String())
+	s.Name = "service-ports-" + brief(string(b))
 	if !c.portChains[s.Name] {
 		c.portChains[s.Name] = true
 		c.set(s)

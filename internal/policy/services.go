@@ -90,6 +90,10 @@ type Frontend struct {
 // Frontends of one kind, of those ports; nil: all. A service has node ports, and
 // other addresses, in the families of its ClusterIPs only: so kube-proxy has it.
 func (s *Service) Frontends(facts *Facts, via Via, ports []PortMatch) []Frontend {
+	return s.appendFrontends(nil, facts, via, ports)
+}
+
+func (s *Service) appendFrontends(out []Frontend, facts *Facts, via Via, ports []PortMatch) []Frontend {
 	var addresses []netip.Addr
 	switch via {
 	case ViaClusterIP:
@@ -101,7 +105,6 @@ func (s *Service) Frontends(facts *Facts, via Via, ports []PortMatch) []Frontend
 	case ViaExternalIP:
 		addresses = s.ExternalIPs
 	}
-	var out []Frontend
 	for _, a := range addresses {
 		if !hasAddr(s.ClusterIPs, packet.Of(a)) {
 			continue
@@ -152,12 +155,11 @@ func (s *Services) Selects(v *Service) bool {
 		s.Selector != nil && s.Selector.Service.Matches(v.Labels) && s.Selector.Namespace.Matches(v.NamespaceLabels)
 }
 
-// FrontendsOf a service that it selects, those that it means.
-func (s *Services) FrontendsOf(facts *Facts, v *Service) []Frontend {
-	var out []Frontend
+// AppendFrontends appends those of a service that it selects which it means.
+func (s *Services) AppendFrontends(out []Frontend, facts *Facts, v *Service) []Frontend {
 	for _, via := range vias {
 		if s.Via == AnyWay || s.Via == via {
-			out = append(out, v.Frontends(facts, via, s.Ports)...)
+			out = v.appendFrontends(out, facts, via, s.Ports)
 		}
 	}
 	return out
@@ -180,7 +182,7 @@ func (s *Services) matches(facts *Facts, flow packet.Flow) bool {
 	}
 	asked := Frontend{address, flow.Protocol, port}
 	return slices.ContainsFunc(facts.Services, func(v Service) bool {
-		return s.Selects(&v) && slices.Contains(s.FrontendsOf(facts, &v), asked)
+		return s.Selects(&v) && slices.Contains(s.AppendFrontends(nil, facts, &v), asked)
 	})
 }
 

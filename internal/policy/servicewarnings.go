@@ -75,7 +75,7 @@ func (s *Services) without(facts *Facts, v *Service) string {
 	if s.Via != AnyWay && len(v.Frontends(facts, s.Via, nil)) == 0 {
 		return "has no address of the kind " + string(s.Via)
 	}
-	if len(s.FrontendsOf(facts, v)) == 0 {
+	if len(s.AppendFrontends(nil, facts, v)) == 0 {
 		return "has no such port"
 	}
 	for _, f := range packet.Families {
