@@ -22,6 +22,7 @@ import (
 	"github.com/unmasq/unmasq/internal/kernel/capture"
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
+	"github.com/unmasq/unmasq/internal/kernel/others/otherstest"
 )
 
 // TestMain is unmasq itself where the mends call it by that name.
@@ -211,6 +212,8 @@ type lesson struct {
 	// mended is what a component does when its setting is changed as the mend says,
 	// where no command on the node can do that.
 	mended func(*lab)
+	// root: it can't be provoked in a user namespace.
+	root bool
 }
 
 func all() []lesson { return slices.Concat(lessons, ruleLessons, otherLessons) }
@@ -232,6 +235,9 @@ func TestFindings(t *testing.T) {
 
 func (c *lesson) provoked(t *testing.T) {
 	t.Parallel()
+	if c.root && !otherstest.Root(t) {
+		t.Skip("eBPF programs can be loaded by root alone")
+	}
 	l := newLab(t, c.provoke)
 	if c.before != nil {
 		c.before(l)

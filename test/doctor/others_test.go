@@ -27,7 +27,16 @@ var otherLessons = []lesson{
 		alike:   map[string]string{"no connections": narrow},
 	},
 	{
-		code: "bypassed-by-ebpf", name: "Cilium in place of kube-proxy",
+		code: "tunnel-translated", name: "all that leaves",
+		provoke: vxlan + "iptables -t nat -A POSTROUTING -o eth1 -j SNAT --to-source 192.0.2.1",
+		alike: map[string]string{
+			"to the same address": vxlan + "iptables -t nat -A POSTROUTING -o eth1 -j MASQUERADE",
+			"pods alone":          vxlan,
+			"spared":              vxlan + "iptables -t nat -A POSTROUTING -o eth1 -p udp --dport 8472 -j ACCEPT; iptables -t nat -A POSTROUTING -o eth1 -j SNAT --to-source 192.0.2.1",
+		},
+	},
+	{
+		code: "bypassed-by-ebpf", name: "Cilium in place of kube-proxy", root: true,
 		provoke: applied(`{name: all, from: {cidrs: [10.244.1.0/24]}, action: Masquerade}`),
 		before: func(l *lab) {
 			l.detach = otherstest.TC(l.t, l.node, "eth0", otherstest.Egress, "cil_to_netdev-eth0")
@@ -39,7 +48,12 @@ var otherLessons = []lesson{
 
 const (
 	encrypted = "ip xfrm policy add src 10.244.1.0/24 dst 203.0.113.0/24 dir out tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel\n"
-	narrow    = noIPv4 + "iptables -t nat -A POSTROUTING -s 10.244.1.0/24 -p udp -o eth0 -j MASQUERADE --to-ports 2000-2009; iptables -t nat -A POSTROUTING -s 10.244.1.0/24 -o eth0 -j MASQUERADE"
+	vxlan     = `ip link add flannel.1 type vxlan id 1 local 198.51.100.1 dev eth1 dstport 8472 nolearning
+ip addr add 10.244.1.0/32 dev flannel.1; ip link set flannel.1 up; ip route add 10.245.3.0/24 via 10.245.3.0 dev flannel.1 onlink
+ip neigh replace 10.245.3.0 lladdr 02:00:00:00:00:03 dev flannel.1 nud permanent; bridge fdb append 02:00:00:00:00:03 dev flannel.1 dst 198.51.100.2
+iptables -t nat -I POSTROUTING -s 10.244.1.0/24 -d 10.245.0.0/16 -j ACCEPT
+`
+	narrow = noIPv4 + "iptables -t nat -A POSTROUTING -s 10.244.1.0/24 -p udp -o eth0 -j MASQUERADE --to-ports 2000-2009; iptables -t nat -A POSTROUTING -s 10.244.1.0/24 -o eth0 -j MASQUERADE"
 )
 
 // flows sends so many UDP packets from pod1 to each of so many ports outside.

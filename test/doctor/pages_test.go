@@ -2,6 +2,7 @@ package doctor_test
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +16,9 @@ func TestPages(t *testing.T) {
 	reference, err := os.ReadFile("../../docs/doctor.md")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !slices.IsSorted(doctor.Codes()) {
+		t.Errorf("not in order: %v", doctor.Codes())
 	}
 	for _, code := range doctor.Codes() {
 		page, ok := pages.Of(code)
