@@ -14,14 +14,19 @@ import (
 	"github.com/unmasq/unmasq/internal/rig"
 )
 
-// generator makes random policies and versions near to them.
-type generator struct{ *policytest.Generator }
+// generator makes random policies and versions near to them. All have the same
+// services, but for what differs between two.
+type generator struct {
+	*policytest.Generator
+	services []policy.Service
+}
 
 func newGenerator(t *testing.T) generator {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	return generator{policytest.New(rand.New(rand.NewPCG(seed, 0)))}
+	g := policytest.New(rand.New(rand.NewPCG(seed, 0)))
+	return generator{g, g.Facts().Services}
 }
 
 // flows are some that come out of the node, each of its own.
@@ -31,6 +36,9 @@ func (g generator) flows(t *testing.T, r *rig.Rig, n int) []packet.Flow {
 	var all, out []packet.Flow
 	for len(all) < n {
 		f := g.Flow(facts)
+		if g.IntN(3) == 0 {
+			f = g.toService(f)
+		}
 		f.Local, f.SourcePort = false, 1000
 		f.OutInterface = r.OutInterface(f.Destination)
 		forwarded := !slices.Contains(facts.NodeAddresses, f.Destination) && !slices.Contains(facts.NodeAddresses, f.Source)
@@ -53,9 +61,21 @@ func (g generator) flows(t *testing.T, r *rig.Rig, n int) []packet.Flow {
 	return out
 }
 
+// toService sends a flow to a ClusterIP that nobody translates.
+func (g generator) toService(f packet.Flow) packet.Flow {
+	s := g.services[g.IntN(len(g.services))]
+	for _, x := range s.Frontends(&policy.Facts{}, policy.ViaClusterIP, nil) {
+		if packet.Of(x.Address) == f.Family() {
+			f.Destination, f.DestinationPort, f.Protocol = x.Address, x.Port, x.Protocol
+		}
+	}
+	return f
+}
+
 // version is a random policy with random facts.
 func (g generator) version() version {
 	v := version{*g.Policy(), *g.Facts(), nil}
+	v.facts.Services = g.services
 	for i := range v.policy.Rules {
 		v.policy.Rules[i].Ports = policy.PortRange{} // a small range runs out of ports
 	}
@@ -67,7 +87,7 @@ func (g generator) near(v version) version {
 	rs := slices.Clone(v.policy.Rules)
 	i, j := g.IntN(len(rs)), g.IntN(len(rs))
 	cidr := func() netip.Prefix { return g.Prefix(g.World.Destinations) }
-	switch g.IntN(9) {
+	switch g.IntN(11) {
 	case 0, 1: // a destination more
 		rs[i].To.CIDRs = append(slices.Clone(rs[i].To.CIDRs), cidr())
 	case 2: // destinations change places
@@ -86,8 +106,16 @@ func (g generator) near(v version) version {
 		rs[i], rs[j] = rs[j], rs[i]
 	case 8: // other facts
 		f := *g.Facts()
-		f.PodsKnown = v.facts.PodsKnown
+		f.PodsKnown, f.Services = v.facts.PodsKnown, v.facts.Services
 		v.facts = f
+	case 9: // a service less
+		v.facts.Services = slices.Delete(slices.Clone(g.services), i%len(g.services), i%len(g.services)+1)
+	case 10: // a port less, and one more
+		v.facts.Services = slices.Clone(g.services)
+		for n := range v.facts.Services {
+			s := &v.facts.Services[n]
+			s.Ports = append(slices.Clone(s.Ports[min(1, len(s.Ports)):]), policy.ServicePort{Protocol: packet.TCP, Port: 443})
+		}
 	}
 	for n := range rs {
 		rs[n].Number = n + 1
