@@ -83,10 +83,12 @@ func newMatrix(t *testing.T, ctx context.Context, c *kube.Cluster) *matrix {
 	for name, h := range m.hosts {
 		m.names[h.IPv4], m.names[h.IPv6] = name, name
 	}
+	m.names[kube.Outside4], m.names[kube.Outside6] = "outside", "outside"
 	for _, a := range stated {
 		m.names[netip.MustParseAddr(a)] = "snat"
 	}
 	m.routes(t)
+	m.unlimited(t)
 	m.services(t, ctx)
 	return m
 }
@@ -112,6 +114,16 @@ func (m *matrix) routes(t *testing.T) {
 			via = n1.IPv6
 		}
 		if err := m.c.Outside.NS.Route(to, via, "eth0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// unlimited: nodes say each time that a connection is refused, however often.
+func (m *matrix) unlimited(t *testing.T) {
+	t.Helper()
+	for _, n := range m.c.Nodes() {
+		if err := errors.Join(n.NS.Sysctl("net.ipv4.icmp_ratelimit", "0"), n.NS.Sysctl("net.ipv6.icmp.ratelimit", "0")); err != nil {
 			t.Fatal(err)
 		}
 	}

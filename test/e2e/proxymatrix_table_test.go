@@ -52,15 +52,16 @@ const (
 //	a/b                  a at the backend near, b at the one far: either is right
 //	a|b                  a of IPv4, b of IPv6
 //	p1~                  that, but the answer goes another way and isn't taken: by TCP a hang
+//	w1!                  that, but nobody takes IPv4 from his own address: a hang
 //	hung, refused        nobody saw anything
 //	denied               nor here: the node's own kernel says so to who sends by UDP, dropped or rejected
 //	-                    not asked
 //
-// expected is that of kube-proxy alone, in each mode and of both families, by hand.
-// It follows from: pods' addresses are kept on the way to services (their networks
-// are --cluster-cidr), all others' are translated at ClusterIPs, everybody's at
-// external addresses; externalTrafficPolicy Local keeps all but the node's own; what
-// goes back to where it came from is translated.
+// expected is that of kube-proxy alone, in each mode and of both families, by hand:
+// pods' addresses are kept on the way to services (their networks are
+// --cluster-cidr), all others' are translated at ClusterIPs, everybody's at external
+// addresses; externalTrafficPolicy Local keeps all but the node's own; what goes back
+// to where it came from is translated.
 var expected = table{
 	//                               p1      p2      n1      n2      out     w1
 	{near, byPod, "tcp"}:           "p1      p2      b1      n2      out     w1",
@@ -113,10 +114,9 @@ var expected = table{
 
 // unmarked are rows in which kube-proxy in nftables mode is another from 1.36 on:
 // it knows what goes back to where it came from by its own node's backends alone.
-// Pods don't take IPv4 from their own address.
 var unmarked = table{
-	{nearLocal, byPort2, "tcp"}: "p1~     p2      hung    n2      hung    hung|w1~",
-	{nearLocal, byPort2, "udp"}: "p1~     p2      hung    n2      hung    hung|w1~",
+	{nearLocal, byPort2, "tcp"}: "p1~     p2      hung    n2      hung    w1!|w1~",
+	{nearLocal, byPort2, "udp"}: "p1~     p2      hung    n2      hung    w1!|w1~",
 }
 
 // table of cells, a row for each way with the sources in their order.
@@ -169,8 +169,8 @@ func (c cell) fits(saw, want string) bool {
 	if atNear, atFar, either := strings.Cut(want, "/"); either {
 		return seen == atNear && backend == "w1" || seen == atFar && backend == "w2" || backend == "both" && seen == want
 	}
-	if c.network == "tcp" && seen == "hung" {
-		return want == "hung" || strings.HasSuffix(want, "~")
+	if seen == "hung" {
+		return want == "hung" || strings.HasSuffix(want, "!") || c.network == "tcp" && strings.HasSuffix(want, "~")
 	}
 	return seen == want && (backend == "" || backend == c.backend())
 }

@@ -6,10 +6,12 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/unmasq/unmasq/internal/agent/agenttest"
+	"github.com/unmasq/unmasq/internal/foreign"
 	"github.com/unmasq/unmasq/test/kube"
 	"github.com/unmasq/unmasq/test/kube/parts"
 )
@@ -21,37 +23,121 @@ var proxyVersions = []string{"v1.35.4", "v1.36.3", parts.NewestKube}
 // of source by each way to a service, and as a policy says where one does.
 func TestBesideKubeProxy(t *testing.T) {
 	program := agenttest.Program(t)
+	buildProxies(t)
 	for _, version := range proxyVersions {
 		for _, mode := range []string{kube.IPTables, kube.NFTables} {
 			t.Run(version+"/"+mode, func(t *testing.T) { besideProxy(t, bounded(t), kube.Proxy{Mode: mode, Version: version}, program) })
 		}
 	}
+	t.Run("iptables-legacy", func(t *testing.T) {
+		besideProxy(t, bounded(t), kube.Proxy{Mode: kube.IPTables, Variant: foreign.Legacy}, program)
+	})
 }
 
-func besideProxy(t *testing.T, ctx context.Context, proxy kube.Proxy, _ string) {
+// buildProxies takes minutes, the first time.
+func buildProxies(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+	defer cancel()
+	for _, version := range proxyVersions {
+		if err := kube.Build(ctx, "", kube.NodeConfig{Proxy: kube.Proxy{Mode: kube.NFTables, Version: version}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func besideProxy(t *testing.T, ctx context.Context, proxy kube.Proxy, program string) {
 	c := start(t, ctx, kube.Config{Nodes: []kube.NodeConfig{{Proxy: proxy}, {Proxy: proxy}}})
+	if v := string(proxy.Variant); v != "" {
+		if rules, err := c.Node("n1").NS.Run("", "iptables-"+v+"-save"); err != nil || !strings.Contains(rules, "-A KUBE-SERVICES") {
+			t.Fatalf("kube-proxy has no rules in iptables-%s: %v\n%s", v, err, rules)
+		}
+	}
 	m := newMatrix(t, ctx, c)
 	alone := expected
-	if proxy.Mode == kube.NFTables && proxy.Version != proxyVersions[0] {
+	if proxy.Mode == kube.NFTables && proxy.Version >= "v1.36" {
 		alone = alone.with(unmarked)
 	}
-	without := m.becomes(t, ctx, alone)
+	without := m.becomes(t, ctx, alone.cells(t))
 	t.Logf("checked: without unmasq %d cells are as expected", len(without))
 	t.Log("\n" + text(without))
+	m.explained(t, program, without, alone.cells(t))
+	agents(t, ctx, c, program)
+	for _, step := range []struct {
+		name, policy string
+		rows         table
+	}{
+		{"no policy", "", nil},
+		{"of other traffic", otherTraffic, withOtherTraffic},
+		{"overriding", overriding, withOverriding},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			now := alone.with(step.rows).cells(t)
+			changed := changes(alone.cells(t), now)
+			if step.policy != "" {
+				apply(t, ctx, c, step.policy)
+				m.becomes(t, ctx, changed) // it takes a moment to be in force
+			}
+			saw := m.ask(ctx, slices.Collect(maps.Keys(now)))
+			compare(t, saw, without, changed)
+			m.explained(t, program, saw, now)
+		})
+	}
 }
 
-// becomes asks until all is as a table says, which takes a moment after changes.
-func (m *matrix) becomes(t *testing.T, ctx context.Context, want table) map[cell]string {
+// agents run on both nodes.
+func agents(t *testing.T, ctx context.Context, c *kube.Cluster, program string) {
 	t.Helper()
-	begin, cells := time.Now(), want.cells(t)
-	saw := m.ask(ctx, slices.Collect(maps.Keys(cells)))
+	for i, n := range c.Nodes() {
+		w := &world{t: t, c: c, node: n, program: program, dir: t.TempDir()}
+		if i == 0 {
+			w.install(t, ctx)
+		}
+		w.startAgent(t, ctx)
+	}
+}
+
+// compare: all is as it was without unmasq, but for what a policy changes; the
+// backends that affinity chose are as they were there, too.
+func compare(t *testing.T, saw, without, changed map[cell]string) {
+	t.Helper()
+	for c, s := range saw {
+		_, backend, _ := strings.Cut(s, "@")
+		_, before, _ := strings.Cut(without[c], "@")
+		switch want, is := changed[c]; {
+		case !is && s != without[c]:
+			t.Errorf("%s: %s, without unmasq %s", c, s, without[c])
+		case is && (backend != before || !c.fits(s, want)):
+			t.Errorf("%s: %s, want %s; without unmasq %s", c, s, want, without[c])
+		}
+	}
+	if !t.Failed() {
+		t.Logf("checked: %d cells are as without unmasq, %d as the policy says", len(saw)-len(changed), len(changed))
+	}
+}
+
+// changes are the cells that differ.
+func changes(from, to map[cell]string) map[cell]string {
+	changed := map[cell]string{}
+	for c, want := range to {
+		if want != from[c] {
+			changed[c] = want
+		}
+	}
+	return changed
+}
+
+// becomes asks until all is as expected, which takes a moment after changes.
+func (m *matrix) becomes(t *testing.T, ctx context.Context, want map[cell]string) map[cell]string {
+	t.Helper()
+	begin := time.Now()
+	saw := m.ask(ctx, slices.Collect(maps.Keys(want)))
 	for {
-		differ, how := differing(saw, cells)
+		differ, how := differing(saw, want)
 		if len(differ) == 0 {
 			return saw
 		}
 		if time.Since(begin) > 30*time.Second {
-			t.Fatalf("%d of %d cells aren't as expected:\n%s\n\n%s", len(differ), len(cells), how, text(saw))
+			t.Fatalf("%d of %d cells aren't as expected:\n%s\n\n%s", len(differ), len(want), how, text(saw))
 		}
 		maps.Copy(saw, m.ask(ctx, differ))
 	}
