@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/unmasq/unmasq/internal/flows"
+	"github.com/unmasq/unmasq/internal/kernel/conntrack"
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
 	"github.com/unmasq/unmasq/internal/packet"
@@ -530,5 +531,57 @@ func TestFlowsWatchTellsEachOnce(t *testing.T) {
 	t.Logf("checked: %d connections, %v", n, events)
 	if status := w.end(); status != statusOK {
 		t.Errorf("exit status %d, %s", status, w.log)
+	}
+}
+
+// Where events were lost, the table tells what is there now.
+func TestFlowsWatchAfterLoss(t *testing.T) {
+	r := newRouted(t)
+	r.rules(t)
+	server := routedAddress(packet.IPv4Family, 2, 9)
+	stays, _ := r.tcp(t, routedAddress(packet.IPv4Family, 1, 7), server, 8080)
+	goes := r.udp(t, routedAddress(packet.IPv4Family, 1, 8), server, 5353)
+	var out, log bytes.Buffer
+	o := &flowsOptions{noRules: true, watch: true, output: "json"}
+	w := &flowWatch{flowsOptions: o, standing: map[flowKey]struct{}{}, pipe: &flowPipe{filter: &flows.Filter{}, judge: flows.NoRules(), out: o.printer(&out), log: &log}}
+	err := r.router.Do(func() (err error) {
+		w.reader, err = conntrack.Open()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.reader.Close()
+	if err := w.list(t.Context(), flowOpen, 2); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.router.Run("", "conntrack", "-D", "-p", "udp"); err != nil {
+		t.Fatal(err)
+	}
+	begins := r.udp(t, routedAddress(packet.IPv4Family, 1, 9), server, 5353)
+	if err := w.tell(t.Context(), conntrack.Event{Kind: conntrack.Lost}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.pipe.out.end(nil); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for line := range strings.Lines(out.String()) {
+		var l watched
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		if l.SourcePort != nil {
+			l.Text = fmt.Sprint(*l.SourcePort)
+		}
+		told = append(told, l.Event+" "+l.Text)
+	}
+	slices.Sort(told[:2])
+	open := []string{fmt.Sprint("open ", stays.from.Port()), fmt.Sprint("open ", goes.from.Port())}
+	slices.Sort(open)
+	want := append(open, "lost the kernel dropped events; connections that began and ended meanwhile aren't told. The table is read again",
+		fmt.Sprint("new ", begins.from.Port()), "note ended meanwhile, untold: 1")
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
 	}
 }

@@ -194,7 +194,7 @@ func (w *flowWatch) lost(ctx context.Context) error {
 	if gone == 0 {
 		return nil
 	}
-	return p.out.event(flowNote, fmt.Sprintf("%d connections ended meanwhile", gone), time.Now())
+	return p.out.event(flowNote, fmt.Sprintf("ended meanwhile, untold: %d", gone), time.Now())
 }
 
 func (w *flowWatch) readRules(ctx context.Context) (err error) {

@@ -54,14 +54,37 @@ func (e *Explainer) Explain(q sim.Question, o sim.Options) Answer {
 	return a
 }
 
-// Outcomes of a question, for whoever asks many: deciders say which rule and whose,
-// but not its conditions, nor a policy that has the other effect.
-func (e *Explainer) Outcomes(q sim.Question) []Outcome {
+// Outcomes of a question, for whoever asks many: at most that many, those that first
+// takes before others. first is asked of all. Deciders say which rule and whose, but
+// not its conditions, nor a policy that has the other effect.
+func (e *Explainer) Outcomes(q sim.Question, o sim.Options, most int, first func(*sim.Outcome) bool) []Outcome {
 	q = e.understood(q)
-	_, outcomes := e.run(q, sim.Options{})
+	_, outcomes := e.run(q, o)
+	var taken, others []sim.Outcome
+	for i := range outcomes {
+		if o := &outcomes[i]; first(o) {
+			taken = append(taken, *o)
+		} else if len(others) < most {
+			others = append(others, *o)
+		}
+	}
 	brief := *e
 	brief.brief = true
-	return brief.outcomes(outcomes, q)
+	all := append(taken, others...)
+	return brief.outcomes(all[:min(len(all), most)], q)
+}
+
+// Along is [sim.Node.Along] on the one node that there is; nil where take refuses.
+func (e *Explainer) Along(q sim.Question, w sim.Way, take func(o *sim.Outcome, open []string) bool) *Outcome {
+	q = e.understood(q)
+	o, open, ok := e.nodes[0].Along(q, w)
+	if !ok || !take(&o, open) {
+		return nil
+	}
+	brief := *e
+	brief.brief = true
+	out := brief.outcome(&o, q)
+	return &out
 }
 
 // understood is the question with what its source says: a node sends with its own

@@ -12,6 +12,7 @@ import (
 
 	"github.com/unmasq/unmasq/internal/conntrack"
 	"github.com/unmasq/unmasq/internal/explain"
+	"github.com/unmasq/unmasq/internal/ruleset/rulesettest"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
@@ -119,7 +120,9 @@ func TestService(t *testing.T) {
 		{"kube-proxy", "KUBE-SEP-X", `-A KUBE-SEP-X -p tcp -m comment --comment "default/web:http" -m tcp -j DNAT --to-destination 10.244.2.9:8080`, "default/web:http"},
 		{"kube-proxy", "endpoint-5OJB2KTY-default/web/tcp/http__10.244.1.8/8080", "meta l4proto tcp dnat to 10.244.1.8:8080", "default/web:http"},
 		{"kube-proxy", "endpoint-5OJB2KTY-default/web/tcp/__10.244.1.8/8080", "meta l4proto tcp dnat to 10.244.1.8:8080", "default/web"},
+		{"kube-proxy", "service-PFISGYVC-default/web/tcp/", "meta l4proto tcp dnat to 10.244.2.2:8080", "default/web"},
 		{"kube-proxy", "endpoint-5OJB2KTY", "", ""},
+		{"kube-proxy", "mark-for-masquerade", "", ""},
 		{"docker", "DOCKER", `-A DOCKER -m comment --comment "default/web"`, ""},
 	} {
 		if got := service(explain.Step{Owner: x.owner, Chain: x.chain, Rule: x.rule}); got != x.want {
@@ -190,6 +193,26 @@ func BenchmarkJudge(b *testing.B) {
 			a := netip.AddrFrom4([4]byte{100, byte(i >> 16), byte(i >> 8), byte(i)})
 			e.Original.Destination, e.Reply.Source = a, a
 			if f := j.Flow(&e, nil); f.ByRules != Same {
+				b.Fatal(f.By())
+			}
+		}
+	})
+	b.Run("service of 500 endpoints", func(b *testing.B) {
+		rules := b.TempDir() + "/rules"
+		if err := os.WriteFile(rules, []byte(rulesettest.KubeProxy(10, 500)), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		host, err := snapshot.Read([]string{rules}, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		j, s := NewJudge(host), rulesettest.Services(10, 500)[3]
+		for i := range b.N {
+			e := e
+			a, to := netip.AddrFrom4([4]byte{10, 244, 200 + byte(i>>8), byte(i)}), s.Endpoints[i%500]
+			e.Original.Source, e.Original.Destination, e.Original.DestinationPort = a, s.ClusterIP, rulesettest.Port
+			e.Reply.Destination, e.Reply.Source, e.Reply.SourcePort = a, to.Addr(), to.Port()
+			if f := j.Flow(&e, nil); f.ByRules != Same || f.DestinationName == "" {
 				b.Fatal(f.By())
 			}
 		}

@@ -25,6 +25,20 @@ type Judge struct {
 
 	mu    sync.Mutex
 	known map[class]*verdict
+	// ways that led to a service's backends, for another client.
+	ways map[backend]sim.Way
+}
+
+// backend of a service.
+type backend struct {
+	protocol          uint8
+	service, address  netip.Addr
+	servicePort, port uint16
+}
+
+func backendOf(e *conntrack.Entry) backend {
+	address, port := e.Backend()
+	return backend{e.Protocol, e.Original.Destination, address, e.Original.DestinationPort, port}
 }
 
 // class of connections that rules can't tell apart, unless they ask for source
@@ -48,7 +62,7 @@ type verdict struct {
 func NewJudge(h *snapshot.Host) *Judge {
 	now := *h
 	now.Connections = nil // each is asked for as if it weren't there yet
-	j := &Judge{explainer: explain.New(explain.Node{Host: &now}), host: &now, whole: map[packet.Family]bool{}, known: map[class]*verdict{}}
+	j := &Judge{explainer: explain.New(explain.Node{Host: &now}), host: &now, whole: map[packet.Family]bool{}, known: map[class]*verdict{}, ways: map[backend]sim.Way{}}
 	for _, f := range packet.Families {
 		j.whole[f] = h.IPTables[f] && h.NFTWhole
 	}
@@ -58,8 +72,8 @@ func NewJudge(h *snapshot.Host) *Judge {
 // NoRules judges by the entries alone.
 func NoRules() *Judge { return &Judge{known: map[class]*verdict{}} }
 
-// mostClasses bounds what is remembered: some 40 MB.
-const mostClasses = 100000
+// mostClasses bounds what is remembered: some 20 MB, in an agent's pod of its memory.
+const mostClasses = 30000
 
 func (j *Judge) verdict(e *conntrack.Entry) *verdict {
 	seen, _ := e.SeenAs()
@@ -98,16 +112,23 @@ func (j *Judge) ask(e *conntrack.Entry, sourcePort int) *verdict {
 	if explain.HasPorts(e.Protocol) {
 		q.SourcePort, q.DestinationPort = sourcePort, int(e.Original.DestinationPort)
 	}
-	outcomes := j.explainer.Outcomes(q)
-	if sourcePort == sim.UnknownPort {
-		v.perPort = slices.ContainsFunc(outcomes, asksForPort)
+	if o := j.along(q, e); o != nil {
+		v.is(o, e)
+		return v
 	}
-	for i := range outcomes {
-		if o := &outcomes[i]; comesTo(o, e) {
-			v.byRules, v.kind = Same, o.SourceKind
-			v.by, v.destinationBy = decider(o.DecidedBy), destinationDecider(o, e)
-			return v
+	same := 0
+	const most = 4 // shown, where none is the entry's
+	outcomes := j.explainer.Outcomes(q, sim.Options{Each: j.remember(e)}, most, func(o *sim.Outcome) bool {
+		v.perPort = v.perPort || sourcePort == sim.UnknownPort && slices.ContainsFunc(o.DependsOn, asksForPort)
+		if !comesTo(o, e) {
+			return false
 		}
+		same++
+		return same == 1
+	})
+	if same > 0 {
+		v.is(&outcomes[0], e)
+		return v
 	}
 	if !j.whole[packet.Of(q.Source)] {
 		v.now = "not all rules could be read"
@@ -117,9 +138,59 @@ func (j *Judge) ask(e *conntrack.Entry, sourcePort int) *verdict {
 	return v
 }
 
-func asksForPort(o explain.Outcome) bool {
-	return slices.ContainsFunc(o.DependsOn, func(d explain.Dependency) bool { return d.What == "source port" })
+// is the outcome.
+func (v *verdict) is(o *explain.Outcome, e *conntrack.Entry) {
+	v.byRules, v.kind = Same, o.SourceKind
+	v.by, v.destinationBy = decider(o.DecidedBy), destinationDecider(o, e)
 }
+
+// mostWays bounds what is remembered: some 20 MB.
+const mostWays = 100000
+
+// along the way of another client to the same backend of the same service; nil where
+// none is known, or where it leads elsewhere. A service of hundreds of endpoints has
+// as many ways, of which each later one is long.
+func (j *Judge) along(q sim.Question, e *conntrack.Entry) *explain.Outcome {
+	if !e.DestinationTranslated() {
+		return nil
+	}
+	j.mu.Lock()
+	w, known := j.ways[backendOf(e)]
+	j.mu.Unlock()
+	if !known {
+		return nil
+	}
+	return j.explainer.Along(q, w, func(o *sim.Outcome, open []string) bool {
+		return comesTo(o, e) && (q.SourcePort != sim.UnknownPort || !slices.Contains(open, sourcePortWord))
+	})
+}
+
+// remember the ways to a service's backends.
+func (j *Judge) remember(e *conntrack.Entry) func(*sim.Outcome, sim.Way) {
+	if !e.DestinationTranslated() {
+		return nil
+	}
+	b := backendOf(e)
+	return func(o *sim.Outcome, w sim.Way) {
+		if len(w) == 0 || o.Destination == b.service {
+			return
+		}
+		to := b
+		to.address, to.port = o.Destination, uint16(max(o.DestinationPort, 0))
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if len(j.ways) >= mostWays {
+			clear(j.ways)
+		}
+		if _, known := j.ways[to]; !known {
+			j.ways[to] = w
+		}
+	}
+}
+
+const sourcePortWord = "source port"
+
+func asksForPort(d sim.Dependency) bool { return d.What == sourcePortWord }
 
 func unknownOrKept(e *conntrack.Entry) string {
 	if e.SourceTranslated() {
@@ -130,15 +201,16 @@ func unknownOrKept(e *conntrack.Entry) string {
 
 // comesTo says whether the outcome is what the entry has: the same backend, seen as
 // the same address.
-func comesTo(o *explain.Outcome, e *conntrack.Entry) bool {
-	if stopped(o) || !sameBackend(o, e) {
+func comesTo(o *sim.Outcome, e *conntrack.Entry) bool {
+	backend, port := e.Backend()
+	if o.Verdict == sim.Dropped || o.Verdict == sim.Rejected || o.Destination != backend || o.DestinationPort != sim.UnknownPort && o.DestinationPort != int(port) {
 		return false
 	}
-	seen, _ := e.SeenAs()
-	if o.Source == nil {
-		return o.SourceKind == string(sim.Masqueraded) && e.SourceTranslated()
+	if !o.Source.IsValid() {
+		return o.SourceKind == sim.Masqueraded && e.SourceTranslated()
 	}
-	return *o.Source == seen
+	seen, _ := e.SeenAs()
+	return o.Source == seen
 }
 
 func stopped(o *explain.Outcome) bool {
@@ -246,6 +318,7 @@ func destinationDecider(o *explain.Outcome, e *conntrack.Entry) *Decider {
 //
 //	-A KUBE-SEP-5JXMSOVWQQJZVLZA -p tcp -m comment --comment "default/web:http" -m tcp -j DNAT …
 //	chain endpoint-5OJB2KTY-default/web/tcp/http__10.244.1.8/8080
+//	chain service-PFISGYVC-default/web/tcp/   # of one endpoint
 func service(s explain.Step) string {
 	if s.Owner != "kube-proxy" {
 		return ""
@@ -254,11 +327,11 @@ func service(s explain.Step) string {
 		name, _, _ := strings.Cut(comment, `"`)
 		return name
 	}
-	rest, ok := strings.CutPrefix(s.Chain, "endpoint-")
-	_, rest, cut := strings.Cut(rest, "-")
-	name, _, ends := strings.Cut(rest, "__")
+	kind, rest, _ := strings.Cut(s.Chain, "-")
+	_, rest, _ = strings.Cut(rest, "-")
+	name, _, _ := strings.Cut(rest, "__")
 	parts := strings.Split(name, "/")
-	if !ok || !cut || !ends || len(parts) < 3 {
+	if kind != "endpoint" && kind != "service" || len(parts) < 3 {
 		return ""
 	}
 	name = parts[0] + "/" + parts[1]

@@ -38,6 +38,8 @@ type dice struct {
 	budget
 	path []choice
 	pos  int
+	// way is taken at new choices, as far as it goes.
+	way Way
 	// probing: a chain is tried; a choice that it comes to is only noted.
 	probing, chose bool
 }
@@ -51,7 +53,11 @@ func (d *dice) choose(key, what string, alternatives ...alternative) int {
 	if d.pos == len(d.path) {
 		d.work += choiceWork
 		// What varies is copied: the caller's slice is its own.
-		d.path = append(d.path, choice{key: key, what: what, alternatives: slices.Clone(alternatives)})
+		c := choice{key: key, what: what, alternatives: slices.Clone(alternatives)}
+		if d.pos < len(d.way) {
+			c.taken = min(int(d.way[d.pos]), len(alternatives)-1)
+		}
+		d.path = append(d.path, c)
 	}
 	taken := d.path[d.pos].taken
 	d.pos++

@@ -126,7 +126,7 @@ var protocolAlternatives = []alternative{
 func (r *run) begin(a *asked) {
 	q := &a.question
 	*r = run{
-		dice: dice{path: r.path, budget: r.budget}, node: r.node, asked: a,
+		dice: dice{path: r.path, way: r.way, budget: r.budget}, node: r.node, asked: a,
 		family: q.Family(), src: q.Source, dst: q.Destination, protocol: q.Protocol,
 		mark: q.Mark, local: a.fromNode, in: a.comesIn,
 		kind: Kept, verdict: Accepted, sourceKnown: true,

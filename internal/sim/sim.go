@@ -65,6 +65,9 @@ func (n *Node) answer(q Question, o Options, depth int, used *budget) []Outcome 
 	for {
 		r.begin(&a)
 		outcome := r.follow()
+		if o.Each != nil && depth == 0 {
+			o.Each(&outcome, r.went())
+		}
 		if r.pos == 0 {
 			return []Outcome{outcome} // nothing was open
 		}

@@ -185,4 +185,6 @@ type Encapsulated struct {
 type Options struct {
 	// Trace records every rule looked at, not only those that mattered.
 	Trace bool
+	// Each, where it isn't nil, is called with each way and where it led.
+	Each func(*Outcome, Way)
 }
