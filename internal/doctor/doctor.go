@@ -41,6 +41,7 @@ var checks = []check{
 	{"saved-table", Warning, "a file that is loaded at boot holds unmasq's table", nil, savedUnmasq},
 	{"table-altered", Error, "unmasq's table isn't what its policy says", nil, tableAltered},
 	{"table-missing", Error, "a policy that isn't in force", nil, tableMissing},
+	{"tunnel-blocked", Error, "the firewall drops a tunnel's packets", []need{links, routes, rules}, tunnelBlocked},
 	{"tunnel-translated", Warning, "a tunnel's own packets are translated", []need{links, routes, rules}, tunnelTranslated},
 	{"two-iptables-variants", Warning, "rules of iptables-legacy and of iptables-nft at once", []need{rules}, twoVariants},
 	{"two-masqueraders", Warning, "two components masquerade the same packets", []need{rules}, twoMasqueraders},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/route"
@@ -71,7 +72,7 @@ func forwardBlocked(p *patient) []Finding {
 		q := tcp(n.member, outside(n.family()), https, n.link)
 		answers := p.ask(q)
 		at, one := answers.rule()
-		if !one || !answers.every(stopped) || !takesTheRest(at) || slices.Contains(seen, stop{at, n.family()}) {
+		if !one || !answers.every(stopped) || !takesTheRest(at, "FORWARD") || slices.Contains(seen, stop{at, n.family()}) {
 			continue
 		}
 		if !p.without(at).ask(q).every(translated) {
@@ -99,15 +100,15 @@ func (p *patient) blocked(n *network, at sim.RuleRef) Finding {
 }
 
 // takesTheRest: a policy, or a rule without a condition that rejects, in a chain
-// that all forwarded packets come to. Rules with conditions are somebody's will.
-func takesTheRest(at sim.RuleRef) bool {
+// that all packets of a hook come to. Rules with conditions are somebody's will.
+func takesTheRest(at sim.RuleRef, chain string) bool {
 	if n := at.Chain.Native; n != nil {
-		if n.Base == nil || n.Base.Hook != "forward" {
+		if n.Base == nil || n.Base.Hook != strings.ToLower(chain) {
 			return false
 		}
 		return at.Rule == nil || len(at.Rule.Native.Statements) > 0 && onlyRejects(at.Rule.Native.Statements)
 	}
-	if !builtIn(at, "FORWARD") {
+	if !builtIn(at, chain) {
 		return false
 	}
 	if at.Rule == nil {

@@ -209,22 +209,29 @@ func (p *patient) stranger(in, not netip.Prefix) netip.Addr {
 }
 
 // keepRule is a rule of a policy with which a network's packets keep their source.
-type keepRule struct{ name, from, to string }
+type keepRule struct {
+	name, from string
+	to         []string
+}
 
 func (k keepRule) String() string {
-	return fmt.Sprintf(`{name: %s, from: {cidrs: ["%s"]}, to: {cidrs: ["%s"]}, action: Keep}`, k.name, k.from, k.to)
+	return fmt.Sprintf(`{name: %s, from: {cidrs: ["%s"]}, to: {cidrs: ["%s"]}, action: Keep}`, k.name, k.from, strings.Join(k.to, `", "`))
 }
 
 // keep asks for such a rule. All that the checks ask for stand in one policy, since
 // a second one applied would replace the first.
 func (p *patient) keep(f *Finding, name, from string, to ...string) {
 	f.keeps = true
-	for _, k := range p.keeps {
-		if k.from == from && k.to == strings.Join(to, `", "`) {
-			return
+	i := slices.IndexFunc(p.keeps, func(k keepRule) bool { return k.from == from && strings.HasPrefix(k.name, name) })
+	if i < 0 {
+		i = len(p.keeps)
+		p.keeps = append(p.keeps, keepRule{name: fmt.Sprintf("%s-%d", name, i+1), from: from})
+	}
+	for _, x := range to {
+		if !slices.Contains(p.keeps[i].to, x) {
+			p.keeps[i].to = append(p.keeps[i].to, x)
 		}
 	}
-	p.keeps = append(p.keeps, keepRule{fmt.Sprintf("%s-%d", name, len(p.keeps)+1), from, strings.Join(to, `", "`)})
 }
 
 // policy is the command that puts the rules in force; words where a policy is in

@@ -102,8 +102,8 @@ func (p *patient) routedMembers() []network {
 			continue
 		}
 		link := n.Link(rt.Nexthops[0].Interface)
-		if link == nil || link.Kind != "veth" || link.Master != "" || !rt.Destination.Addr().IsGlobalUnicast() {
-			continue
+		if link == nil || link.Kind != "veth" || link.Master != "" || !rt.Destination.Addr().IsGlobalUnicast() || rt.Protocol == "kernel" || p.isLocal(rt.Destination.Addr()) {
+			continue // of no container: the node's own address there has such a route too
 		}
 		all = append(all, network{rt.Destination, link.Name, rt.Destination.Addr(), "route " + rt.Text})
 	}

@@ -93,8 +93,12 @@ func sysctlName(f packet.Family, link, key string) string {
 func (p *patient) changes(at sim.RuleRef) []string {
 	o := p.owners.Of(at.Table, at.Chain, at.Rule)
 	var all []string
+	by := o.Name
+	if by == owner.Unknown {
+		by = "or"
+	}
 	for _, c := range o.Change {
-		all = append(all, "# "+o.Name+": "+c)
+		all = append(all, "# "+by+": "+c)
 	}
 	return all
 }

@@ -2,9 +2,11 @@ package doctor
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/route"
 	"github.com/unmasq/unmasq/internal/sim"
 )
@@ -82,4 +84,67 @@ func (p *patient) exemptTunnel(at sim.RuleRef, own *sim.Encapsulated) string {
 		native = fmt.Sprintf("%s saddr %s udp dport %d accept", ipWord(q.Source), q.Source, q.DestinationPort)
 	}
 	return insert(base, rule, native)
+}
+
+// tunnelBlocked: the node's own firewall stops what a tunnel's peers send.
+func tunnelBlocked(p *patient) []Finding {
+	var all []Finding
+	for i := range p.host.Network.Links {
+		l := &p.host.Network.Links[i]
+		if !isTunnel(l.Kind) || l.Port == 0 || !l.Up {
+			continue
+		}
+		for _, peer := range p.peers(l) {
+			if f, found := p.deaf(l, peer); found {
+				all = append(all, f)
+				break
+			}
+		}
+	}
+	return all
+}
+
+// peers of a tunnel: its fixed end, and those in the forwarding table.
+func (p *patient) peers(l *route.Link) []netip.Addr {
+	var all []netip.Addr
+	if l.Remote.IsValid() && !l.Remote.IsUnspecified() && !l.Remote.IsMulticast() {
+		all = append(all, l.Remote)
+	}
+	for _, f := range p.host.Network.Forwarding {
+		if f.Interface == l.Name && f.Remote.IsValid() && !f.Remote.IsUnspecified() && !f.Remote.IsMulticast() && !slices.Contains(all, f.Remote) {
+			all = append(all, f.Remote)
+		}
+	}
+	return all[:min(len(all), mostNetworks)]
+}
+
+// deaf: the node doesn't hear the peer, and would if INPUT didn't stop all the rest.
+func (p *patient) deaf(l *route.Link, peer netip.Addr) (Finding, bool) {
+	in, known := p.host.Network.InterfaceFor(peer)
+	to := l.Local
+	if known && !to.IsValid() {
+		to, known = p.addressOn(in, packet.Of(peer))
+	}
+	if !known || in == "" || packet.Of(to) != packet.Of(peer) {
+		return Finding{}, false
+	}
+	q := tcp(peer, to, int(l.Port), in)
+	q.Protocol = packet.UDP
+	answers := p.ask(q)
+	at, one := answers.rule()
+	if !one || !answers.every(stopped) || !takesTheRest(at, "INPUT") {
+		return Finding{}, false
+	}
+	if !p.without(at).ask(q).every(func(o *sim.Outcome) bool { return accepted(o) && o.ToNode }) {
+		return Finding{}, false
+	}
+	return Finding{
+		Summary:     fmt.Sprintf("what peers of tunnel %s send is stopped in %s", l.Name, at.Chain.Name),
+		Evidence:    []string{p.place(at), fmt.Sprintf("a packet of %s from %s to %s, UDP port %d", l.Name, peer, to, l.Port)},
+		Consequence: "Pods of other nodes don't reach this node's, and get no answers from them.",
+		Mend: []string{
+			insert(at, fmt.Sprintf("-p udp -m udp --dport %d -j ACCEPT", l.Port), fmt.Sprintf("udp dport %d accept", l.Port)),
+			"# better with -s and the nodes' network; and in what loads the firewall's rules at boot",
+		},
+	}, true
 }

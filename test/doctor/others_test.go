@@ -27,6 +27,21 @@ var otherLessons = []lesson{
 		alike:   map[string]string{"no connections": narrow},
 	},
 	{
+		code: "tunnel-blocked", name: "icmp-host-prohibited",
+		provoke: vxlan + "iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables -A INPUT -p tcp --dport 22 -j ACCEPT; iptables -A INPUT -j REJECT --reject-with icmp-host-prohibited",
+		alike: map[string]string{
+			"let in":              vxlan + "iptables -A INPUT -p udp --dport 8472 -j ACCEPT; iptables -A INPUT -j REJECT --reject-with icmp-host-prohibited",
+			"peers are let in":    vxlan + "iptables -P INPUT DROP; iptables -A INPUT -s 198.51.100.0/24 -j ACCEPT",
+			"a peer is shut out":  vxlan + "iptables -A INPUT -s 198.51.100.2 -j DROP",
+			"there is no tunnel":  "iptables -P INPUT DROP",
+			"the tunnel has none": `ip link add flannel.1 type vxlan id 1 local 198.51.100.1 dev eth1 dstport 8472 nolearning; ip link set flannel.1 up; iptables -P INPUT DROP`,
+		},
+	},
+	{
+		code: "tunnel-blocked", name: "nftables",
+		provoke: vxlan + `nft add table inet host; nft add chain inet host input '{ type filter hook input priority filter; policy drop; }'; nft add rule inet host input iif lo accept`,
+	},
+	{
 		code: "tunnel-translated", name: "all that leaves",
 		provoke: vxlan + "iptables -t nat -A POSTROUTING -o eth1 -j SNAT --to-source 192.0.2.1",
 		alike: map[string]string{
