@@ -141,7 +141,7 @@ func (a *Agent) inputs(ctx context.Context) (inputs, error) {
 		files = append(files, a.opts.CNIDir)
 	}
 	if err := watchFiles(ctx, files, func() { wake(in.files); wake(in.host) }); err != nil {
-		return in, err
+		a.opts.Log.Warn("looking at files every few seconds until they can be watched", "error", err, "every", lookAgain)
 	}
 	links, err := link.Subscribe()
 	if err != nil {

@@ -15,19 +15,43 @@ import (
 const (
 	settle   = 100 * time.Millisecond
 	patience = time.Second
+	// lookAgain is how often documents are read that nobody tells about.
+	lookAgain = 5 * time.Second
 )
 
 // watchFiles calls changed when documents may have changed. Directories are
 // watched, not files: editors and ConfigMap mounts replace files and symbolic
 // links rather than write them. Those above them are too, since they may be
-// removed and made again.
+// removed and made again. The error says why it calls changed every few seconds
+// until they are watched: a user has 128 inotify instances on most machines, and
+// on nodes others of root's may hold them all.
 func watchFiles(ctx context.Context, paths []string, changed func()) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("watch the configuration: %w", err)
+		go look(ctx, paths, changed)
+		return fmt.Errorf("watch files: %w", err)
 	}
 	go follow(ctx, w, paths, watch(w, paths), changed)
 	return nil
+}
+
+// look now and then, until they can be followed.
+func look(ctx context.Context, paths []string, changed func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(lookAgain):
+		}
+		w, err := fsnotify.NewWatcher()
+		if err == nil {
+			now := watch(w, paths)
+			changed()
+			follow(ctx, w, paths, now, changed)
+			return
+		}
+		changed()
+	}
 }
 
 // follow calls changed after events at the places where documents are now.

@@ -32,6 +32,7 @@ func TestAgent(t *testing.T) {
 		{"start with broken policy", startWithBrokenPolicy},
 		{"facts are followed", factsAreFollowed},
 		{"without privilege", withoutPrivilege},
+		{"without inotify", withoutInotify},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, program) })
 	}
@@ -257,5 +258,27 @@ func withoutPrivilege(t *testing.T, program string) {
 		if _, stderr, status := agenttest.Run(t, ns, "", "setpriv", append([]string{"--bounding-set=-net_admin", "--inh-caps=-net_admin", program}, args...)...); status != 0 {
 			t.Errorf("unmasq %s needs no privilege, but: %d, %s", args[0], status, stderr)
 		}
+	}
+}
+
+// withoutInotify: on a node where others hold all of root's inotify instances the
+// agent enforces all the same, and changes come a little later.
+func withoutInotify(t *testing.T, program string) {
+	dir := t.TempDir()
+	file, none := filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "none")
+	agenttest.Write(t, file, document("a", "192.0.2.0/24"))
+	script := fmt.Sprintf("#!/bin/sh\nexec unshare --user --map-root-user --net sh -c 'echo 0 >/proc/sys/user/max_inotify_instances; exec \"$0\" \"$@\"' %s \"$@\"\n", program)
+	if err := os.WriteFile(none, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	a := agenttest.Launch(t, netnstest.Test(t, "none"), none, "--config", file)
+	inForce := func(rules int) func() bool {
+		return func() bool { return strings.Contains(a.Log(), fmt.Sprintf("in force\" rules=%d", rules)) }
+	}
+	a.Await(t, "enforcing", inForce(1))
+	agenttest.Write(t, file, document("a", "192.0.2.0/24")+"---\n"+strings.Replace(document("b", "192.0.3.0/24"), "  facts: {podCIDRs: [10.244.0.0/16]}\n", "", 1))
+	a.Await(t, "enforcing the other policy", inForce(2))
+	if !strings.Contains(a.Log(), "until they can be watched") {
+		t.Errorf("it had inotify:\n%s", a.Log())
 	}
 }
