@@ -26,6 +26,8 @@ import (
 // families, and a service that the router sends to the server.
 type routed struct {
 	client, router, server *netns.NS
+	// datagrams were sent from so many ports, each of which begins a connection.
+	datagrams uint16
 }
 
 func routedAddress(f packet.Family, network, host int) netip.Addr {
@@ -37,7 +39,7 @@ func routedAddress(f packet.Family, network, host int) netip.Addr {
 
 func newRouted(t *testing.T) *routed {
 	t.Helper()
-	r := &routed{netnstest.Test(t, "client"), netnstest.Test(t, "router"), netnstest.Test(t, "server")}
+	r := &routed{client: netnstest.Test(t, "client"), router: netnstest.Test(t, "router"), server: netnstest.Test(t, "server")}
 	check := func(errs ...error) {
 		t.Helper()
 		for _, err := range errs {
@@ -178,7 +180,8 @@ func (r *routed) udp(t *testing.T, from, to netip.Addr, port uint16) real {
 	}))
 	defer server.Close()
 	must(r.client.Do(func() error {
-		client, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), net.UDPAddrFromAddrPort(c.to))
+		r.datagrams++
+		client, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 30000+r.datagrams)), net.UDPAddrFromAddrPort(c.to))
 		if err != nil {
 			return err
 		}
@@ -422,6 +425,24 @@ func (w *watching) next(t *testing.T) (line watched) {
 	return line
 }
 
+// becomes connects from a host until who did it is said so.
+func (r *routed) becomes(t *testing.T, w *watching, host int, by string) {
+	t.Helper()
+	for {
+		time.Sleep(10 * time.Millisecond)
+		c := r.udp(t, routedAddress(packet.IPv4Family, 1, host), routedAddress(packet.IPv4Family, 2, 9), 5353)
+		for line := w.next(t); ; line = w.next(t) { // others' ends come between
+			if line.Event != flowNew || *line.SourcePort != c.from.Port() {
+				continue
+			}
+			if agrees(t, &line.Flow, c); line.Flow.By() == by {
+				return
+			}
+			break
+		}
+	}
+}
+
 // Each connection that begins and ends is told, the ones that are over at once, too.
 func TestFlowsWatch(t *testing.T) {
 	r := newRouted(t)
@@ -455,10 +476,12 @@ func TestFlowsWatch(t *testing.T) {
 	}
 	// Rules that change meanwhile are asked as they are.
 	r.unmasq(t, strings.NewReplacer("Keep", "Masquerade", "Masquerade", "Keep").Replace(routedPolicy), "apply", "-f", "-")
-	for kind := ""; kind != "masqueraded"; kind = w.next(t).SourceKind { // pinned, as long as rules from before are asked
-		time.Sleep(10 * time.Millisecond)
-		r.udp(t, routedAddress(packet.IPv4Family, 1, 8), server, 5353)
+	r.becomes(t, w, 8, "masqueraded by lab/keep") // and was pinned
+	// Also those of iptables-legacy, which the kernel raises no event for.
+	if _, err := r.router.Run("", "iptables-legacy", "-t", "nat", "-A", "POSTROUTING", "-s", "10.1.0.7", "-j", "SNAT", "--to-source", "10.2.0.77"); err != nil {
+		t.Fatal(err)
 	}
+	r.becomes(t, w, 7, "snat by POSTROUTING:1")
 	if status := w.end(); status != statusOK {
 		t.Errorf("exit status %d, %s", status, w.log)
 	}

@@ -39,7 +39,7 @@ type flowPipe struct {
 	shown  int
 	notes  []string
 	batch  []flowItem
-	// strange connections were there that the rules as they are now don't make.
+	// strange: a new connection was one that the rules, as they were read, don't make.
 	strange bool
 }
 
@@ -85,7 +85,7 @@ func (p *flowPipe) flush() error {
 	defer func() { p.batch = p.batch[:0] }()
 	for i := range p.batch {
 		item := &p.batch[i]
-		p.strange = p.strange || item.flow.ByRules == flows.Other
+		p.strange = p.strange || item.event == flowNew && item.flow.ByRules == flows.Other
 		if !item.taken {
 			continue
 		}

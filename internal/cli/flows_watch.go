@@ -35,6 +35,8 @@ type flowWatch struct {
 	taken      time.Time
 	cost       time.Duration
 	generation uint32
+	// vain readings in a row: no generation was new.
+	vain int
 }
 
 // waiting events, besides those in the socket, while the table is listed.
@@ -131,20 +133,19 @@ func (w *flowWatch) follow(ctx context.Context, ended chan error) error {
 	}
 }
 
-// tell an event and those that wait behind it.
+// tell an event and those that wait behind it, up to a batch.
 func (w *flowWatch) tell(ctx context.Context, e conntrack.Event) error {
 	if err := w.freshRules(ctx); err != nil {
 		return err
 	}
-	for more := true; more; {
+	for n := 1; ; n++ {
 		if err := w.one(ctx, e); err != nil {
 			return err
 		}
-		select {
-		case e = <-w.events:
-		default:
-			more = false
+		if n == flowBatch || len(w.events) == 0 {
+			break
 		}
+		e = <-w.events
 	}
 	if err := w.pipe.flush(); err != nil {
 		return err
@@ -205,16 +206,23 @@ func (w *flowWatch) readRules(ctx context.Context) (err error) {
 	return err
 }
 
-// freshRules reads the rules again where they changed, or where a connection shows
-// that they might have; reading takes at most a tenth of the time, or it is 20 s later.
+// freshRules reads the rules again where they changed, or where a new connection shows
+// that they might have, which iptables-legacy doesn't tell otherwise. Reading takes at
+// most a tenth of the time, or it is 20 s later; in vain, it is done ever more seldom.
 func (w *flowWatch) freshRules(ctx context.Context) error {
-	const least, most = time.Second, 20 * time.Second
-	if w.noRules || time.Since(w.taken) < max(least, min(10*w.cost, most)) {
+	const least, most, seldom = time.Second, 20 * time.Second, 5 * time.Minute
+	pause, since := max(least, min(10*w.cost, most)), time.Since(w.taken)
+	if w.noRules || since < pause {
 		return nil
 	}
 	generation, err := nft.Generation()
-	if err == nil && generation == w.generation && !w.pipe.strange {
+	switch {
+	case err == nil && generation != w.generation:
+		w.vain = 0
+	case !w.pipe.strange || since < min(pause<<w.vain, seldom):
 		return nil
+	default:
+		w.vain = min(w.vain+1, 16)
 	}
 	return w.readRules(ctx)
 }

@@ -37,6 +37,7 @@ It also says, of any packet, what the peer will see and which rule decides:
 
   unmasq explain 10.244.1.7 192.168.200.253:443
   unmasq doctor                        conflicts and risks, and what mends them
+  unmasq flows                         connections, and which rule did what to them
   unmasq snapshot -o node.tar.gz       to explain it elsewhere`
 
 // Main runs one command line and returns the exit status.
