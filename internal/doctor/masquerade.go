@@ -30,7 +30,7 @@ func twoMasqueraders(p *patient) []Finding {
 			continue
 		}
 		loser, second, found := p.next(winner, q)
-		if !found || first == second || p.onlyDockers(winner, first, second) {
+		if !found || p.onlyDockers(winner, first, second) {
 			continue
 		}
 		if x := (pair{p.place(winner), loser}); !slices.Contains(seen, x) {

@@ -73,7 +73,7 @@ ip addr add 198.51.100.1/24 dev eth1
 ip route add default via 192.0.2.2; ip -6 route add default via 2001:db8::2`+clean)
 	l.shell(l.out, `
 ip addr add 192.0.2.2/24 dev out0; ip addr add 2001:db8::2/64 dev out0 nodad
-ip addr add 198.51.100.2/24 dev out1
+ip link set out1 address 02:00:00:00:01:02; ip addr add 198.51.100.2/24 dev out1
 ip addr add 203.0.113.9/32 dev lo; ip addr add 2001:db8:113::9/128 dev lo
 ip addr add 10.244.2.2/32 dev lo; ip route add 10.244.1.0/24 via 192.0.2.1`)
 	l.shell(l.node, script)
@@ -130,6 +130,7 @@ type call struct {
 
 func pod1(l *lab) *netns.NS { return l.pod1 }
 func pod2(l *lab) *netns.NS { return l.pod2 }
+func node(l *lab) *netns.NS { return l.node }
 func out(l *lab) *netns.NS  { return l.out }
 
 // lost is who a peer sees that gets no call.

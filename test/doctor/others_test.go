@@ -27,6 +27,16 @@ var otherLessons = []lesson{
 		alike:   map[string]string{"no connections": narrow},
 	},
 	{
+		code: "networks-overlap", name: "a bridge in the uplink's subnet",
+		provoke: known + "ip addr add 198.51.100.62/26 dev cni0",
+		alike: map[string]string{
+			"elsewhere":           known + "ip addr add 198.51.100.254/26 dev cni0",
+			"a route to the host": known + "ip addr add 198.51.100.62/26 dev cni0; ip route add 198.51.100.2/32 dev eth1",
+			"nobody is there":     "ip addr add 198.51.100.62/26 dev cni0",
+		},
+		call: &call{from: node, to: out, address: "198.51.100.2:80", before: lost, after: "198.51.100.1"},
+	},
+	{
 		code: "tunnel-blocked", name: "icmp-host-prohibited",
 		provoke: vxlan + "iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables -A INPUT -p tcp --dport 22 -j ACCEPT; iptables -A INPUT -j REJECT --reject-with icmp-host-prohibited",
 		alike: map[string]string{
@@ -63,7 +73,9 @@ var otherLessons = []lesson{
 
 const (
 	encrypted = "ip xfrm policy add src 10.244.1.0/24 dst 203.0.113.0/24 dir out tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel\n"
-	vxlan     = `ip link add flannel.1 type vxlan id 1 local 198.51.100.1 dev eth1 dstport 8472 nolearning
+	// the host outside that the node knows at eth1.
+	known = "ip neigh replace 198.51.100.2 lladdr 02:00:00:00:01:02 dev eth1 nud reachable\n"
+	vxlan = `ip link add flannel.1 type vxlan id 1 local 198.51.100.1 dev eth1 dstport 8472 nolearning
 ip addr add 10.244.1.0/32 dev flannel.1; ip link set flannel.1 up; ip route add 10.245.3.0/24 via 10.245.3.0 dev flannel.1 onlink
 ip neigh replace 10.245.3.0 lladdr 02:00:00:00:00:03 dev flannel.1 nud permanent; bridge fdb append 02:00:00:00:00:03 dev flannel.1 dst 198.51.100.2
 iptables -t nat -I POSTROUTING -s 10.244.1.0/24 -d 10.245.0.0/16 -j ACCEPT

@@ -8,6 +8,10 @@ var ruleLessons = []lesson{
 		with:    []string{"exemption-overridden"},
 		alike: map[string]string{
 			"different networks": noIPv4 + flannel + "iptables -t nat -N DOCKER; iptables -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
+			"docker's own network": noIPv4 + masqAgent("10.244.0.0/16") + `ip link add docker0 type bridge; ip addr add 172.17.0.1/16 dev docker0; ip link set docker0 up
+ip link add veth9 type veth peer name veth8; ip link set veth9 master docker0 up; ip link set veth8 up
+iptables -t nat -N DOCKER; iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER; iptables -t nat -A DOCKER -i docker0 -j RETURN
+iptables -t nat -I POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE`,
 			"kube-proxy's marks": noIPv4 + clusterIP + flannel,
 			"a policy decides":   noIPv4 + docker + flannel + applied(`{name: all, from: {cidrs: [10.244.1.0/24]}, action: Masquerade}`),
 		},
