@@ -33,7 +33,8 @@ type Options struct {
 // differ in destination and action only. The verdict found there is the chain of
 // the rule that matches first.
 func Compile(p *policy.Policy, facts *policy.Facts, opts Options) *Table {
-	c := &compiler{facts: facts, opts: opts, table: &Table{}, portChains: map[string]bool{}}
+	c := &compiler{facts: facts, opts: opts, table: &Table{}, portChains: map[string]bool{},
+		groupKeys: map[*policy.Rule]string{}, pods: map[*policy.PodSelector][]*policy.Pod{}}
 	base := Chain{Name: BaseChain, Base: true}
 	if opts.Without != policy.GuardLoopback {
 		base.add("", OutLoopback{}, accept)
@@ -92,6 +93,9 @@ type compiler struct {
 	byID       map[string]*policy.Service
 	portChains map[string]bool
 	later      []Chain
+	// groupKeys and the pods that selectors match are the same in all views.
+	groupKeys map[*policy.Rule]string
+	pods      map[*policy.PodSelector][]*policy.Pod
 }
 
 var accept = Verdict{Kind: Accept}

@@ -135,7 +135,7 @@ func (c *Change) chains(old, new *Table) bool {
 		switch {
 		case was == nil:
 			c.AddChains = append(c.AddChains, x)
-		case reflect.DeepEqual(was, x):
+		case was.equal(x):
 		case x.Name == AboutChain, !was.Base && !x.Base && rewritable(was) && rewritable(x):
 			c.Rewrite = append(c.Rewrite, x)
 		default:
@@ -149,6 +149,20 @@ func (c *Change) chains(old, new *Table) bool {
 		}
 	}
 	return true
+}
+
+// equal chains have the same rules. It is asked of each chain at each change.
+func (c *Chain) equal(d *Chain) bool {
+	return c.Name == d.Name && c.Base == d.Base && slices.EqualFunc(c.Rules, d.Rules, func(a, b Rule) bool {
+		return a.Comment == b.Comment && slices.EqualFunc(a.Statements, b.Statements, sameStatement)
+	})
+}
+
+func sameStatement(a, b Statement) bool {
+	if t := reflect.TypeOf(a); t == reflect.TypeOf(b) && t.Comparable() {
+		return a == b
+	}
+	return reflect.DeepEqual(a, b)
 }
 
 func (c *Change) sets(old, new *Table) bool {

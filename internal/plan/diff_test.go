@@ -59,3 +59,30 @@ func TestDiffRefuses(t *testing.T) {
 		})
 	}
 }
+
+// Chains are equal that say the same, whatever their statements are made of.
+func TestChainEqual(t *testing.T) {
+	addr := netip.MustParseAddr("192.0.2.1")
+	chains := func() []Chain {
+		return []Chain{
+			{Name: "c"}, {Name: "c", Base: true}, {Name: "d"},
+			{Name: "c", Rules: []Rule{{Comment: "x", Statements: []Statement{accept}}}},
+			{Name: "c", Rules: []Rule{{Comment: "y", Statements: []Statement{accept}}}},
+			{Name: "c", Rules: []Rule{{Comment: "x", Statements: []Statement{goTo("d")}}}},
+			{Name: "c", Rules: []Rule{{Comment: "x", Statements: []Statement{DNATed{}}}}},
+			{Name: "c", Rules: []Rule{{Comment: "x", Statements: []Statement{DNATed{}, accept}}}},
+			{Name: "c", Rules: []Rule{{Statements: []Statement{L4Proto{[]uint8{6, 17}}}}}},
+			{Name: "c", Rules: []Rule{{Statements: []Statement{L4Proto{[]uint8{6, 18}}}}}},
+			{Name: "c", Rules: []Rule{{Statements: []Statement{SNAT{Addresses: []netip.Addr{addr}}}}}},
+			{Name: "c", Rules: []Rule{{Statements: []Statement{SNAT{Addresses: []netip.Addr{addr.Next()}}}}}},
+		}
+	}
+	again := chains()
+	for i, a := range chains() {
+		for j := range again {
+			if got := a.equal(&again[j]); got != (i == j) {
+				t.Errorf("%+v and %+v: %t", a, again[j], got)
+			}
+		}
+	}
+}

@@ -88,7 +88,7 @@ func (c *compiler) group(v *view, p *policy.Policy) {
 		if v.marked && !r.OverrideServiceMasquerade || !v.concerns(r) || !actsOn(r, v.family) {
 			continue
 		}
-		if key := groupKey(r); key != last || len(v.groups) == 0 {
+		if key := c.groupKey(r); key != last || len(v.groups) == 0 {
 			last = key
 			v.groups = append(v.groups, &group{first: r, sources: c.sourcesOf(v, r)})
 		}
@@ -109,6 +109,15 @@ func (v *view) concerns(r *policy.Rule) bool {
 }
 
 // groupKey is equal for rules that may share a lookup.
+func (c *compiler) groupKey(r *policy.Rule) string {
+	key, known := c.groupKeys[r]
+	if !known {
+		key = groupKey(r)
+		c.groupKeys[r] = key
+	}
+	return key
+}
+
 func groupKey(r *policy.Rule) string {
 	f := r.From
 	selector := "-"
@@ -144,11 +153,18 @@ func (c *compiler) sourcesOf(v *view, r *policy.Rule) sources {
 
 // selected returns the addresses of this node's pods that the selector matches.
 func (c *compiler) selected(sel *policy.PodSelector, f packet.Family) []netip.Addr {
-	var out []netip.Addr
-	for i := range c.facts.Pods {
-		if pod := &c.facts.Pods[i]; sel.Matches(pod) {
-			out = append(out, familyAddrs(pod.Addresses, f)...)
+	pods, known := c.pods[sel]
+	if !known {
+		for i := range c.facts.Pods {
+			if pod := &c.facts.Pods[i]; sel.Matches(pod) {
+				pods = append(pods, pod)
+			}
 		}
+		c.pods[sel] = pods
+	}
+	var out []netip.Addr
+	for _, pod := range pods {
+		out = append(out, familyAddrs(pod.Addresses, f)...)
 	}
 	return out
 }
