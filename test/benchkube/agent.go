@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -48,6 +49,9 @@ func (b *bench) newAgent(ctx context.Context, node int) (*agent, error) {
 	}
 	a.config = []string{"agent", "--kube", "--kubeconfig", a.file("kubeconfig"), "--node-name", nodeName(node), "--pod-cidrs", clusterPods, "--node-cidrs", "172.20.0.0/14",
 		"--cni-results", a.file("results"), "--cni-dir", a.file("net.d"), "--cluster-cache", a.file("run/cluster.json"), "--clear-on-exit"}
+	if err := a.own(); err != nil {
+		return nil, err
+	}
 	if a.table, err = listen(ctx, host); err != nil {
 		return nil, err
 	}
@@ -97,10 +101,25 @@ func (b *bench) writeToken(ctx context.Context, a *agent) error {
 	return kube.WriteKubeconfig(a.file("kubeconfig"), b.cluster.API.Bearer(token.Status.Token))
 }
 
-// launch the agent and wait until its policy is in force.
+// own gives the agent its files. Each is a user of its own, since a user has 128
+// inotify instances, which would be enough where each has its node.
+func (a *agent) own() error {
+	return filepath.WalkDir(a.dir, func(path string, _ fs.DirEntry, err error) error {
+		if err == nil {
+			err = os.Chown(path, a.user(), a.user())
+		}
+		return err
+	})
+}
+
+func (a *agent) user() int { return 300_000 + a.node }
+
+// launch the agent, with the one capability that it needs, and wait until its policy
+// is in force.
 func (b *bench) launch(ctx context.Context, a *agent, args []string) error {
 	var err error
-	a.runs, err = b.cluster.StartProgram(ctx, a.host, a.dir, kube.Program{Name: "agent", Path: b.unmasq, Args: args, Ready: func(ctx context.Context) error {
+	a.runs, err = b.cluster.StartProgram(ctx, a.host, a.dir, kube.Program{Name: "agent", Path: "setpriv", Args: append([]string{fmt.Sprintf("--reuid=%d", a.user()), fmt.Sprintf("--regid=%d", a.user()), "--clear-groups",
+		"--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin", "--bounding-set=-all,+net_admin", b.program}, args...), Ready: func(ctx context.Context) error {
 		_, err := a.host.Get(ctx, ready)
 		return err
 	}})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -23,6 +24,7 @@ type bench struct {
 	client   kubernetes.Interface
 	policies dynamic.NamespaceableResourceInterface
 	etcd     *etcd
+	program  string // that all users can run
 	beats    *beats
 	agentsOf map[int]*agent // by node
 	table    table
@@ -48,11 +50,27 @@ func start(ctx context.Context, o options) (*bench, error) {
 	}
 	b.policies = all.Resource(v1alpha1.GroupVersion().WithResource(v1alpha1.SourcePolicies))
 	b.etcd = newEtcd(b.cluster.Control)
+	if err := b.copyProgram(); err != nil {
+		return b, err
+	}
 	if _, err := b.cluster.Kubectl(ctx, "", "apply", "--server-side", "-k", "deploy/base"); err != nil {
 		return b, err
 	}
 	_, err = b.cluster.Kubectl(ctx, "", "wait", "--for=condition=Established", "crd/sourcepolicies.unmasq.io", "crd/nodereports.unmasq.io", "--timeout=60s")
 	return b, err
+}
+
+// copyProgram to where agents can run it, each of which is a user of its own.
+func (b *bench) copyProgram() error {
+	if err := os.Chmod(b.cluster.Dir(), 0o711); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(b.unmasq)
+	if err != nil {
+		return err
+	}
+	b.program = filepath.Join(b.cluster.Dir(), "unmasq")
+	return os.WriteFile(b.program, text, 0o755)
 }
 
 // admin speaks protobuf, as Kubernetes' own programs do.

@@ -288,6 +288,9 @@ func (c *Cluster) Kubeconfig(user string, groups ...string) (string, error) {
 	return path, WriteKubeconfig(path, config)
 }
 
+// Dir has all files of the cluster, and goes with it; root's alone may look into it.
+func (c *Cluster) Dir() string { return c.dir }
+
 // Nodes that there are, in the order of their adding.
 func (c *Cluster) Nodes() []*Node {
 	c.mu.Lock()
