@@ -124,7 +124,7 @@ func (o *uninstallOptions) what(ctx context.Context, client *kubectl.Client) (*k
 			return nil, inputError{fmt.Errorf("node %s has an agent, which keeps its table: `kubectl annotate node %s unmasq.io/pause=true` empties it; "+
 				"where the daemon set's nodeSelector leaves the node out, the agent clears it and goes", o.node, o.node)}
 		}
-		there.DaemonSets, there.Nodes = nil, []string{o.node}
+		there.DaemonSets, there.Agents, there.Nodes = nil, nil, []string{o.node}
 		there.Reports = slices.DeleteFunc(there.Reports, func(name string) bool { return name != o.node })
 	}
 	if o.image != "" {
@@ -191,7 +191,7 @@ func count(n int, noun string) string {
 // do it, and say on the way what is being waited for.
 func (o *uninstallOptions) do(ctx context.Context, client *kubectl.Client, there *kubectl.Installed, r *uninstallReport, progress io.Writer) error {
 	var cleared []string
-	if o.node == "" && len(there.DaemonSets)+len(there.Agents) > 0 {
+	if len(there.DaemonSets)+len(there.Agents) > 0 {
 		fmt.Fprintf(progress, "stopping agents on %s\n", count(len(there.Agents), "node"))
 		var err error
 		if cleared, err = client.StopAgents(ctx, there.DaemonSets, o.timeout); err != nil {

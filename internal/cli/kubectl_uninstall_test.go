@@ -90,9 +90,9 @@ Then remove what remains, the second with all policies:
 
 func TestKubectlUninstallNode(t *testing.T) {
 	p := uninstalling(t, true, map[string]string{"node-c": "Succeeded cleared"})
-	status, out, _ := p.unmasq("uninstall", "--node", "node-c", "--yes")
-	if status != 0 || out != "node-c  cleared\n" {
-		t.Errorf("status %d, %s", status, out)
+	status, out, log := p.unmasq("uninstall", "--node", "node-c", "--yes")
+	if status != 0 || out != "node-c  cleared\n" || log != "clearing 1 node by pods\n" { // no agent was stopped
+		t.Errorf("status %d, %s%s", status, out, log)
 	}
 }
 
