@@ -84,6 +84,9 @@ func (r *routed) rules(t *testing.T) {
 -A PREROUTING -d 10.96.0.1/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.2.0.9:8080
 -A PREROUTING -d 10.96.0.1/32 -p udp -m udp --dport 53 -j DNAT --to-destination 10.2.0.9:5353
 COMMIT
+*raw
+-A PREROUTING -s 10.1.0.8/32 -p udp -j CT --zone 7
+COMMIT
 `,
 		"ip6tables-nft-restore": `*nat
 :FLANNEL-POSTRTG - [0:0]
@@ -277,6 +280,12 @@ func TestFlowsLive(t *testing.T) {
 			}
 		}
 	}
+	for host, by := range map[int]string{9: "masqueraded by lab/mask", 10: "masqueraded by flannel: FLANNEL-POSTRTG:1"} {
+		checked += r.pings(t, host, by)
+	}
+	if l := r.flows(t, "-4", "--source", "10.1.0.8", "--protocol", "udp"); len(l.Flows) != 2 || l.Flows[0].Zone != 7 || l.Flows[1].Zone != 7 {
+		t.Errorf("in the zone: %+v", l.Flows)
+	}
 	sameAsConntrack(t, r)
 	r.filters(t)
 	out, log := r.unmasq(t, "", "flows", "10.1.0.9", "--protocol", "tcp", "--port", "80")
@@ -290,6 +299,39 @@ func TestFlowsLive(t *testing.T) {
 	r.changed(t, all)
 }
 
+// pings from a host, in both families, which the server's kernel answers.
+func (r *routed) pings(t *testing.T, host int, by string) (checked int) {
+	t.Helper()
+	for f, network := range map[packet.Family]string{packet.IPv4Family: "ip4:1", packet.IPv6Family: "ip6:58"} {
+		from, to := routedAddress(f, 1, host), routedAddress(f, 2, 9)
+		echo := []byte{8, 0, 0xf7, 0xff - 7, 0, 7, 0, 0} // the kernel makes ICMPv6's checksum
+		if f == packet.IPv6Family {
+			echo[0] = 128
+		}
+		err := r.client.Do(func() error {
+			c, err := net.DialIP(network, &net.IPAddr{IP: from.AsSlice()}, &net.IPAddr{IP: to.AsSlice()})
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if _, err := c.Write(echo); err != nil {
+				return err
+			}
+			_, err = c.Read(make([]byte, 100))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := r.flows(t, from.String(), "--protocol", map[packet.Family]string{packet.IPv4Family: "icmp", packet.IPv6Family: "icmpv6"}[f])
+		if len(l.Flows) != 1 || l.Flows[0].By() != by || l.Flows[0].ByRules != flows.Same || !l.Flows[0].Replied || l.Flows[0].SourcePort != nil {
+			t.Errorf("%s: %+v", from, l.Flows)
+		}
+		checked++
+	}
+	return checked
+}
+
 // sameAsConntrack: the set that `conntrack -L` prints.
 func sameAsConntrack(t *testing.T, r *routed) {
 	t.Helper()
@@ -300,8 +342,8 @@ func sameAsConntrack(t *testing.T, r *routed) {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(text) {
-			if _, id, ok := strings.Cut(strings.TrimSpace(line), " id="); ok {
-				printed = append(printed, id)
+			if i := strings.LastIndex(line, " id="); i > 0 { // ICMP has others before
+				printed = append(printed, strings.TrimSpace(line[i+4:]))
 			}
 		}
 	}
@@ -324,24 +366,24 @@ func (r *routed) filters(t *testing.T) {
 	}{
 		{"10.1.0.7", 4},
 		{"fd00:1::7", 4},
-		{"--source 10.1.0.8/31", 8},
+		{"--source 10.1.0.8/31", 9},
 		{"--destination 10.96.0.1", 10},
-		{"--destination 10.2.0.9", 20},
+		{"--destination 10.2.0.9", 22},
 		{"--seen-as 10.2.0.77", 4},
 		{"-4 --protocol udp", 10},
 		{"--family ipv6 --port 80", 5},
 		{"-6 --port 8080", 10},
 		{"-4 --state established", 10},
 		{"-4 --kept", 8},
-		{"-4 --translated", 12},
+		{"-4 --translated", 14},
 		{"--kind pinned", 8},
 		{"--kind snat,pinned -4", 8},
-		{"--rule lab/mask", 8},
-		{"--rule lab", 16},
+		{"--rule lab/mask", 10},
+		{"--rule lab", 18},
 		{"--rule la", 0},
-		{"--owner flannel", 8},
+		{"--owner flannel", 10},
 		{"--limit 3", 3},
-		{"-4 --no-rules --translated", 12},
+		{"-4 --no-rules --translated", 14},
 	} {
 		if l := r.flows(t, strings.Fields(x.args)...); len(l.Flows) != x.want {
 			t.Errorf("%s: %d flows, want %d", x.args, len(l.Flows), x.want)
