@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
@@ -72,7 +73,13 @@ func (w *Watch) follow(ctx context.Context, s *source) {
 		example, client = &metav1.PartialObjectMetadata{}, w.clients.Metadata
 	}
 	lw := cache.ToListWatcherWithWatchListSemantics(w.listWatch(s), client)
-	cache.NewReflectorWithOptions(lw, example, s, cache.ReflectorOptions{Name: s.name, Logger: &klog.Logger{}}).RunWithContext(ctx)
+	cache.NewReflectorWithOptions(lw, example, s, cache.ReflectorOptions{Name: s.name, Logger: &klog.Logger{}, Backoff: backoff()}).RunWithContext(ctx)
+}
+
+// backoff grows to pauses of 15 to 30 s, half of client-go's own: who comes back so
+// much later than the node's kubelet doesn't know the pods that it starts.
+func backoff() *wait.Backoff {
+	return &wait.Backoff{Duration: 800 * time.Millisecond, Cap: 15 * time.Second, Steps: 20, Factor: 2, Jitter: 1}
 }
 
 // optionalPause between questions whether the API has a resource by now.
