@@ -315,13 +315,22 @@ func (w *churn) want(kind churnKind, own netip.Addr) netip.Addr {
 
 // resultOf a pod's network plugin.
 func resultOf(n *kube.Node, pod *core.Pod) (cniresults.Result, error) {
+	found, err := resultsOf(n, pod.Name)
+	if err != nil || len(found) != 1 || found[0].UID != string(pod.UID) || len(found[0].Addresses) != 2 {
+		return cniresults.Result{}, errors.Join(err, fmt.Errorf("network plugin's results %v, want one with two addresses", found))
+	}
+	return found[0], nil
+}
+
+// resultsOf network plugins for pods of a name.
+func resultsOf(n *kube.Node, name string) (out []cniresults.Result, err error) {
 	found, err := cniresults.Open(n.CNIResults()).Read()
 	for _, r := range found.Results {
-		if r.UID == string(pod.UID) && len(r.Addresses) == 2 {
-			return r, nil
+		if r.Name == name && r.Interface == cniresults.PodInterface {
+			out = append(out, r)
 		}
 	}
-	return cniresults.Result{}, errors.Join(err, fmt.Errorf("no network plugin's result with two addresses"))
+	return out, err
 }
 
 // relabel the namespace at each quarter of the pods, and go on when a pod that was
@@ -386,7 +395,7 @@ func (w *churn) judge(t *testing.T, took time.Duration) {
 	slices.Sort(gaps)
 	t.Logf("checked: %d real pods in %.0f s, whose first acts were %d connections in both families: %d decided wrongly", w.pods, took.Seconds(), w.visits, w.wrong)
 	t.Logf("checked: %d addresses had %d successors, %d of them with labels that another decision is made for; from a network plugin's DEL to its next ADD of the address: least %v, median %v",
-		len(w.owners), successions, others, gaps[0].Round(time.Millisecond), gaps[len(gaps)/2].Round(time.Millisecond))
+		len(w.owners), successions, others, max(0, gaps[0]).Round(time.Millisecond), gaps[len(gaps)/2].Round(time.Millisecond))
 	if others < successions/2 {
 		t.Errorf("of %d successors only %d were to be seen otherwise", successions, others)
 	}

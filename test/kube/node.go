@@ -173,8 +173,7 @@ func (n *Node) createObject(ctx context.Context) error {
 	status := core.NodeStatus{Capacity: room, Allocatable: room,
 		Addresses: []core.NodeAddress{{Type: core.NodeInternalIP, Address: n.IPv4.String()}, {Type: core.NodeInternalIP, Address: n.IPv6.String()},
 			{Type: core.NodeHostName, Address: n.Name}},
-		Conditions: []core.NodeCondition{{Type: core.NodeReady, Status: core.ConditionTrue, Reason: "NamespaceExists",
-			LastHeartbeatTime: meta.Now(), LastTransitionTime: meta.Now()}},
+		Conditions: []core.NodeCondition{n.ready()},
 	}
 	_, err = nodes.PatchStatus(ctx, n.Name, encode(object{"status": status}))
 	return err
@@ -222,8 +221,8 @@ func (c *Cluster) heartbeats() {
 		case <-time.After(10 * time.Second):
 		}
 		for _, n := range c.Nodes() {
-			if !n.config.Kubelet {
-				_ = n.heartbeat(c.alive)
+			if !n.config.Kubelet && n.heartbeat(c.alive) == nil {
+				_ = n.restate(c.alive)
 			}
 		}
 	}
@@ -248,6 +247,42 @@ func (n *Node) heartbeat(ctx context.Context) error {
 	old.Spec = lease.Spec
 	_, err = leases.Update(ctx, old, meta.UpdateOptions{})
 	return err
+}
+
+// restate, as kubelets do, that the node is ready, and its pods, after the controllers
+// thought otherwise because they heard nothing for long.
+func (n *Node) restate(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, tryAgain)
+	defer cancel()
+	client := n.cluster.Client.CoreV1()
+	node, err := client.Nodes().Get(ctx, n.Name, meta.GetOptions{})
+	if err != nil || slices.ContainsFunc(node.Status.Conditions, func(c core.NodeCondition) bool {
+		return c.Type == core.NodeReady && c.Status == core.ConditionTrue
+	}) {
+		return err
+	}
+	if _, err := client.Nodes().PatchStatus(ctx, n.Name, encode(object{"status": object{"conditions": []core.NodeCondition{n.ready()}}})); err != nil {
+		return err
+	}
+	pods, err := client.Pods(meta.NamespaceAll).List(ctx, meta.ListOptions{FieldSelector: "spec.nodeName=" + n.Name})
+	if err != nil {
+		return err
+	}
+	for _, p := range pods.Items {
+		if n.known(p.UID) == nil || p.Status.Phase != core.PodRunning {
+			continue
+		}
+		ready := core.PodCondition{Type: core.PodReady, Status: core.ConditionTrue, LastTransitionTime: meta.Now()}
+		_, gone := client.Pods(p.Namespace).Patch(ctx, p.Name, types.StrategicMergePatchType,
+			encode(object{"status": object{"conditions": []core.PodCondition{ready}}}), meta.PatchOptions{}, "status")
+		err = errors.Join(err, gone)
+	}
+	return err
+}
+
+// ready is the node's condition.
+func (n *Node) ready() core.NodeCondition {
+	return core.NodeCondition{Type: core.NodeReady, Status: core.ConditionTrue, Reason: "NamespaceExists", LastHeartbeatTime: meta.Now(), LastTransitionTime: meta.Now()}
 }
 
 // Remove takes the node out of the cluster: its pods and its object, its processes,

@@ -68,10 +68,15 @@ func (n *Node) StartPod(ctx context.Context, o PodConfig) (*Pod, error) {
 // Adopt starts a pod that somebody else made for the node, such as a DaemonSet: its
 // object has its status from now on, what it does is the test's.
 func (n *Node) Adopt(ctx context.Context, object *core.Pod) (*Pod, error) {
+	return n.AdoptWith(ctx, object, nil)
+}
+
+// AdoptWith is Adopt of a pod with a first act, as PodConfig has them.
+func (n *Node) AdoptWith(ctx context.Context, object *core.Pod, firstAct func(context.Context, *Pod) error) (*Pod, error) {
 	if n.config.Kubelet || object.Spec.NodeName != n.Name {
 		return nil, fmt.Errorf("pod %s: expected one of node %s, which has no kubelet", object.Name, n.Name)
 	}
-	return n.run(ctx, object, nil)
+	return n.run(ctx, object, firstAct)
 }
 
 func (n *Node) run(ctx context.Context, object *core.Pod, firstAct func(context.Context, *Pod) error) (*Pod, error) {

@@ -1,6 +1,7 @@
 // Command pod is what the pods of tests run. It connects, in its first act, to
 // each address that it's given, says in a line of JSON how that went, and then
-// serves or waits until it's told to end, but for -once:
+// serves or waits until it's told to end, but for -once, or with -every connects again
+// and again:
 //
 //	pod -name web-1 -serve :8080 203.0.113.10:8080 10.96.0.17:80
 //	{"to":"203.0.113.10:8080","server":"outside","source":"10.244.1.7:40112"}
@@ -18,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/unmasq/unmasq/test/kube/peer"
 )
@@ -34,27 +36,25 @@ func main() {
 	name := flag.String("name", "", "who to call oneself")
 	serve := flag.String("serve", "", "address to serve at")
 	once := flag.Bool("once", false, "end when all connections were made")
+	every := flag.Duration("every", 0, "make all connections again, so long after the last, until it's told to end")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, *name, *serve, *once, flag.Args()); err != nil {
+	if err := run(ctx, *name, *serve, *once, *every, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "pod:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, name, serve string, once bool, targets []string) error {
+func run(ctx context.Context, name, serve string, once bool, every time.Duration, targets []string) error {
 	out := json.NewEncoder(os.Stdout)
-	for _, to := range targets {
-		r := report{To: to}
-		if answer, err := peer.Ask(ctx, new(net.Dialer).DialContext, to, name); err != nil {
-			r.Error = err.Error()
-		} else {
-			r.Server, r.Source = answer.Server, answer.Source.String()
+	for again := true; again; {
+		for _, to := range targets {
+			if err := out.Encode(connect(ctx, to, name)); err != nil {
+				return err
+			}
 		}
-		if err := out.Encode(r); err != nil {
-			return err
-		}
+		again = every > 0 && sleep(ctx, every)
 	}
 	if once {
 		return nil
@@ -68,6 +68,24 @@ func run(ctx context.Context, name, serve string, once bool, targets []string) e
 	}
 	reap(ctx)
 	return nil
+}
+
+func connect(ctx context.Context, to, name string) report {
+	answer, err := peer.Ask(ctx, new(net.Dialer).DialContext, to, name)
+	if err != nil {
+		return report{To: to, Error: err.Error()}
+	}
+	return report{To: to, Server: answer.Server, Source: answer.Source.String()}
+}
+
+// sleep says whether there is more to do.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(pause):
+		return true
+	}
 }
 
 // reap waits for the end. As process 1 of a pod it is the parent of all orphans.
