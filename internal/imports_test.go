@@ -58,7 +58,7 @@ var layers = []struct {
 	},
 	{
 		"programs", "main calls a face and exits",
-		[]string{"cmd/unmasq", "hack/gotest", "hack/judge", "hack/kernels", "hack/kernels/guest", "hack/dumps", "test/kube/peer/pod", "test/benchkube"},
+		[]string{"cmd/unmasq", "hack/gotest", "hack/judge", "hack/kernels", "hack/kernels/guest", "hack/dumps", "hack/fuzz", "test/kube/peer/pod", "test/benchkube"},
 	},
 	{
 		"test support", "tests and benchmarks stand on it; no program imports it",
@@ -83,7 +83,7 @@ var restricted = []struct {
 	{
 		"processes", "programs are started inside a namespace, by internal/kernel/netns",
 		[]string{"os/exec"},
-		[]string{"layer kernel", "internal/dockerd", "hack/gotest", "hack/judge", "hack/dumps", "hack/kernels", "hack/kernels/guest", "internal/agent/agenttest", "layer real parts"},
+		[]string{"layer kernel", "internal/dockerd", "hack/gotest", "hack/judge", "hack/dumps", "hack/fuzz", "hack/kernels", "hack/kernels/guest", "internal/agent/agenttest", "layer real parts"},
 	},
 	{
 		"the world outside", "logic has no clock, no dice, no network, no signals: the same input gives the same output",
