@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,8 @@ import (
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
 	"github.com/unmasq/unmasq/internal/kernel/nft"
 	"github.com/unmasq/unmasq/internal/kernel/others/otherstest"
+	"github.com/unmasq/unmasq/internal/plan"
+	"github.com/unmasq/unmasq/internal/policy"
 )
 
 // reporting is an agent of a fake cluster whose reports are looked at.
@@ -24,6 +27,7 @@ type reporting struct {
 }
 
 func newReporting(t *testing.T, n *netns.NS) *reporting {
+	t.Helper()
 	f := &fakeCluster{view: cluster.Join(large(3, 2))}
 	a, err := New(Options{Cluster: f, Log: slog.New(slog.DiscardHandler), Version: "v1"})
 	if err != nil {
@@ -69,6 +73,28 @@ func (r *reporting) run(stdin, name string, args ...string) {
 	if out, err := r.n.Run(stdin, name, args...); err != nil {
 		r.Fatal(out, err)
 	}
+}
+
+// Another process' table is a conflict, first of all.
+func TestOwnedTableIsReported(t *testing.T) {
+	n := netnstest.Test(t, "owned")
+	must(t, n.Do(func() error {
+		other, err := nft.Open(slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		other.UseOwnership(true)
+		if err := other.Start(plan.Compile(&policy.Policy{}, &policy.Facts{}, plan.Options{})); err != nil {
+			return err
+		}
+		r := newReporting(t, n)
+		name, err := os.ReadFile("/proc/self/comm")
+		if err != nil {
+			return err
+		}
+		r.shows("owned by another", "Enforced False TableOwned; Conflict True TableOwned; TableOwned "+strings.TrimSpace(string(name)))
+		return other.Close()
+	}))
 }
 
 const atEase = "Enforced True InForce; Conflict False NoneFound"
