@@ -40,6 +40,36 @@ func TestConditions(t *testing.T) {
 	w.agent.Stop(t)
 }
 
+// TestConditionsInContainer: the same of the real DaemonSet, which may not call bpf(2),
+// beside a real kube-proxy, which is no rival.
+func TestConditionsInContainer(t *testing.T) {
+	ctx := bounded(t)
+	c := start(t, ctx, kube.Config{Images: []kube.Image{unmasqImage(t, ctx)}, Nodes: []kube.NodeConfig{{Kubelet: true, Proxy: kube.Proxy{Mode: kube.NFTables}}}})
+	w := &world{t: t, c: c, node: c.Node("n1")}
+	kubectl(t, ctx, c, "apply", "-k", "../../deploy/crd")
+	kubectl(t, ctx, c, "wait", "--for=condition=Established", "crd/sourcepolicies.unmasq.io", "--timeout=60s")
+	installAgents(t, ctx, c)
+	kubectl(t, ctx, c, "wait", "nodereport/n1", "--for=create", "--timeout=60s")
+	all := func(enforced, conflict string) {
+		t.Helper()
+		paths := conditionPath("Enforced", "status") + " " + conditionPath("Enforced", "reason") + ", " + conditionPath("Conflict", "status") + " " + conditionPath("Conflict", "reason")
+		w.reports(t, ctx, paths, enforced+", "+conflict)
+	}
+	all("True InForce", "False NoneFound")
+	if out, err := w.node.NS.Run("link add cilium_host type veth peer name cilium_net\n", "ip", "-batch", "-"); err != nil {
+		t.Fatal(out, err)
+	}
+	all("Unknown DataPathUnknown", "Unknown BypassedByEBPF")
+	if message, err := w.field(ctx, conditionPath("Enforced", "message")); err != nil || !strings.Contains(message, "can't be asked for (operation not permitted)") {
+		t.Errorf("why it isn't known: %q, %v", message, err)
+	}
+	otherstest.TC(t, w.node.NS, "eth0", otherstest.Egress, "cil_to_netdev-eth0")
+	all("False BypassedByEBPF", "True BypassedByEBPF")
+	if log := kubectl(t, ctx, c, "-n", "unmasq", "logs", "daemonset/unmasq-agent"); strings.Contains(log, "can't be read") {
+		t.Errorf("the agent's log:\n%s", log)
+	}
+}
+
 // reasons of the report's entries, in their order.
 const conflictReasons = "{range .status.conflicts[*]}{.reason} {.owner};{end}"
 
