@@ -101,7 +101,7 @@ func rtSubject(e nftables.RT) subject {
 				return number8(0), known
 			}
 			return "", open
-		}, why: "which IPsec policies there are isn't known"}
+		}, text: "IPsec policies", why: "which there are isn't known"}
 	default:
 		return opened(e, "it isn't in a dump")
 	}
