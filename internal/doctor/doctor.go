@@ -38,6 +38,7 @@ var checks = []check{
 	{"notrack", Error, "no translation of what isn't tracked", []need{links, rules}, untracked},
 	{"pods-masqueraded", Warning, "other nodes' pods see the node in place of its pods", []need{links, routes, rules}, podToPod},
 	{"ports-taken", Error, "a translated address runs out of ports", []need{rules}, portsTaken},
+	{"replies-lost", Error, "clients of a routed ClusterIP get no answers", []need{links, routes}, repliesLost},
 	{"rp-filter-strict", Error, "the reverse path filter drops what comes in", []need{links, routes, rules, sysctls}, strictFilter},
 	{"saved-table", Warning, "a file that is loaded at boot holds unmasq's table", nil, savedUnmasq},
 	{"table-altered", Error, "unmasq's table isn't what its policy says", nil, tableAltered},
@@ -156,6 +157,8 @@ type patient struct {
 	networks []network
 	// keeps are rules that checks have asked for.
 	keeps []keepRule
+	// remote are rules for clients of remote backends, serviceCIDRs of their services.
+	remote, serviceCIDRs []string
 }
 
 func newPatient(n Node) *patient {

@@ -237,20 +237,22 @@ func (p *patient) keep(f *Finding, name, from string, to ...string) {
 // policy is the command that puts the rules in force; words where a policy is in
 // force already, which it would replace.
 func (p *patient) policy() string {
-	var text strings.Builder
-	if p.unmasqTable(tableName) != nil {
-		text.WriteString("# add to your policy:")
-		for _, k := range p.keeps {
-			fmt.Fprintf(&text, "\n#   - %s", k)
-		}
-		return text.String()
-	}
-	text.WriteString("unmasq apply -f - <<'END'\napiVersion: unmasq.io/v1alpha1\nkind: SourcePolicy\nmetadata: {name: doctor}\nspec:\n  rules:\n")
+	rules := slices.Clone(p.remote)
 	for _, k := range p.keeps {
-		fmt.Fprintf(&text, "  - %s\n", k)
+		rules = append(rules, k.String())
 	}
-	text.WriteString("END")
-	return text.String()
+	text, before, after := "unmasq apply -f - <<'END'\napiVersion: unmasq.io/v1alpha1\nkind: SourcePolicy\nmetadata: {name: doctor}\nspec:\n", "  ", "END"
+	if p.unmasqTable(tableName) != nil {
+		text, before, after = "# add to your policy:\n", "#   ", ""
+	}
+	if p.serviceCIDRs != nil {
+		text += before + `facts: {serviceCIDRs: ["` + strings.Join(p.serviceCIDRs, `", "`) + "\"]}\n"
+	}
+	text += before + "rules:\n"
+	for _, rule := range rules {
+		text += before + "- " + rule + "\n"
+	}
+	return strings.TrimSuffix(text+after, "\n")
 }
 
 // clientsHidden: what comes from outside to a pod is translated by somebody's rule.

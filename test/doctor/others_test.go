@@ -3,7 +3,10 @@ package doctor_test
 import (
 	"fmt"
 	"net"
+	"slices"
+	"testing"
 
+	"github.com/unmasq/unmasq/internal/kernel/netns"
 	"github.com/unmasq/unmasq/internal/kernel/others/otherstest"
 )
 
@@ -25,6 +28,17 @@ var otherLessons = []lesson{
 		provoke: narrow,
 		before:  func(l *lab) { l.flows(9, 1) },
 		alike:   map[string]string{"no connections": narrow},
+	},
+	{
+		code: "replies-lost", name: "a routed ClusterIP",
+		provoke: remoteService,
+		before: func(l *lab) {
+			l.shell(l.out, "ip route add 10.96.0.10/32 via 192.0.2.1 src 203.0.113.9")
+			l.check(&call{from: pod1, to: out, address: "10.96.0.10:80@8080"}, "198.51.100.1", "from a pod")
+			l.check(&call{from: out, to: out, address: "10.96.0.10:80@8080"}, lost, "from outside")
+		},
+		alike: map[string]string{"nobody calls": remoteService},
+		call:  &call{from: out, to: out, address: "10.96.0.10:80@8080", before: lost, after: "198.51.100.1"},
 	},
 	{
 		code: "networks-overlap", name: "a bridge in the uplink's subnet",
@@ -72,7 +86,8 @@ var otherLessons = []lesson{
 }
 
 const (
-	encrypted = "ip xfrm policy add src 10.244.1.0/24 dst 203.0.113.0/24 dir out tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel\n"
+	encrypted     = "ip xfrm policy add src 10.244.1.0/24 dst 203.0.113.0/24 dir out tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel\n"
+	remoteService = "iptables -t nat -A PREROUTING -d 10.96.0.10/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 198.51.100.2:8080\n"
 	// the host outside that the node knows at eth1.
 	known = "ip neigh replace 198.51.100.2 lladdr 02:00:00:00:01:02 dev eth1 nud reachable\n"
 	vxlan = `ip link add flannel.1 type vxlan id 1 local 198.51.100.1 dev eth1 dstport 8472 nolearning
@@ -99,4 +114,20 @@ func (l *lab) flows(sources, ports int) {
 		}
 		return nil
 	}))
+}
+
+// TestRepliesLostOfTheDead: where nobody gets an answer from the backend, the way back
+// isn't to blame.
+func TestRepliesLostOfTheDead(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "iptables -t nat -A PREROUTING -d 10.96.0.10/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 198.51.100.77:8080")
+	l.shell(l.node, "ip neigh replace 198.51.100.77 lladdr 02:00:00:00:00:77 dev eth1 nud permanent")
+	l.shell(l.out, "ip route add 10.96.0.10/32 via 192.0.2.1 src 203.0.113.9")
+	for _, from := range []func(*lab) *netns.NS{pod1, out} {
+		l.check(&call{from: from, to: out, address: "10.96.0.10:80@8080"}, lost, "of a dead backend")
+	}
+	r := l.examine()
+	if slices.Contains(codes(&r), "replies-lost") {
+		t.Errorf("found where it isn't:\n%s", text(&r))
+	}
 }

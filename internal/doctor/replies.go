@@ -1,0 +1,70 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/unmasq/unmasq/internal/conntrack"
+	"github.com/unmasq/unmasq/internal/packet"
+)
+
+// repliesLost: clients from outside come through this node to a service whose backend is on
+// another, with their own addresses; the backend answers others, and not by this way.
+func repliesLost(p *patient) []Finding {
+	type backend struct {
+		address netip.Addr
+		port    uint16
+	}
+	alive := map[backend]*conntrack.Entry{}
+	for i := range p.host.Connections {
+		e := &p.host.Connections[i]
+		if e.SeenReply && e.Protocol == packet.TCP {
+			alive[backend{e.Reply.Source, e.Reply.SourcePort}] = e
+		}
+	}
+	var all []Finding
+	var seen []backend
+	for i := range p.host.Connections {
+		e := &p.host.Connections[i]
+		b := backend{e.Reply.Source, e.Reply.SourcePort}
+		if alive[b] == nil || slices.Contains(seen, b) || !p.waits(e) {
+			continue
+		}
+		seen = append(seen, b)
+		client, service := e.Original.Source, e.Original.Destination
+		f := Finding{
+			Summary:  fmt.Sprintf("%s gets no answer from service %s:%d with backend %s", client, service, e.Original.DestinationPort, b.address),
+			Evidence: []string{"no reply: " + e.Text, "it answers others: " + alive[b].Text},
+			Consequence: fmt.Sprintf("The backend's answers to %s don't come back through this node, which alone could translate them: by the network's routes they go another way.",
+				client),
+			Mend: []string{fmt.Sprintf("conntrack -D -p tcp --orig-src %s --orig-dst %s", client, service)},
+		}
+		p.masqueradeRemote(&f, client, service)
+		all = append(all, f)
+	}
+	return all
+}
+
+// waits: a connection from outside, kept as it is, to another node's backend of a service
+// has had no reply.
+func (p *patient) waits(e *conntrack.Entry) bool {
+	from, to := e.Original.Source, e.Reply.Source
+	return e.Protocol == packet.TCP && !e.SeenReply && e.Original.Destination != to && from == e.Reply.Destination &&
+		!p.isLocal(from) && !p.isLocal(to) && !p.isLocal(e.Original.Destination) && !p.isMember(from) && !p.isMember(to)
+}
+
+func (p *patient) isMember(a netip.Addr) bool {
+	return slices.ContainsFunc(p.networks, func(n network) bool { return n.prefix.Contains(a) })
+}
+
+// masqueradeRemote asks for a rule that hides such clients from remote backends alone.
+func (p *patient) masqueradeRemote(f *Finding, client, service netip.Addr) {
+	f.keeps = true
+	rule := fmt.Sprintf(`{name: remote-backends-%d, from: {cidrs: ["%s/%d"]}, to: {services: {backends: Remote}}, action: Masquerade}`, len(p.remote)+1, client, client.BitLen())
+	cidr := fmt.Sprintf("%s/%d", service, service.BitLen())
+	p.remote = append(p.remote, rule)
+	if !slices.Contains(p.serviceCIDRs, cidr) {
+		p.serviceCIDRs = append(p.serviceCIDRs, cidr)
+	}
+}
