@@ -81,7 +81,7 @@ END`,
 
 const (
 	published  = "iptables -t nat -A PREROUTING -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 8080 -j DNAT --to-destination 10.244.1.2:80\n"
-	routedAway = "ip rule add from 10.244.1.0/24 lookup 100 prio 1000; ip rule add from 10.244.1.0/24 to 10.244.1.0/24 lookup main prio 900; ip route add default via 198.51.100.2 dev eth1 table 100\nip neigh replace 192.0.2.2 lladdr $(ip neigh show dev eth0 2>/dev/null | grep -o 'lladdr [0-9a-f:]*' | head -1 | cut -d' ' -f2 | grep . || echo 02:00:00:00:00:01) dev eth0 nud stale\n"
+	routedAway = "ip rule add from 10.244.1.0/24 lookup 100 prio 1000; ip rule add from 10.244.1.0/24 to 10.244.1.0/24 lookup main prio 900; ip route add default via 198.51.100.2 dev eth1 table 100\n"
 	// kube-proxy's own form of a service with one backend.
 	clusterIP = `iptables-restore --noflush <<'END'
 *nat
