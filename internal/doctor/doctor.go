@@ -155,6 +155,8 @@ type patient struct {
 	owners *owner.Index
 	// networks whose packets the node forwards.
 	networks []network
+	// less is the same node without a rule, once it was asked for.
+	less map[sim.RuleRef]*patient
 	// keeps are rules that checks have asked for.
 	keeps []keepRule
 	// remote are rules for clients of remote backends, serviceCIDRs of their services.
@@ -162,7 +164,7 @@ type patient struct {
 }
 
 func newPatient(n Node) *patient {
-	p := &patient{name: n.Name, host: n.Host, saved: n.Saved, want: n.Want, node: sim.New(n.Host), owners: owner.New(&n.Host.Rules, n.Host.Sets)}
+	p := &patient{name: n.Name, host: n.Host, saved: n.Saved, want: n.Want, less: map[sim.RuleRef]*patient{}, node: sim.New(n.Host), owners: owner.New(&n.Host.Rules, n.Host.Sets)}
 	p.networks = p.findNetworks()
 	return p
 }

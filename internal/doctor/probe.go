@@ -8,7 +8,6 @@ import (
 	"github.com/unmasq/unmasq/internal/ruleset"
 	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 	"github.com/unmasq/unmasq/internal/sim"
-	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
 // tcp is the first packet of a TCP connection to a port.
@@ -64,6 +63,9 @@ func saidBy(words string) func(*sim.Outcome) bool {
 // without is the node as it would be if a rule weren't there, or if the chain's
 // policy, where the rule is nil, were to accept.
 func (p *patient) without(at sim.RuleRef) *patient {
+	if less := p.less[at]; less != nil {
+		return less
+	}
 	host := *p.host
 	host.Rules.Tables = nil
 	for _, t := range p.host.Rules.Tables {
@@ -72,10 +74,10 @@ func (p *patient) without(at sim.RuleRef) *patient {
 		}
 		host.Rules.Tables = append(host.Rules.Tables, t)
 	}
-	return newPatientOf(&host)
+	less := newPatient(Node{Host: &host})
+	p.less[at] = less
+	return less
 }
-
-func newPatientOf(h *snapshot.Host) *patient { return newPatient(Node{Host: h}) }
 
 func tableWithout(at sim.RuleRef) *ruleset.Table {
 	if at.Table.Native != nil {
