@@ -21,7 +21,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	metadatafake "k8s.io/client-go/metadata/fake"
+	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/util/watchlist"
 
 	"github.com/unmasq/unmasq/api/v1alpha1"
 	"github.com/unmasq/unmasq/internal/cluster"
@@ -464,5 +466,19 @@ func TestConvert(t *testing.T) {
 				t.Errorf("strange, -want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+// A server that knows how is asked to stream all but the node's pods.
+func TestPodsAreListed(t *testing.T) {
+	clients, err := NewClients(&rest.Config{Host: "http://192.0.2.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := New(clients, Options{NodeName: "n1"})
+	for _, s := range w.sources {
+		if listed := watchlist.DoesClientNotSupportWatchListSemantics(w.listerWatcher(s)); listed != (s == w.pods) {
+			t.Errorf("%s: listed before they are watched: %t", s.name, listed)
+		}
 	}
 }
