@@ -17,24 +17,29 @@ const rounds = 12
 
 // measureFleet has more and more agents at once, without heartbeats: what they all
 // do at a change is work for one machine here.
-func (b *bench) measureFleet(ctx context.Context) error {
+func (b *bench) measureFleet(ctx context.Context) (err error) {
 	var all []*agent
+	defer func() {
+		if len(all) > 0 {
+			err = errors.Join(err, stopAll(all[1:]))
+		}
+	}()
 	sizes := slices.DeleteFunc([]int{10, 30, b.agents}, func(n int) bool { return n > b.agents })
 	for _, n := range slices.Compact(sizes) {
 		fresh, err := b.prepare(ctx, len(all), n)
 		if err != nil {
 			return err
 		}
+		all = append(all, fresh...)
 		if err := b.startTogether(ctx, fresh, n); err != nil {
 			return err
 		}
-		all = append(all, fresh...)
 		time.Sleep(5 * time.Second) // the first reports
 		if err := b.measureRounds(ctx, all); err != nil {
 			return err
 		}
 	}
-	return stopAll(all[1:])
+	return nil
 }
 
 func (b *bench) prepare(ctx context.Context, from, to int) (fresh []*agent, err error) {
@@ -54,13 +59,13 @@ func (b *bench) startTogether(ctx context.Context, fresh []*agent, n int) error 
 	var mu sync.Mutex
 	var took []time.Duration
 	var in int64
-	var all sync.WaitGroup
+	var together sync.WaitGroup
 	var errs []error
 	for _, a := range fresh {
 		if a.runs != nil && a.runs.Running() {
 			continue
 		}
-		all.Go(func() {
+		together.Go(func() {
 			before, err := trafficOf(a.host)
 			if err == nil {
 				err = b.launch(ctx, a, a.config)
@@ -68,17 +73,21 @@ func (b *bench) startTogether(ctx context.Context, fresh []*agent, n int) error 
 			after, err2 := trafficOf(a.host)
 			mu.Lock()
 			defer mu.Unlock()
-			took, in, errs = append(took, time.Since(begin)), in+after.sub(before).in, append(errs, err, err2)
+			took, in, errs = append(took, time.Since(begin)), in+after.sub(before).in, append(errs, errors.Join(err, err2))
 		})
 	}
-	all.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
+	together.Wait()
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+		return fmt.Errorf("of %d agents that started at once: %w", len(took), errs[i])
 	}
 	each := in / int64(len(took))
 	b.add(fmt.Sprintf("%d agents started at once: all enforce", len(took)), ms(quantile(took, 100)), fmt.Sprintf("median %s; %s each", ms(quantile(took, 50)), kb(each)), "")
 	if n == b.agents {
-		b.add(fmt.Sprintf("bytes listed when all %d start at once", b.nodes), mb(each*int64(b.nodes)), "", "stated")
+		plain, err := b.uncompressed(ctx, fresh[len(fresh)-1].node)
+		if err != nil {
+			return err
+		}
+		b.add(fmt.Sprintf("bytes sent when all %d agents start at once", b.nodes), mb(each*int64(b.nodes)), "their pods' JSON before compression: "+mb(plain*int64(b.nodes)), "stated")
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -72,18 +73,15 @@ func (o options) check() (options, error) {
 	return o, err
 }
 
-// run measures everything, and says how long each step took.
+// run measures everything, and says how long each step took. What fails takes no
+// other number away.
 func (o options) run(ctx context.Context) (err error) {
 	if o, err = o.check(); err != nil {
 		return err
 	}
 	b, err := start(ctx, o)
 	if b != nil {
-		defer func() {
-			if gone := b.cluster.Close(); err == nil {
-				err = gone
-			}
-		}()
+		defer func() { err = errors.Join(err, b.cluster.Close()) }()
 	}
 	if err != nil {
 		return err
@@ -104,10 +102,10 @@ func (o options) run(ctx context.Context) (err error) {
 			continue
 		}
 		begin := time.Now()
-		if err := step.run(ctx); err != nil {
-			return fmt.Errorf("%s: %w", step.name, err)
+		if failed := step.run(ctx); failed != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", step.name, failed))
 		}
 		b.say("%s: %.0f s", step.name, time.Since(begin).Seconds())
 	}
-	return b.table.print(os.Stdout, o.json)
+	return errors.Join(b.table.print(os.Stdout, o.json), err)
 }

@@ -52,7 +52,7 @@ func (b *bench) measureStart(ctx context.Context) error {
 		return err
 	}
 	b.add("one agent: start to enforced", fmt.Sprintf("%s median, %s at most of %d", ms(quantile(took, 50)), ms(quantile(took, 100)), starts), "the same policies from files, no cluster: "+ms(files), "10 s")
-	plain, err := b.uncompressed(ctx, a)
+	plain, err := b.uncompressed(ctx, a.node)
 	if err != nil {
 		return err
 	}
@@ -62,9 +62,9 @@ func (b *bench) measureStart(ctx context.Context) error {
 	return nil
 }
 
-// uncompressed is the agent's largest list as JSON.
-func (b *bench) uncompressed(ctx context.Context, a *agent) (int64, error) {
-	list, err := b.client.CoreV1().RESTClient().Get().Resource("pods").Param("fieldSelector", "spec.nodeName="+nodeName(a.node)).SetHeader("Accept", "application/json").DoRaw(ctx)
+// uncompressed is an agent's largest list as JSON.
+func (b *bench) uncompressed(ctx context.Context, node int) (int64, error) {
+	list, err := b.client.CoreV1().RESTClient().Get().Resource("pods").Param("fieldSelector", "spec.nodeName="+nodeName(node)).SetHeader("Accept", "application/json").DoRaw(ctx)
 	return int64(len(list)), err
 }
 
