@@ -49,7 +49,13 @@ func (r *Rule) concerns(f *policy.Facts) bool {
 	if d := r.Destination; d.IsValid() && stays(d, f) {
 		return false
 	}
-	overlaps := func(p netip.Prefix) bool { return !r.Source.IsValid() || r.Source.Overlaps(p) }
+	overlaps := func(p netip.Prefix) bool {
+		if r.Source.IsValid() && r.Source.Bits() > p.Bits() && r.Source.Overlaps(p) {
+			p = r.Source // what both have
+		}
+		gone := slices.ContainsFunc(r.Except, func(e netip.Prefix) bool { return e.Bits() <= p.Bits() && e.Overlaps(p) })
+		return !gone && (!r.Source.IsValid() || r.Source.Overlaps(p))
+	}
 	return slices.ContainsFunc(f.PodCIDRs, overlaps) || slices.ContainsFunc(f.LocalPodCIDRs, overlaps) ||
 		slices.ContainsFunc(f.Pods, func(p policy.Pod) bool {
 			return slices.ContainsFunc(p.Addresses, func(a netip.Addr) bool { return overlaps(netip.PrefixFrom(a, a.BitLen())) })

@@ -82,6 +82,8 @@ type Rule struct {
 	// Source and Destination that packets must have; invalid: any. Sources that they
 	// must not have, and the like, are left out: it may concern more than it does.
 	Source, Destination netip.Prefix
+	// Except are sources that an accept, drop or return before it takes away.
+	Except []netip.Prefix
 	// Protocol and Port of the destination; 0: any.
 	Protocol uint8
 	Port     uint16

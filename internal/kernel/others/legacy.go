@@ -132,6 +132,7 @@ func (w *legacyWalk) chain(name string, at int, asked match, depth int) {
 		w.out.Cut = true
 		return
 	}
+	var taken []netip.Prefix // from the rules to come
 	for {
 		if w.rules++; w.rules > mostRules {
 			w.out.Cut = true
@@ -144,13 +145,16 @@ func (w *legacyWalk) chain(name string, at int, asked match, depth int) {
 		x, target, verdict := w.rule(e, asked)
 		if x.effect != "" {
 			w.out.Rules = append(w.out.Rules, conflict.Rule{Legacy: true, Family: familyName(w.family), Table: "raw", Chain: name, Comment: x.comment,
-				Hook: "prerouting", Priority: -300, Effect: x.effect, Source: x.source, Destination: x.destination, Protocol: x.protocol, Port: x.port, More: x.more})
+				Hook: "prerouting", Priority: -300, Effect: x.effect, Source: x.source, Destination: x.destination, Protocol: x.protocol, Port: x.port, More: x.more, Except: taken})
 		}
 		switch {
 		case target == "ERROR", target == "" && verdict < 0 && x.match == asked:
 			return // the end of the chain
 		case target == "" && verdict >= 0 && int(verdict) != at+next:
 			w.chain(w.nameOf(int(verdict)), int(verdict), x.match, depth+1)
+		}
+		if x.ends = target == "" && verdict < 0; x.takes() {
+			taken = append(slices.Clip(taken), x.source)
 		}
 		at += next
 	}

@@ -24,6 +24,7 @@ type match struct {
 type rule struct {
 	match
 	chain, comment, jump string
+	ends                 bool // accept, drop or return
 	effect               conflict.Effect
 }
 
@@ -103,7 +104,7 @@ func (x *rule) expression(name string, body []byte, l *load) {
 	case "masq", "nat", "redir":
 		x.effect = conflict.Translates
 	case "immediate":
-		x.jump = jumpOf(body)
+		x.jump, x.ends = verdictOf(body)
 	default:
 		x.more = true
 	}
@@ -259,8 +260,13 @@ func narrow(before netip.Prefix, value []byte, l load) netip.Prefix {
 	return now
 }
 
-// jumpOf a verdict; "" where it leads to no chain.
-func jumpOf(body []byte) (name string) {
+// takes the packets of a source away from the rules behind it, all of them.
+func (x *rule) takes() bool {
+	return x.ends && !x.more && x.source.IsValid() && !x.destination.IsValid() && x.protocol == 0 && x.port == 0
+}
+
+// verdictOf an immediate: the chain that it leads to, or whether it ends this one.
+func verdictOf(body []byte) (name string, ends bool) {
 	attributes(body, func(d *netlink.AttributeDecoder) {
 		if d.Type() != unix.NFTA_IMMEDIATE_DATA {
 			return
@@ -270,13 +276,19 @@ func jumpOf(body []byte) (name string) {
 				return
 			}
 			attributes(d.Bytes(), func(d *netlink.AttributeDecoder) {
-				if d.Type() == unix.NFTA_VERDICT_CHAIN {
+				switch d.Type() {
+				case unix.NFTA_VERDICT_CHAIN:
 					name = d.String()
+				case unix.NFTA_VERDICT_CODE:
+					switch int32(number(d)) {
+					case 0, 1, unix.NFT_RETURN: // NF_DROP, NF_ACCEPT
+						ends = true
+					}
 				}
 			})
 		})
 	})
-	return name
+	return name, ends
 }
 
 // xt is an extension of iptables: name and data.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 
@@ -187,6 +188,7 @@ func (w *walk) chain(name string, asked match) {
 		return
 	}
 	w.seen[name] = true
+	var taken []netip.Prefix // from the rules to come
 	messages, err := w.list(w.base, name)
 	if w.err = err; err != nil {
 		return
@@ -201,10 +203,13 @@ func (w *walk) chain(name string, asked match) {
 			continue
 		}
 		if x.effect != "" {
-			w.out.Rules = append(w.out.Rules, w.found(x))
+			w.out.Rules = append(w.out.Rules, w.found(x, taken))
 		}
 		if x.jump != "" {
 			w.chain(x.jump, x.match)
+		}
+		if x.takes() {
+			taken = append(slices.Clip(taken), x.source)
 		}
 	}
 }
@@ -220,11 +225,11 @@ func (w *walk) list(c chain, name string) ([][]byte, error) {
 	return w.reader.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, c.family, body)
 }
 
-func (w *walk) found(x rule) conflict.Rule {
+func (w *walk) found(x rule, except []netip.Prefix) conflict.Rule {
 	return conflict.Rule{
 		Family: familyName(w.base.family), Table: w.base.table, Chain: x.chain, Comment: x.comment,
 		Hook: map[uint32]string{hookPrerouting: "prerouting", hookPostrouting: "postrouting"}[w.base.hook], Priority: int(w.base.priority),
-		Effect: x.effect, Source: x.source, Destination: x.destination, Protocol: x.protocol, Port: x.port, More: x.more,
+		Effect: x.effect, Source: x.source, Destination: x.destination, Protocol: x.protocol, Port: x.port, More: x.more, Except: except,
 	}
 }
 

@@ -77,6 +77,9 @@ func TestRules(t *testing.T) {
 		{name: "NAT behind", nft: "table inet x { chain c { type nat hook postrouting priority -198; masquerade; }; }"},
 		{name: "a CT target that tracks", iptables: "*raw\n-A PREROUTING -p tcp -m tcp --dport 21 -j CT --zone 1\nCOMMIT\n"},
 		{name: "conntrack is behind", nft: "table inet x { chain c { type filter hook prerouting priority mangle; accept; }; }"},
+		{name: "pods taken out before", nft: fmt.Sprintf(raw, "ip saddr 10.244.0.0/16 accept; ip6 saddr fd00:10:244::/48 return; notrack")},
+		{name: "pods taken out before by iptables", iptables: "*raw\n-A PREROUTING -s 10.244.0.0/16 -j ACCEPT\n-A PREROUTING -j NOTRACK\nCOMMIT\n"},
+		{name: "some pods taken out before", nft: fmt.Sprintf(raw, "ip saddr 10.244.1.0/24 accept; ip saddr 10.244.0.0/16 tcp dport 80 return; ip saddr 10.0.0.0/8 notrack"), want: []string{"Untracked unknown"}},
 		{name: "our own", nft: "table inet unmasq { chain postrouting { type nat hook postrouting priority -199; masquerade; }; }"},
 	} {
 		variants := []string{"nft", "legacy"}
