@@ -24,7 +24,8 @@ hides, loses or misleads packets: each finding has its evidence, what follows fr
 it, and the commands that mend it. It changes nothing.
 
 What wasn't given is not guessed: checks that could not be made are named. Exit status
-1: there are errors; 2: a flag or a file is wrong.`
+1: there are errors, or not all of this host could be looked at; 2: a flag or a file
+is wrong.`
 
 type doctorOptions struct {
 	snapshots []string
@@ -90,7 +91,11 @@ func (o *doctorOptions) run(cmd *cobra.Command) error {
 		nodes[0].Saved, nodes[0].Want = readSaved(o.saved), want
 	}
 	report := doctor.Examine(nodes...)
-	return printReport(&report, o.output, cmd.OutOrStdout())
+	err = printReport(&report, o.output, cmd.OutOrStdout())
+	if err == nil && len(o.snapshots) == 0 && len(report.NotLookedAt) > 0 {
+		err = partlyUnknown{errors.New("not everything could be looked at")} // of a host that is here that is something wrong
+	}
+	return err
 }
 
 // nodes of the snapshots, or this host.

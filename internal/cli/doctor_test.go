@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -81,5 +82,21 @@ func TestDoctorRefuses(t *testing.T) {
 		if status, _, log := p.unmasq(strings.Fields(args)...); status != statusUsage || !strings.Contains(log, want) {
 			t.Errorf("%s: status %d, %s\nwant %s", args, status, log, want)
 		}
+	}
+}
+
+// TestDoctorWithoutRights: what may not be read isn't taken for being in order.
+func TestDoctorWithoutRights(t *testing.T) {
+	dir := t.TempDir()
+	must := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must("ip-route.json", `[{"dst":"default","gateway":"192.0.2.254","dev":"eth0"}]`)
+	must("meta.json", `{"version":1,"missing":{"nft.json":"permission denied: nft needs CAP_NET_ADMIN (root, or sudo): Operation not permitted"}}`)
+	got := transcript([]string{"doctor", "--snapshot", dir})
+	if !strings.Contains(got, "two-masqueraders (rules can't be read without CAP_NET_ADMIN: run it as root (sudo))\n") {
+		t.Error(got)
 	}
 }

@@ -3,6 +3,7 @@ package doctor
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/unmasq/unmasq/internal/owner"
 	"github.com/unmasq/unmasq/internal/sim"
@@ -23,7 +24,7 @@ type check struct {
 // checks in the order of their codes.
 var checks = []check{
 	{"bridge-nf-call-off", Error, "services don't answer pods on the same bridge", []need{links, rules, sysctls}, bridgeCalls},
-	{"bypassed-by-ebpf", Error, "a policy that eBPF programs bypass", nil, bypassed},
+	{"bypassed-by-ebpf", Error, "a policy that eBPF programs bypass", []need{rules}, bypassed},
 	{"clients-hidden", Warning, "pods see the node in place of their clients", []need{links, routes, rules}, clientsHidden},
 	{"duplicate-rules", Info, "rules that stand there twice", []need{rules}, duplicates},
 	{"exemption-overridden", Warning, "what one component leaves alone another translates", []need{rules}, exemptionOverridden},
@@ -41,27 +42,52 @@ var checks = []check{
 	{"replies-lost", Error, "clients of a routed ClusterIP get no answers", []need{links, routes}, repliesLost},
 	{"rp-filter-strict", Error, "the reverse path filter drops what comes in", []need{links, routes, rules, sysctls}, strictFilter},
 	{"saved-table", Warning, "a file that is loaded at boot holds unmasq's table", nil, savedUnmasq},
-	{"table-altered", Error, "unmasq's table isn't what its policy says", nil, tableAltered},
-	{"table-missing", Error, "a policy that isn't in force", nil, tableMissing},
+	{"table-altered", Error, "unmasq's table isn't what its policy says", []need{rules}, tableAltered},
+	{"table-missing", Error, "a policy that isn't in force", []need{rules}, tableMissing},
 	{"tunnel-blocked", Error, "the firewall drops a tunnel's packets", []need{links, routes, rules}, tunnelBlocked},
 	{"tunnel-translated", Warning, "a tunnel's own packets are translated", []need{links, routes, rules}, tunnelTranslated},
 	{"two-iptables-variants", Warning, "rules of iptables-legacy and of iptables-nft at once", []need{rules}, twoVariants},
 	{"two-masqueraders", Warning, "two components masquerade the same packets", []need{rules}, twoMasqueraders},
 }
 
-// need is what a check can't do without.
-type need struct {
-	what  string
-	given func(*snapshot.Host) bool
+// need is what a check can't do without. It says why it isn't there; empty: it is.
+type need func(*snapshot.Host) string
+
+func links(h *snapshot.Host) string {
+	return unless(h.Network.KnownLinks && h.Network.KnownAddresses, "no links and addresses were given")
 }
 
-var (
-	links  = need{"links and addresses", func(h *snapshot.Host) bool { return h.Network.KnownLinks && h.Network.KnownAddresses }}
-	routes = need{"routes", func(h *snapshot.Host) bool { return h.Network.IPv4.Main || h.Network.IPv6.Main }}
-	rules  = need{"rules", func(h *snapshot.Host) bool { return len(h.Rules.Tables) > 0 || h.NFTGiven || len(h.IPTables) > 0 }}
-	// sysctls of forwarding stand for all of them.
-	sysctls = need{"sysctls", func(h *snapshot.Host) bool { return h.Sysctls["net.ipv4.ip_forward"] != "" }}
-)
+func routes(h *snapshot.Host) string {
+	return unless(h.Network.IPv4.Main || h.Network.IPv6.Main, "no routes were given")
+}
+
+// rules that could not all be read are as good as none: what isn't seen may decide.
+func rules(h *snapshot.Host) string {
+	if h.Meta != nil {
+		for _, name := range [...]string{snapshot.FileIPTables, snapshot.FileIPTablesLegacy, snapshot.FileIP6Tables, snapshot.FileIP6TablesLegacy, snapshot.FileNFT} {
+			why := h.Meta.Missing[name]
+			switch {
+			case strings.HasPrefix(why, "permission denied"):
+				return "rules can't be read without CAP_NET_ADMIN: run it as root (sudo)"
+			case why != "" && !strings.HasSuffix(why, snapshot.NotInstalled):
+				return "not all rules could be read: " + why
+			}
+		}
+	}
+	return unless(len(h.Rules.Tables) > 0 || h.NFTGiven || len(h.IPTables) > 0, "no rules were given")
+}
+
+// sysctls of forwarding stand for all of them.
+func sysctls(h *snapshot.Host) string {
+	return unless(h.Sysctls["net.ipv4.ip_forward"] != "", "no sysctls were given")
+}
+
+func unless(given bool, why string) string {
+	if given {
+		return ""
+	}
+	return why
+}
 
 // Codes of all checks, sorted.
 func Codes() []string {
@@ -120,8 +146,8 @@ func (r *Report) sort() {
 
 func (r *Report) make(c *check, p *patient) {
 	for _, n := range c.needs {
-		if !n.given(p.host) {
-			r.unmade(c.code, "no "+n.what+" were given", p.name)
+		if why := n(p.host); why != "" {
+			r.unmade(c.code, why, p.name)
 			return
 		}
 	}
