@@ -40,7 +40,7 @@ var components = [...]component{
 		owner: owner.Cilium, programs: []string{"cil_", "bpf_lxc", "bpf_host", "bpf_netdev", "bpf_overlay", "bpf_network"},
 		devices: []string{"cilium_"}, judge: cilium,
 		past: "Cilium's kube-proxy replacement and eBPF masquerading forward and translate pods' packets past netfilter, so that no policy decides them: " +
-			"set bpf.masquerade=false, bpf.hostLegacyRouting=true and no datapath mode netkit, or state the wish as Cilium's (unmasq import cilium shows which policy equals its settings)",
+			"set bpf.masquerade=false, bpf.hostLegacyRouting=true and no datapath mode netkit, or state the wish as Cilium's",
 		ask: "whether Cilium translates in eBPF can't be told here: kubectl -n kube-system exec ds/cilium -- cilium-dbg status shows it under Host Routing and Masquerading. " +
 			"Legacy and IPTables: policies decide. BPF: they don't",
 	},
