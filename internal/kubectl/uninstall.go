@@ -132,23 +132,9 @@ func (c *Client) StopAgents(ctx context.Context, sets []string, patience time.Du
 		return nil, fmt.Errorf("watch agents: %w", err)
 	}
 	defer ends.Stop()
-	background := meta.DeletePropagationBackground
-	for _, name := range sets {
-		err := c.Objects.Resource(DaemonSets).Namespace(c.Where.Namespace).Delete(ctx, name, meta.DeleteOptions{PropagationPolicy: &background})
-		if err != nil && !apierrors.IsNotFound(err) {
-			return nil, fmt.Errorf("delete daemon set %s/%s: %w", c.Where.Namespace, name, err)
-		}
-	}
-	left := map[string]bool{}
-	for _, p := range there.Items {
-		left[p.GetName()] = true
-		if len(p.GetOwnerReferences()) > 0 {
-			continue
-		}
-		// The daemon set was deleted without them (--cascade=orphan).
-		if err := pods.Delete(ctx, p.GetName(), meta.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-			return nil, fmt.Errorf("delete pod %s/%s: %w", c.Where.Namespace, p.GetName(), err)
-		}
+	left, err := c.deleteAgents(ctx, sets, there.Items)
+	if err != nil {
+		return nil, err
 	}
 	for len(left) > 0 {
 		select {
@@ -166,6 +152,31 @@ func (c *Client) StopAgents(ctx context.Context, sets []string, patience time.Du
 		}
 	}
 	return cleared, nil
+}
+
+// deleteAgents deletes daemon sets, which takes their pods with them, and pods of none.
+// It returns all pods' names.
+func (c *Client) deleteAgents(ctx context.Context, sets []string, pods []unstructured.Unstructured) (map[string]bool, error) {
+	background := meta.DeletePropagationBackground
+	for _, name := range sets {
+		err := c.Objects.Resource(DaemonSets).Namespace(c.Where.Namespace).Delete(ctx, name, meta.DeleteOptions{PropagationPolicy: &background})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("delete daemon set %s/%s: %w", c.Where.Namespace, name, err)
+		}
+	}
+	names := map[string]bool{}
+	for _, p := range pods {
+		names[p.GetName()] = true
+		if len(p.GetOwnerReferences()) > 0 {
+			continue
+		}
+		// Its daemon set was deleted without it (--cascade=orphan).
+		err := c.Objects.Resource(Pods).Namespace(c.Where.Namespace).Delete(ctx, p.GetName(), meta.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("delete pod %s/%s: %w", c.Where.Namespace, p.GetName(), err)
+		}
+	}
+	return names, nil
 }
 
 // ended takes an agent that is gone from those that are left, and returns its node if
