@@ -128,6 +128,9 @@ func (w *Watch) lastCache() *cached {
 	if c == nil {
 		return nil
 	}
+	if c.Objects.ServicesKnown {
+		w.services.remember(c.Objects.Services)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.before = c.inForce()
@@ -165,11 +168,6 @@ func (w *Watch) useCache(c *cached) {
 	w.mu.Lock()
 	w.cached = &c.Objects
 	w.mu.Unlock()
-	if c.Objects.ServicesKnown {
-		w.services.mu.Lock()
-		w.services.cached = &c.Objects.Services
-		w.services.mu.Unlock()
-	}
 	w.opts.Log.Info("using the cluster as it was last known until the API answers", "file", w.opts.Cache, "policies", len(c.Objects.Policies), "pods", len(c.Objects.Pods))
 }
 

@@ -29,7 +29,7 @@ type services struct {
 	mu     sync.Mutex
 	need   bool
 	source *source // nil: they aren't followed
-	// cached stand in for the API's until those are known; nil: there are none.
+	// cached stand in for the API's where those don't come at once; nil: there are none.
 	cached *[]cluster.Service
 }
 
@@ -120,13 +120,21 @@ func (s *services) known() (all []cluster.Service, known bool, why string) {
 		s.cached = nil
 		return list[cluster.Service](s.source), true, ""
 	}
-	if s.cached != nil {
-		return *s.cached, true, ""
-	}
 	if s.source == nil {
 		return nil, false, ""
 	}
-	return nil, false, s.source.unanswered()
+	why = s.source.unanswered()
+	if why != "" && s.cached != nil {
+		return *s.cached, true, ""
+	}
+	return nil, false, why
+}
+
+// remember what an agent knew that ran here before.
+func (s *services) remember(all []cluster.Service) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cached = &all
 }
 
 // unanswered says why nothing is known of a source; "" for a moment after the start.

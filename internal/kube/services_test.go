@@ -106,3 +106,25 @@ func TestServicesOfBefore(t *testing.T) {
 	s.away.Store(false)
 	await(t, w, "followed", func(v *cluster.View) bool { return v.Facts.ServicesKnown && w.Stale() == "" })
 }
+
+// A start with the API, but without an answer of services, has those of before.
+func TestServicesThatDoNotCome(t *testing.T) {
+	s := newServer(t, object(nodeText), object(podText), object(policyText), object(serviceText))
+	cache := filepath.Join(t.TempDir(), "cluster.json")
+	t.Run("before", func(t *testing.T) {
+		w := s.run(t, Options{Cache: cache})
+		w.NeedServices(true)
+		await(t, w, "with services", func(v *cluster.View) bool { return v.Facts.ServicesKnown })
+	})
+	s.dynamic.PrependReactor("list", "services", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, errors.New("services is forbidden")
+	})
+	w := s.run(t, Options{Cache: cache})
+	await(t, w, "known", func(v *cluster.View) bool { return !v.Facts.ServicesKnown })
+	w.NeedServices(true)
+	await(t, w, "as before", func(v *cluster.View) bool { return v.Facts.ServicesKnown && v.NoServices == "" })
+	w.NeedServices(false)
+	await(t, w, "not needed", func(v *cluster.View) bool { return !v.Facts.ServicesKnown })
+	w.NeedServices(true)
+	await(t, w, "refused", func(v *cluster.View) bool { return strings.Contains(v.NoServices, "services is forbidden") })
+}
