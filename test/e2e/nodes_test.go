@@ -33,6 +33,8 @@ func TestFleet(t *testing.T) {
 		{"node relabelled", nodeRelabelled},
 		{"namespace relabelled", namespaceRelabelled},
 		{"API server stopped", apiServerStopped},
+		{"nodes come and go", nodesComeAndGo},
+		{"agents killed and updated", agentsUpdated},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(t, ctx, f) }) {
 			f.tell(t, ctx)
@@ -244,4 +246,32 @@ func lasting(t *testing.T, ctx context.Context, f *fleet, p *kube.Pod, want neti
 	}
 	goesOn()
 	return goesOn
+}
+
+// nodesComeAndGo while a policy is in force: one with a kubelet, which the daemon set
+// comes to by itself, and one without. Reports come and go with them.
+func nodesComeAndGo(t *testing.T, ctx context.Context, f *fleet) {
+	apply(t, ctx, f.c, fleetPolicy("hide", "Masquerade", ""))
+	for _, config := range []kube.NodeConfig{{Kubelet: true, Proxy: kube.Proxy{Mode: kube.NFTables}}, {}} {
+		n, err := f.c.AddNode(ctx, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := f.tend(t, ctx, n)
+		f.rollout(t, ctx)
+		h := f.host(t, ctx, n, kube.PodConfig{Name: "web-" + n.Name, Labels: map[string]string{"app": "web"}})
+		f.become(t, ctx, append(f.hosts, h), (*fleetHost).asNode)
+		kubectl(t, ctx, f.c, "wait", "nodereport/"+n.Name, "--for=create", "--timeout=60s")
+		f.reports(t, ctx, "{.status.policies[*].name}", "hide", n)
+		row(t, ctx, f, n.Name, map[string]string{"ENFORCED": "True", "POLICIES": "1"})
+		stop()
+		if err := n.Remove(ctx); err != nil {
+			t.Fatal(err)
+		}
+		kubectl(t, ctx, f.c, "wait", "nodereport/"+n.Name, "--for=delete", "--timeout=120s")
+		if names := kubectl(t, ctx, f.c, "get", "nodereports", "-o", "jsonpath={.items[*].metadata.name}"); names != "n1 n2 n3" {
+			t.Errorf("reports: %s, want those of n1, n2 and n3", names)
+		}
+	}
+	kubectl(t, ctx, f.c, "delete", "sourcepolicies", "--all")
 }

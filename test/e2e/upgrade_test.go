@@ -96,3 +96,59 @@ func (f *fleet) judge(t *testing.T, during string, all []*busy) {
 		}
 	}
 }
+
+// agentsUpdated: agents are killed, and then replaced by others of a new version, as
+// kubectl is told to. A connection that is made meanwhile is decided as ever, and the
+// reports tell the version.
+func agentsUpdated(t *testing.T, ctx context.Context, f *fleet) {
+	apply(t, ctx, f.c, fleetPolicy("hide", "Masquerade", ""))
+	f.become(t, ctx, f.hosts, (*fleetHost).asNode)
+	all := f.busy(t, ctx, f.c.Nodes()...)
+	for _, n := range f.c.Nodes() {
+		if err := f.kill(n); err != nil {
+			t.Fatal(err)
+		}
+		f.killed(t, ctx, n)
+	}
+	kubectl(t, ctx, f.c, "-n", "unmasq", "set", "image", "daemonset/unmasq-agent", "agent="+fleetImage("v2"))
+	f.rollout(t, ctx)
+	f.reports(t, ctx, "{.status.agentVersion}", "v2", f.c.Nodes()...)
+	f.judge(t, "while agents were killed and updated", all)
+	for _, n := range f.c.Nodes() {
+		row(t, ctx, f, n.Name, map[string]string{"ENFORCED": "True", "DEGRADED": "False", "POLICIES": "1", "VERSION": "v2"})
+	}
+	kubectl(t, ctx, f.c, "delete", "sourcepolicies", "--all")
+	f.become(t, ctx, f.hosts, (*fleetHost).own)
+}
+
+// kill the agent of a node, by SIGKILL. Its kubelet, or the fleet, starts another.
+func (f *fleet) kill(n *kube.Node) error {
+	if n.Kubelet != nil {
+		_, err := n.Run("sh", "-c", `kill -9 "$(basename "$(dirname "$(grep -lx unmasq /proc/[0-9]*/comm | head -n 1)")")"`)
+		return err
+	}
+	a := f.agent(n)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.process.Kill()
+}
+
+// killed waits until another agent runs.
+func (f *fleet) killed(t *testing.T, ctx context.Context, n *kube.Node) {
+	t.Helper()
+	if n.Kubelet == nil {
+		eventually(t, ctx, func() error {
+			a := f.agent(n)
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if !a.process.Running() {
+				return fmt.Errorf("the agent of %s doesn't run", n.Name)
+			}
+			return nil
+		})
+		return
+	}
+	name := kubectl(t, ctx, f.c, "-n", "unmasq", "get", "pods", "--field-selector=spec.nodeName="+n.Name, "-o", "name")
+	kubectl(t, ctx, f.c, "-n", "unmasq", "wait", strings.TrimSpace(name), "--for=jsonpath={.status.containerStatuses[0].restartCount}=1", "--timeout=60s")
+	kubectl(t, ctx, f.c, "-n", "unmasq", "wait", strings.TrimSpace(name), "--for=condition=Ready", "--timeout=60s")
+}
