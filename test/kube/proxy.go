@@ -26,6 +26,9 @@ type Proxy struct {
 	Version string
 	// Variant of the iptables programs; empty: the machine's choice.
 	Variant foreign.Variant
+	// NoClusterCIDR: it isn't told the cluster's networks, and so translates no client
+	// for being from outside.
+	NoClusterCIDR bool
 	// Flags besides.
 	Flags []string
 }
@@ -56,12 +59,15 @@ func (n *Node) startProxy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	flags := o.Flags
+	if !o.NoClusterCIDR {
+		flags = append([]string{"--cluster-cidr=" + clusterCIDRs, "--detect-local-mode=ClusterCIDR"}, o.Flags...)
+	}
 	n.Proxy = newProcess(n.NS, n.Dir, Program{Name: "kube-proxy", Path: programs["kube-proxy"], Env: []string{"PATH=" + path}, Ready: n.proxyReady,
 		Args: append([]string{"--kubeconfig=" + kubeconfig, "--hostname-override=" + n.Name, "--proxy-mode=" + o.Mode,
-			"--cluster-cidr=" + clusterCIDRs, "--detect-local-mode=ClusterCIDR",
 			// The size of the connection table is the machine's.
 			"--conntrack-max-per-core=0", "--conntrack-min=0",
-			"--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249"}, o.Flags...)})
+			"--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249"}, flags...)})
 	n.atEnd(n.Proxy.Kill)
 	return n.Proxy.Start(ctx)
 }
