@@ -236,6 +236,7 @@ func TestWatchIsQuiet(t *testing.T) {
 	pod.SetLabels(map[string]string{"app": "last"})
 	s.update(t, podsResource, "web", pod)
 	await(t, w, "relabelled", func(v *cluster.View) bool { return v.Facts.Pods[0].Labels["app"] == "last" })
+	time.Sleep(50 * time.Millisecond) // the token comes after the view
 	drainChanged(w)
 	s.update(t, nodesResource, "", object(nodeText))
 	time.Sleep(50 * time.Millisecond) // what must not come has no end to be waited for

@@ -46,16 +46,15 @@ func servicePolicies(t *testing.T, ctx context.Context, mode, program string) {
 		}
 		w.startAgent(t, ctx)
 	}
-	for _, step := range []struct {
+	type step struct {
 		name string
 		run  func(*testing.T, context.Context)
-	}{
-		{"before", o.before},
-		{"where replies would be lost", o.recommended},
-		{"by name", o.byName},
-		{"services that aren't there", o.gone},
-		{"services that nobody may ask for", o.forbidden},
-	} {
+	}
+	steps := []step{{"before", o.before}, {"where replies would be lost", o.recommended}, {"by name", o.byName}}
+	if mode == kube.IPTables { // kube-proxy has no part in these
+		steps = append(steps, step{"services that aren't there", o.gone}, step{"services that nobody may ask for", o.forbidden})
+	}
+	for _, step := range steps {
 		if !t.Run(step.name, func(t *testing.T) { step.run(t, ctx) }) {
 			t.Fatalf("the log of n1's agent:\n%s", o.agent.agent.Log())
 		}
