@@ -6,13 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -89,7 +87,7 @@ func newChurn(t *testing.T, ctx context.Context) *churn {
 	c := start(t, ctx, kube.Config{Images: []kube.Image{unmasqImage(t, ctx)},
 		Nodes: []kube.NodeConfig{{Kubelet: true, Proxy: kube.Proxy{Mode: kube.NFTables}, Addresses: churnSlots + 1}}}) // and the probe's
 	w := &churn{c: c, node: c.Node("n1"), pods: podsToChurn(t), seen: map[string][]netip.Addr{}, owners: map[netip.Addr][]owned{}}
-	w.listen(t)
+	listenOutside(t, c, w.visited)
 	for a, by := range map[netip.Addr]netip.Addr{fixed4(): w.node.IPv4, fixed6(): w.node.IPv6} {
 		if err := c.Outside.NS.Route(netip.PrefixFrom(a, a.BitLen()), by, "eth0"); err != nil {
 			t.Fatal(err)
@@ -132,15 +130,10 @@ spec:
 func fixed4() netip.Addr { return netip.MustParseAddr("198.51.100.7") }
 func fixed6() netip.Addr { return netip.MustParseAddr("2001:db8:7::7") }
 
-// installAgents as an operator does who has the image that agent_test.go makes.
+// installAgents of the image that agent_test.go makes.
 func installAgents(t *testing.T, ctx context.Context, c *kube.Cluster) {
 	t.Helper()
-	name, tag, _ := strings.Cut(agentImage, ":")
-	dir := t.TempDir()
-	if err := kube.Overlay(dir, "../../deploy/without-tools", fmt.Sprintf("{name: ghcr.io/unmasq/unmasq, newName: %s, newTag: %q}", name, tag)); err != nil {
-		t.Fatal(err)
-	}
-	kubectl(t, ctx, c, "apply", "-k", dir)
+	applyAgents(t, ctx, c, agentImage)
 	kubectl(t, ctx, c, "-n", "unmasq", "rollout", "status", "daemonset/unmasq-agent", "--timeout=120s")
 }
 
@@ -158,23 +151,10 @@ func podsToChurn(t *testing.T) int64 {
 	return pods
 }
 
-// listen outside, and remember who came from where.
-func (w *churn) listen(t *testing.T) {
-	t.Helper()
-	var l net.Listener
-	err := w.c.Outside.NS.Do(func() (err error) {
-		l, err = net.Listen("tcp", fmt.Sprint(":", backendPort))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := peer.Serve(l, "outside", func(v peer.Visit) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.seen[v.Name] = append(w.seen[v.Name], v.Source.Addr())
-	})
-	t.Cleanup(func() { s.Close() })
+func (w *churn) visited(v peer.Visit) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen[v.Name] = append(w.seen[v.Name], v.Source.Addr())
 }
 
 // seenAs what.

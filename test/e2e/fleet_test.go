@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -72,38 +71,46 @@ func newFleet(t *testing.T, ctx context.Context) *fleet {
 		images = append(images, kube.Image{Name: fleetImage(v), Files: map[string]string{"/unmasq": program}, Entrypoint: []string{"/unmasq"}})
 	}
 	f.c = start(t, ctx, kube.Config{Images: images, Nodes: []kube.NodeConfig{{Kubelet: true, Proxy: kube.Proxy{Mode: kube.NFTables}}, {}, {Addresses: 2}}})
-	f.listen(t)
+	listenOutside(t, f.c, f.visited)
 	return f
 }
 
-// listen outside, and remember who came from where.
-func (f *fleet) listen(t *testing.T) {
+// listenOutside, and tell who came from where.
+func listenOutside(t *testing.T, c *kube.Cluster, visited func(peer.Visit)) {
 	t.Helper()
 	var l net.Listener
-	err := f.c.Outside.NS.Do(func() (err error) {
+	err := c.Outside.NS.Do(func() (err error) {
 		l, err = net.Listen("tcp", fmt.Sprint(":", backendPort))
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := peer.Serve(l, "outside", func(v peer.Visit) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.sources[v.Name] = append(f.sources[v.Name], v.Source.Addr())
-	})
+	s := peer.Serve(l, "outside", visited)
 	t.Cleanup(func() { s.Close() })
+}
+
+func (f *fleet) visited(v peer.Visit) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sources[v.Name] = append(f.sources[v.Name], v.Source.Addr())
+}
+
+// applyAgents as an operator does who has an image of the binary alone.
+func applyAgents(t *testing.T, ctx context.Context, c *kube.Cluster, image string) {
+	t.Helper()
+	name, tag, _ := strings.Cut(image, ":")
+	dir := t.TempDir()
+	if err := kube.Overlay(dir, "../../deploy/without-tools", fmt.Sprintf("{name: ghcr.io/unmasq/unmasq, newName: %s, newTag: %q}", name, tag)); err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, ctx, c, "apply", "-k", dir)
 }
 
 // install as an operator does who has the first image.
 func (f *fleet) install(t *testing.T, ctx context.Context) {
 	t.Helper()
-	name, tag, _ := strings.Cut(fleetImage("v1"), ":")
-	dir := t.TempDir()
-	if err := kube.Overlay(dir, "../../deploy/without-tools", fmt.Sprintf("{name: ghcr.io/unmasq/unmasq, newName: %s, newTag: %q}", name, tag)); err != nil {
-		t.Fatal(err)
-	}
-	kubectl(t, ctx, f.c, "apply", "-k", dir)
+	applyAgents(t, ctx, f.c, fleetImage("v1"))
 	for _, n := range f.c.Nodes() {
 		f.tend(f.t, ctx, n)
 	}
@@ -372,17 +379,7 @@ func (f *fleet) become(t *testing.T, ctx context.Context, hosts []*fleetHost, wa
 func within(ctx context.Context, patience time.Duration, ask func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for {
-		err := ask()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), err)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	return await(ctx, ask)
 }
 
 // reports waits for what a field of nodes' reports says, which are written at most
