@@ -87,3 +87,30 @@ var withOverriding = table{
 	{sticky, byBalancer, "tcp"}: "p1/n1   n2/b2   n1/n1   n2/b2   out/snat b1/n1",
 	{spread, byCluster, "tcp"}:  "p1/p1   p2/p2   n1/n1   n2/b2   out/snat b1/w1",
 }
+
+// everywhere overrides on all nodes what pods send to pods: a trap, since it keeps
+// addresses where the answer then goes past the node that chose the backend.
+const everywhere = `
+apiVersion: unmasq.io/v1alpha1
+kind: SourcePolicy
+metadata: {name: matrix}
+spec:
+  rules:
+  - {name: pods, from: {pods: {}}, to: {pods: {}}, action: Keep, overrideServiceMasquerade: true}
+`
+
+// Of what comes back to where it came from, only the pod's own node knows.
+var withEverywhere = table{
+	//                             p1      p2      n1      n2      out     w1
+	{near, byCluster, "tcp"}:    "p1      p2      b1      n2      b1      b1",
+	{near, byPort1, "tcp"}:      "p1      p2      b1      b1      b1      b1",
+	{near, byPort1, "udp"}:      "p1      p2      b1      b1      b1      b1",
+	{near, byPort2, "tcp"}:      "p1~     p2      n2      n2      n2      w1!|w1~",
+	{near, byPort2, "udp"}:      "p1~     p2      n2      n2      n2      w1!|w1~",
+	{near, byBalancer, "tcp"}:   "p1      p2      b1      n2      b1      b1",
+	{nearLocal, byPort2, "udp"}: "p1~     p2      hung    n2      hung    w1!|w1~",
+	{far, byPort1, "udp"}:       "p1      p2~     n1      n1      n1      w1",
+	{far, byPort2, "udp"}:       "p1      p2      b2      b2      b2      w1",
+	{far, byExternal, "tcp"}:    "p1      p2      n1      b2      n1      w1",
+	{spread, byBalancer, "tcp"}: "p1/p1   p2/p2   b1/n1   n2/b2   b1/n1   b1/w1",
+}

@@ -30,7 +30,7 @@ func TestBesideKubeProxy(t *testing.T) {
 		}
 	}
 	t.Run("iptables-legacy", func(t *testing.T) {
-		besideProxy(t, bounded(t), kube.Proxy{Mode: kube.IPTables, Variant: foreign.Legacy}, program)
+		besideProxy(t, bounded(t), kube.Proxy{Mode: kube.IPTables, Version: parts.NewestKube, Variant: foreign.Legacy}, program)
 	})
 }
 
@@ -47,11 +47,7 @@ func buildProxies(t *testing.T) {
 
 func besideProxy(t *testing.T, ctx context.Context, proxy kube.Proxy, program string) {
 	c := start(t, ctx, kube.Config{Nodes: []kube.NodeConfig{{Proxy: proxy}, {Proxy: proxy}}})
-	if v := string(proxy.Variant); v != "" {
-		if rules, err := c.Node("n1").NS.Run("", "iptables-"+v+"-save"); err != nil || !strings.Contains(rules, "-A KUBE-SERVICES") {
-			t.Fatalf("kube-proxy has no rules in iptables-%s: %v\n%s", v, err, rules)
-		}
-	}
+	uses(t, c.Node("n1"), proxy.Variant)
 	m := newMatrix(t, ctx, c)
 	alone := expected
 	if proxy.Mode == kube.NFTables && proxy.Version >= "v1.36" {
@@ -73,15 +69,39 @@ func besideProxy(t *testing.T, ctx context.Context, proxy kube.Proxy, program st
 		t.Run(step.name, func(t *testing.T) {
 			now := alone.with(step.rows).cells(t)
 			changed := changes(alone.cells(t), now)
-			if step.policy != "" {
-				apply(t, ctx, c, step.policy)
-				m.becomes(t, ctx, changed) // it takes a moment to be in force
-			}
+			m.inForce(t, ctx, step.policy, changed)
 			saw := m.ask(ctx, slices.Collect(maps.Keys(now)))
 			compare(t, saw, without, changed)
 			m.explained(t, program, saw, now)
 		})
 	}
+	if proxy.Version == parts.NewestKube {
+		t.Run("overriding everywhere", func(t *testing.T) {
+			cells := withEverywhere.cells(t)
+			m.explained(t, program, m.inForce(t, ctx, everywhere, cells), cells)
+			t.Logf("checked: %d cells are as the policy says", len(cells))
+		})
+	}
+}
+
+// uses: kube-proxy writes with that variant of iptables, where one was asked for.
+func uses(t *testing.T, n *kube.Node, v foreign.Variant) {
+	t.Helper()
+	if v == "" {
+		return
+	}
+	if rules, err := n.NS.Run("", "iptables-"+string(v)+"-save"); err != nil || !strings.Contains(rules, "-A KUBE-SERVICES") {
+		t.Fatalf("kube-proxy has no rules in iptables-%s: %v\n%s", v, err, rules)
+	}
+}
+
+// inForce is a policy when the cells are as it says, which takes a moment.
+func (m *matrix) inForce(t *testing.T, ctx context.Context, policy string, cells map[cell]string) map[cell]string {
+	t.Helper()
+	if policy != "" {
+		apply(t, ctx, m.c, policy)
+	}
+	return m.becomes(t, ctx, cells)
 }
 
 // agents run on both nodes.
