@@ -64,7 +64,7 @@ func (o options) check() (options, error) {
 	}
 	if o.idle == 0 {
 		o.idle = 5 * time.Minute
-		if o.nodes < 1000 {
+		if o.short() {
 			o.idle = 20 * time.Second
 		}
 	}
@@ -72,6 +72,9 @@ func (o options) check() (options, error) {
 	o.unmasq, err = filepath.Abs(o.unmasq)
 	return o, err
 }
+
+// short runs measure less often.
+func (o options) short() bool { return o.nodes < 1000 }
 
 // run measures everything, and says how long each step took. What fails takes no
 // other number away.

@@ -62,6 +62,14 @@ func quantile[T int64 | float64 | time.Duration](all []T, of int) T {
 	return sorted[min(len(sorted)*of/100, len(sorted)-1)]
 }
 
+func mean(all []time.Duration) time.Duration {
+	sum := time.Duration(0)
+	for _, d := range all {
+		sum += d
+	}
+	return sum / time.Duration(max(1, len(all)))
+}
+
 func ms(d time.Duration) string {
 	if d >= 10*time.Second {
 		return fmt.Sprintf("%.1f s", d.Seconds())
