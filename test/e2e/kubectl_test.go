@@ -52,6 +52,7 @@ func pluginBeside(t *testing.T, ctx context.Context, mode, program string) {
 		{"status", pluginStatus},
 		{"snapshot", pluginSnapshot},
 		{"flows", pluginFlows},
+		{"doctor", pluginDoctor},
 		{"scratch image", pluginScratch},
 		{"rights", pluginRights},
 		{"flows with less", pluginFlowsWithLess},
