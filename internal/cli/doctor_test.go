@@ -13,19 +13,7 @@ import (
 )
 
 // TestDoctor: sessions as those of TestExplain, in testdata/doctor.
-func TestDoctor(t *testing.T) {
-	files, err := filepath.Glob("testdata/doctor/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%d files: %v", len(files), err)
-	}
-	for _, file := range files {
-		path, err := filepath.Abs(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { session(t, path) })
-	}
-}
+func TestDoctor(t *testing.T) { sessions(t, "testdata/doctor") }
 
 func TestDoctorOfExample(t *testing.T) {
 	for _, node := range []string{"../../docs/example/node-a", "../../docs/example/node-b"} {

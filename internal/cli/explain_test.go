@@ -25,8 +25,10 @@ const asked = "$ unmasq "
 //
 //	-- $ unmasq explain 10.244.1.7 192.168.200.253:443 --
 //	192.168.200.253:443 sees …
-func TestExplain(t *testing.T) {
-	files, err := filepath.Glob("testdata/explain/*.txtar")
+func TestExplain(t *testing.T) { sessions(t, "testdata/explain") }
+
+func sessions(t *testing.T, dir string) {
+	files, err := filepath.Glob(dir + "/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d files: %v", len(files), err)
 	}

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -115,25 +116,35 @@ type exemption struct {
 // exemptions of iptables' nat tables: -d NETWORK -j RETURN or ACCEPT.
 func (p *patient) exemptions() []exemption {
 	var all []exemption
-	for _, t := range p.host.Rules.Tables {
-		if t.Name != "nat" || t.Native != nil {
-			continue
-		}
-		for _, c := range t.Chains {
-			for i := range c.Rules {
-				rule := &c.Rules[i]
-				d := rule.Destination
-				switch rule.Target.(type) {
-				case ruleset.Return, ruleset.Accept:
-					if !d.Not && !rule.Source.Not && d.Prefix.IsValid() && d.Prefix.Bits() > 0 && d.Prefix.Addr().IsGlobalUnicast() {
-						all = append(all, exemption{sim.RuleRef{Table: t, Chain: c, Rule: rule}, d.Prefix.Masked()})
-					}
-				}
+	for at := range p.natRules() {
+		d := at.Rule.Destination
+		switch at.Rule.Target.(type) {
+		case ruleset.Return, ruleset.Accept:
+			if !d.Not && !at.Rule.Source.Not && d.Prefix.IsValid() && d.Prefix.Bits() > 0 && d.Prefix.Addr().IsGlobalUnicast() {
+				all = append(all, exemption{at, d.Prefix.Masked()})
 			}
 		}
 	}
 	const most = 64
 	return all[:min(len(all), most)]
+}
+
+// natRules are those of iptables' nat tables.
+func (p *patient) natRules() iter.Seq[sim.RuleRef] {
+	return func(yield func(sim.RuleRef) bool) {
+		for _, t := range p.host.Rules.Tables {
+			if t.Name != "nat" || t.Native != nil {
+				continue
+			}
+			for _, c := range t.Chains {
+				for i := range c.Rules {
+					if !yield(sim.RuleRef{Table: t, Chain: c, Rule: &c.Rules[i]}) {
+						return
+					}
+				}
+			}
+		}
+	}
 }
 
 // exemptionOverridden: a network's packets to an exempted destination are translated

@@ -113,27 +113,20 @@ func (p *patient) routedMembers() []network {
 // masqueradedNetworks are the sources of rules that masquerade.
 func (p *patient) masqueradedNetworks() []network {
 	var all []network
-	for _, t := range p.host.Rules.Tables {
-		if t.Name != "nat" || t.Native != nil {
+	for at := range p.natRules() {
+		rule := at.Rule
+		_, masquerades := rule.Target.(ruleset.Masquerade)
+		source := rule.Source.Prefix
+		if !masquerades || rule.Source.Not || !source.IsValid() || !isNetwork(source) ||
+			slices.ContainsFunc(all, func(n network) bool { return n.prefix == source.Masked() }) {
 			continue
 		}
-		for _, c := range t.Chains {
-			for i := range c.Rules {
-				rule := &c.Rules[i]
-				_, masquerades := rule.Target.(ruleset.Masquerade)
-				source := rule.Source.Prefix
-				if !masquerades || rule.Source.Not || !source.IsValid() || !isNetwork(source) ||
-					slices.ContainsFunc(all, func(n network) bool { return n.prefix == source.Masked() }) {
-					continue
-				}
-				link := ""
-				if rule.Out.Not && !rule.Out.Wildcard {
-					link = rule.Out.Name
-				}
-				if member := p.memberOf(source.Masked(), link); member.IsValid() {
-					all = append(all, network{source.Masked(), link, member, "rule " + rule.Text})
-				}
-			}
+		link := ""
+		if rule.Out.Not && !rule.Out.Wildcard {
+			link = rule.Out.Name
+		}
+		if member := p.memberOf(source.Masked(), link); member.IsValid() {
+			all = append(all, network{source.Masked(), link, member, "rule " + rule.Text})
 		}
 	}
 	return all
