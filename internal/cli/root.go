@@ -30,6 +30,7 @@ host, and makes that decision hold whatever else writes NAT rules here.
 
   unmasq validate -f policy.yaml       check a policy
   unmasq agent --config policy.yaml    enforce it, and keep enforcing it
+  unmasq agent --kube                  the same as a cluster's policies say
   unmasq status                        what is in force, with hits
   unmasq clear                         remove all of it
 
