@@ -54,7 +54,6 @@ type matrix struct {
 	names     map[netip.Addr]string
 	clusterIP map[string][]netip.Addr // of services, IPv4 first
 	datagrams map[string]*peer.Server // by UDP, of backends
-	logf      func(format string, args ...any)
 	mu        sync.Mutex
 	count     int // of connections
 }
@@ -62,7 +61,7 @@ type matrix struct {
 // newMatrix starts the pods and makes the services, in a cluster of two nodes.
 func newMatrix(t *testing.T, ctx context.Context, c *kube.Cluster) *matrix {
 	t.Helper()
-	m := &matrix{c: c, logf: t.Logf, hosts: map[string]*kube.Host{"out": c.Outside}, names: map[netip.Addr]string{}, clusterIP: map[string][]netip.Addr{}, datagrams: map[string]*peer.Server{}}
+	m := &matrix{c: c, hosts: map[string]*kube.Host{"out": c.Outside}, names: map[netip.Addr]string{}, clusterIP: map[string][]netip.Addr{}, datagrams: map[string]*peer.Server{}}
 	for i, node := range []string{"n1", "n2"} {
 		n := c.Node(node)
 		m.hosts[node] = &n.Host
@@ -205,12 +204,13 @@ func (m *matrix) address(c cell) netip.AddrPort {
 const firstTime, secondTime = 1500 * time.Millisecond, 3 * time.Second
 
 // ask all cells, many at a time. A hang, or an error that no cell expects, is one
-// only where it comes about twice.
-func (m *matrix) ask(ctx context.Context, cells []cell) map[cell]string {
+// only where it comes about twice; failed hears of the errors, which are many while
+// kube-proxy isn't done yet.
+func (m *matrix) ask(ctx context.Context, cells []cell, failed func(c cell, how string)) map[cell]string {
 	saw := m.askEach(ctx, cells, firstTime)
 	again := slices.DeleteFunc(slices.Clone(cells), func(c cell) bool {
 		if strings.Contains(saw[c], " ") {
-			m.logf("checked: an error, asked again: %s: %s", c, saw[c])
+			failed(c, saw[c])
 		}
 		return !strings.Contains(saw[c], "hung") && !strings.Contains(saw[c], "~") && !strings.Contains(saw[c], " ")
 	})

@@ -70,7 +70,9 @@ func besideProxy(t *testing.T, ctx context.Context, proxy kube.Proxy, program st
 			now := alone.with(step.rows).cells(t)
 			changed := changes(alone.cells(t), now)
 			m.inForce(t, ctx, step.policy, changed)
-			saw := m.ask(ctx, slices.Collect(maps.Keys(now)))
+			saw := m.ask(ctx, slices.Collect(maps.Keys(now)), func(c cell, how string) {
+				t.Logf("checked: an error, asked again: %s: %s", c, how)
+			})
 			compare(t, saw, without, changed)
 			m.explained(t, program, saw, now)
 		})
@@ -150,7 +152,8 @@ func changes(from, to map[cell]string) map[cell]string {
 func (m *matrix) becomes(t *testing.T, ctx context.Context, want map[cell]string) map[cell]string {
 	t.Helper()
 	begin := time.Now()
-	saw := m.ask(ctx, slices.Collect(maps.Keys(want)))
+	unheard := func(cell, string) {}
+	saw := m.ask(ctx, slices.Collect(maps.Keys(want)), unheard)
 	for {
 		differ, how := differing(saw, want)
 		if len(differ) == 0 {
@@ -159,6 +162,6 @@ func (m *matrix) becomes(t *testing.T, ctx context.Context, want map[cell]string
 		if time.Since(begin) > 30*time.Second {
 			t.Fatalf("%d of %d cells aren't as expected:\n%s\n\n%s", len(differ), len(want), how, text(saw))
 		}
-		maps.Copy(saw, m.ask(ctx, differ))
+		maps.Copy(saw, m.ask(ctx, differ, unheard))
 	}
 }
