@@ -15,7 +15,7 @@ import (
 
 // programs of this system that the tests run.
 var programs = []string{
-	"nft", "ip", "ipset", "sh", "sleep", "cat", "setpriv",
+	"nft", "ip", "ipset", "sh", "sleep", "cat", "setpriv", "sysctl", "unshare",
 	"iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore", "ip6tables-legacy", "ip6tables-legacy-save", "ip6tables-legacy-restore",
 	"iptables-nft", "iptables-nft-save", "iptables-nft-restore", "ip6tables-nft", "ip6tables-nft-save", "ip6tables-nft-restore",
 }

@@ -40,7 +40,7 @@ func (g *Generator) services() *policy.Services {
 	}
 	if g.chance(4) {
 		first := pick(g, Ports)
-		s.Ports = []policy.PortMatch{{Protocol: pick(g, []uint8{packet.TCP, packet.UDP}), PortRange: policy.PortRange{First: first, Last: first + uint16(g.IntN(400))}}}
+		s.Ports = []policy.PortMatch{{Protocol: pick(g, []uint8{packet.TCP, packet.UDP}), PortRange: policy.PortRange{First: first, Last: first + uint16(min(g.IntN(400), 65535-int(first)))}}}
 	}
 	return s
 }
