@@ -50,8 +50,8 @@ COMMIT
 `
 	}
 	for program, text := range map[string]string{
-		"iptables-restore":  rules("icmp-admin-prohibited", "icmp-host-prohibited"),
-		"ip6tables-restore": rules("icmp6-adm-prohibited", "icmp6-addr-unreachable"),
+		"iptables-nft-restore":  rules("icmp-admin-prohibited", "icmp-host-prohibited"),
+		"ip6tables-nft-restore": rules("icmp6-adm-prohibited", "icmp6-addr-unreachable"),
 	} {
 		if _, err := node.Run(text, program); err != nil {
 			t.Fatal(err)
