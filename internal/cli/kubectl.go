@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -108,6 +109,17 @@ func (o *kubectlOptions) oneNode(args []string, more string) error {
 		return inputError{fmt.Errorf("which node? Name it with --node, or a pod of it%s", more)}
 	case len(args) == 1 && o.node != "":
 		return inputError{fmt.Errorf("--node %s and pod %s; expected one of the two", o.node, args[0])}
+	}
+	return nil
+}
+
+// oneNodeOrAll checks that either one node is named, or all are asked.
+func (o *kubectlOptions) oneNodeOrAll(args []string, all bool) error {
+	switch {
+	case !all:
+		return o.oneNode(args, ", or ask --all")
+	case len(args) > 0 || o.node != "":
+		return inputError{errors.New("--all asks all nodes; expected no pod and no --node")}
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,13 +44,8 @@ func (o *kubectlOptions) doctor(cmd *cobra.Command, args []string, all bool, fla
 	if code, err := cmd.Flags().GetString("explain"); err != nil || code != "" {
 		return errors.Join(err, explainCode(code, cmd.OutOrStdout()))
 	}
-	if all && (len(args) > 0 || o.node != "") {
-		return inputError{errors.New("--all asks all nodes; expected no pod and no --node")}
-	}
-	if !all {
-		if err := o.oneNode(args, ", or ask --all"); err != nil {
-			return err
-		}
+	if err := o.oneNodeOrAll(args, all); err != nil {
+		return err
 	}
 	ctx, stop, client, err := o.client(cmd)
 	defer stop()
@@ -78,18 +72,8 @@ func doctorOfAll(ctx context.Context, client *kubectl.Client, output string, fla
 	}
 	reports := make([]doctor.Report, len(agents))
 	problems := make([]string, len(agents))
-	const atOnce = 16
-	var wait sync.WaitGroup
-	places := make(chan struct{}, atOnce)
-	for i, a := range agents {
-		wait.Go(func() {
-			places <- struct{}{}
-			reports[i], problems[i] = doctorOf(ctx, client, a, flags)
-			<-places
-		})
-	}
-	wait.Wait()
-	if err := ctx.Err(); err != nil {
+	err = askEach(ctx, agents, func(i int, a kubectl.Agent) { reports[i], problems[i] = doctorOf(ctx, client, a, flags) })
+	if err != nil {
 		return err
 	}
 	report := doctor.Join(reports...)

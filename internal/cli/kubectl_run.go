@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/unmasq/unmasq/internal/kernel/capture"
 	"github.com/unmasq/unmasq/internal/kubectl"
@@ -21,6 +22,22 @@ func readThere(ctx context.Context, client *kubectl.Client, a kubectl.Agent, com
 		fmt.Fprintf(s.Stderr, "note: image %s of the agent on node %s has no programs to read rules with: install unmasq's -tools image there\n", a.Image, a.Node)
 	}
 	return err
+}
+
+// askEach asks all agents, some at once. It fails only where the context ended.
+func askEach(ctx context.Context, agents []kubectl.Agent, ask func(i int, a kubectl.Agent)) error {
+	const atOnce = 16
+	var wait sync.WaitGroup
+	places := make(chan struct{}, atOnce)
+	for i, a := range agents {
+		wait.Go(func() {
+			places <- struct{}{}
+			ask(i, a)
+			<-places
+		})
+	}
+	wait.Wait()
+	return ctx.Err()
 }
 
 // listener hears, in what is written, that programs are missing.

@@ -9,7 +9,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -54,13 +53,8 @@ func newKubectlStatus(opts *kubectlOptions) *cobra.Command {
 }
 
 func (o *kubectlOptions) status(cmd *cobra.Command, args []string, all bool, flags []string) error {
-	if all && (len(args) > 0 || o.node != "") {
-		return inputError{errors.New("--all asks all nodes; expected no pod and no --node")}
-	}
-	if !all {
-		if err := o.oneNode(args, ", or ask --all"); err != nil {
-			return err
-		}
+	if err := o.oneNodeOrAll(args, all); err != nil {
+		return err
 	}
 	output, err := cmd.Flags().GetString("output")
 	if err != nil {
@@ -99,18 +93,8 @@ func statusOfAll(ctx context.Context, client *kubectl.Client, output string, out
 		return err
 	}
 	r := clusterReport{Version: 1, Nodes: make([]nodeStatus, len(agents))}
-	const atOnce = 16
-	var wait sync.WaitGroup
-	places := make(chan struct{}, atOnce)
-	for i, a := range agents {
-		wait.Go(func() {
-			places <- struct{}{}
-			r.Nodes[i] = statusOf(ctx, client, a)
-			<-places
-		})
-	}
-	wait.Wait()
-	if err := ctx.Err(); err != nil {
+	err = askEach(ctx, agents, func(i int, a kubectl.Agent) { r.Nodes[i] = statusOf(ctx, client, a) })
+	if err != nil {
 		return err
 	}
 	r.addMissing(ctx, client)
