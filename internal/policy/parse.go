@@ -19,31 +19,44 @@ import (
 // parse reads the documents of a source. Those that come before a syntax error
 // are returned with it.
 func parse(s Source) ([]*document, Errors) {
-	content, err := readable(s)
-	if err != nil {
-		return nil, Errors{*err}
-	}
 	var docs []*document
-	decoder := yaml.NewDecoder(bytes.NewReader(content))
-	for {
-		var node yaml.Node
-		err := decoder.Decode(&node)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return docs, Errors{syntaxError(s.Name, content, err)}
-		}
-		if len(node.Content) == 0 || node.Content[0].ShortTag() == "!!null" {
-			continue // nothing but comments
-		}
-		docs = append(docs, decodeDocument(&s, node.Content[0]))
+	roots, err := YAML(s)
+	for _, root := range roots {
+		docs = append(docs, decodeDocument(&s, root))
+	}
+	if err != nil {
+		return docs, Errors{*err}
 	}
 	if len(docs) == 0 {
 		return nil, Errors{{File: s.Name, Line: 1, Message: fmt.Sprintf(
 			"no document here; expected apiVersion: %s, kind: %s", v1alpha1.APIVersion, v1alpha1.Kind)}}
 	}
 	return docs, nil
+}
+
+// YAML reads the documents of a text, YAML or JSON, as trees that know their lines,
+// whatever they are about. Documents of nothing but comments are left out; those that
+// come before a syntax error are returned with it.
+func YAML(s Source) (roots []*yaml.Node, bad *FieldError) {
+	content, bad := readable(s)
+	if bad != nil {
+		return nil, bad
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	for {
+		var node yaml.Node
+		err := decoder.Decode(&node)
+		if errors.Is(err, io.EOF) {
+			return roots, nil
+		}
+		if err != nil {
+			e := syntaxError(s.Name, content, err)
+			return roots, &e
+		}
+		if len(node.Content) > 0 && node.Content[0].ShortTag() != "!!null" {
+			roots = append(roots, node.Content[0])
+		}
+	}
 }
 
 // readable checks that the YAML reader gets characters that it knows, since it
