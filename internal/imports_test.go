@@ -34,19 +34,19 @@ var layers = []struct {
 		[]string{
 			"internal/policy", "internal/policyfile", "internal/plan", "internal/render", "internal/facts", "internal/cni", "internal/cni/results", "internal/cluster", "internal/conflict",
 			"internal/ruleset", "internal/ruleset/names", "internal/ruleset/iptables", "internal/ruleset/nftables", "internal/ipset", "internal/conntrack", "internal/route",
-			"internal/snapshot", "internal/snapshot/redact", "internal/sim", "internal/owner", "internal/explain", "internal/flows", "internal/doctor", "internal/matrix",
+			"internal/snapshot", "internal/snapshot/redact", "internal/sim", "internal/owner", "internal/explain", "internal/flows", "internal/takeover", "internal/doctor", "internal/matrix",
 		},
 	},
 	{
 		"kernel", "it reads and writes state as plain data, and knows nobody who decides when",
 		[]string{
 			"internal/kernel/link", "internal/kernel/netns", "internal/kernel/netns/netnstest", "internal/kernel/nft", "internal/kernel/others", "internal/kernel/wires",
-			"internal/kernel/capture", "internal/kernel/conntrack", "internal/discover",
+			"internal/kernel/capture", "internal/kernel/programs", "internal/kernel/conntrack", "internal/discover",
 		},
 	},
 	{
 		"services", "processes that go on for a while; they serve any face, a command line or a browser",
-		[]string{"internal/foreign", "internal/dockerd", "internal/agent", "internal/lab", "internal/replay", "internal/kube", "internal/kubectl"},
+		[]string{"internal/foreign", "internal/dockerd", "internal/agent", "internal/probe", "internal/lab", "internal/replay", "internal/kube", "internal/kubectl"},
 	},
 	{
 		"faces", "what people and scripts see; nothing depends on how it looks",

@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/unmasq/unmasq/internal/probe"
 )
 
 // Describe writes what stands and what can be tried there; program is how the
@@ -31,8 +33,8 @@ func (st *Standing) Describe(out io.Writer, program string) error {
 		return err
 	}
 	address := to.addresses()[0]
-	fmt.Fprintf(out, "\nTry:\n  %s lab probe %s    # who is seen as whom\n", program, s.Name)                                                       //nolint:errcheck // the last write tells
-	fmt.Fprintf(out, "  ip netns exec %s bash -c 'cat </dev/tcp/%s/%d'    # a peer says whom it sees\n", s.Namespace(call.From), address, PeerPort) //nolint:errcheck // the last write tells
+	fmt.Fprintf(out, "\nTry:\n  %s lab probe %s    # who is seen as whom\n", program, s.Name)                                                         //nolint:errcheck // the last write tells
+	fmt.Fprintf(out, "  ip netns exec %s bash -c 'cat </dev/tcp/%s/%d'    # a peer says whom it sees\n", s.Namespace(call.From), address, probe.Port) //nolint:errcheck // the last write tells
 	for _, host := range s.hosts() {
 		for _, policy := range st.Policies {
 			fmt.Fprintf(out, "  ip netns exec %s %s agent --config %s &\n", s.Namespace(host), program, policy) //nolint:errcheck // the last write tells

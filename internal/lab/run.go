@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/unmasq/unmasq/internal/foreign"
+	"github.com/unmasq/unmasq/internal/probe"
 )
 
 // Runner runs scenarios. Its functions may be nil.
@@ -127,7 +128,7 @@ func (f *Form) VariantName(v foreign.Variant) foreign.Variant {
 type running struct {
 	*Runner
 	world  *World
-	peers  map[string]*Peer
+	peers  map[string]*probe.Peer
 	caller *Caller
 	record *record
 	// policy in force, and the agents that enforce it.
@@ -238,11 +239,11 @@ func (s *Scenario) targets() []string {
 }
 
 // openPeers opens the peers of some spaces.
-func (w *World) openPeers(ctx context.Context, spaces []string, answers bool) (map[string]*Peer, error) {
-	peers := map[string]*Peer{}
+func (w *World) openPeers(ctx context.Context, spaces []string, answers bool) (map[string]*probe.Peer, error) {
+	peers := map[string]*probe.Peer{}
 	for _, name := range spaces {
 		err := w.NS(name).Do(func() (err error) {
-			peers[name], err = openPeer(ctx, answers)
+			peers[name], err = probe.Open(ctx, probe.PeerOptions{Port: probe.Port, Answers: answers, Records: true})
 			return err
 		})
 		if err != nil {
@@ -254,7 +255,7 @@ func (w *World) openPeers(ctx context.Context, spaces []string, answers bool) (m
 	return peers, nil
 }
 
-func closePeers(peers map[string]*Peer) {
+func closePeers(peers map[string]*probe.Peer) {
 	for _, p := range peers {
 		p.Close()
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/probe"
 )
 
 // sighting is a call from pod1 172.5.138.2 to pod2 172.5.139.2.
@@ -32,8 +33,8 @@ func TestWriteTable(t *testing.T) {
 		{
 			name: "before: what is wanted is said, protocols seen alike are one line",
 			stage: StageResult{Wanted: wanted, Sightings: []Sighting{
-				sighting(TCP, host, "host1", "host1", ""), sighting(UDP, host, "host1", "host1", ""),
-				sighting(ICMP, "172.5.138.2:0", Itself, Itself, "")}},
+				sighting(probe.TCP, host, "host1", "host1", ""), sighting(probe.UDP, host, "host1", "host1", ""),
+				sighting(probe.ICMP, "172.5.138.2:0", Itself, Itself, "")}},
 			want: `
   FROM              TO                PROTOCOL  SEEN AS                VERDICT
   pod1 172.5.138.2  pod2 172.5.139.2  tcp udp   192.168.5.138 (host1)  hidden behind host1; wanted: its own address
@@ -41,7 +42,7 @@ func TestWriteTable(t *testing.T) {
 `},
 		{
 			name:  "before, and the foreign rules don't do what they should",
-			stage: StageResult{Wanted: wanted, Sightings: []Sighting{sighting(TCP, self, Itself, "host1", "")}},
+			stage: StageResult{Wanted: wanted, Sightings: []Sighting{sighting(probe.TCP, self, Itself, "host1", "")}},
 			want: `
   FROM              TO                PROTOCOL  SEEN AS      VERDICT
   pod1 172.5.138.2  pod2 172.5.139.2  tcp       172.5.138.2  ✗ its own address; expected: hidden behind host1
@@ -49,8 +50,8 @@ func TestWriteTable(t *testing.T) {
 		{
 			name: "after",
 			stage: StageResult{Policy: "policy.yaml", Sightings: []Sighting{
-				sighting(TCP, self, Itself, Itself, ""), sighting(UDP, host, "host1", Itself, ""),
-				sighting(ICMP, "203.0.113.9:0", Stranger, Itself, "")}},
+				sighting(probe.TCP, self, Itself, Itself, ""), sighting(probe.UDP, host, "host1", Itself, ""),
+				sighting(probe.ICMP, "203.0.113.9:0", Stranger, Itself, "")}},
 			want: `
   FROM              TO                PROTOCOL  SEEN AS                VERDICT
   pod1 172.5.138.2  pod2 172.5.139.2  tcp       172.5.138.2            ✓ its own address
@@ -60,8 +61,8 @@ func TestWriteTable(t *testing.T) {
 		{
 			name: "no reply, expected or not",
 			stage: StageResult{Policy: "policy.yaml", Sightings: []Sighting{
-				sighting(TCP, self, NoReply, NoReply, "it reached pod2 as 172.5.138.2, and there is no route back to that"),
-				sighting(UDP, "", NoReply, Itself, "nothing was seen at pod2")}},
+				sighting(probe.TCP, self, NoReply, NoReply, "it reached pod2 as 172.5.138.2, and there is no route back to that"),
+				sighting(probe.UDP, "", NoReply, Itself, "nothing was seen at pod2")}},
 			want: `
   FROM              TO                PROTOCOL  SEEN AS      VERDICT
   pod1 172.5.138.2  pod2 172.5.139.2  tcp       172.5.138.2  ✓ no reply: it reached pod2 as 172.5.138.2, and there is no route back to that
@@ -71,7 +72,7 @@ func TestWriteTable(t *testing.T) {
 			name:   "colour leaves the columns alone",
 			colour: true,
 			stage: StageResult{Policy: "policy.yaml", Sightings: []Sighting{
-				sighting(TCP, self, Itself, Itself, ""), sighting(UDP, host, "host1", Itself, "")}},
+				sighting(probe.TCP, self, Itself, Itself, ""), sighting(probe.UDP, host, "host1", Itself, "")}},
 			want: `
   FROM              TO                PROTOCOL  SEEN AS                VERDICT
   pod1 172.5.138.2  pod2 172.5.139.2  tcp       172.5.138.2            ` + green + `✓ its own address` + plain + `
@@ -92,8 +93,8 @@ func TestWriteTable(t *testing.T) {
 
 func TestResultCounts(t *testing.T) {
 	r := Result{Scenario: "flannel", Form: "old", Variant: "nft", Stages: []StageResult{
-		{Sightings: []Sighting{sighting(TCP, "", NoReply, NoReply, ""), sighting(UDP, "", NoReply, Itself, "")}},
-		{Sightings: []Sighting{sighting(TCP, "", NoReply, "", "")}},
+		{Sightings: []Sighting{sighting(probe.TCP, "", NoReply, NoReply, ""), sighting(probe.UDP, "", NoReply, Itself, "")}},
+		{Sightings: []Sighting{sighting(probe.TCP, "", NoReply, "", "")}},
 	}}
 	if calls, wrong := r.Counts(); calls != 3 || wrong != 1 || r.OK() {
 		t.Errorf("%d calls, %d wrong, ok %v; want 3, 1, false", calls, wrong, r.OK())

@@ -17,6 +17,7 @@ import (
 
 	"github.com/unmasq/unmasq/internal/foreign"
 	"github.com/unmasq/unmasq/internal/kernel/netns"
+	"github.com/unmasq/unmasq/internal/probe"
 )
 
 // readyLine is what a serving process writes when its peers answer.
@@ -117,7 +118,7 @@ func Serve(ctx context.Context, s *Scenario, ready io.Writer) error {
 	defer stop()
 	w, err := openWorld(s, &s.Forms[0], foreign.NFT)
 	if err == nil {
-		var peers map[string]*Peer
+		var peers map[string]*probe.Peer
 		peers, err = w.openPeers(ctx, s.answering(), true)
 		defer closePeers(peers)
 		err = errors.Join(err, w.Release())

@@ -1,4 +1,4 @@
-package lab
+package probe
 
 import (
 	"encoding/binary"
@@ -71,19 +71,19 @@ func checksum(b []byte) uint16 {
 }
 
 // parseSYN returns the source port of a TCP segment that opens a connection
-// (SYN without ACK) to our port.
-func parseSYN(b []byte) (port uint16, ok bool) {
+// (SYN without ACK) to one of ours.
+func parseSYN(b []byte, ours uint16) (port uint16, ok bool) {
 	const header, syn, ack = 20, 0x02, 0x10
-	if len(b) < header || b[13]&(syn|ack) != syn || binary.BigEndian.Uint16(b[2:]) != PeerPort {
+	if len(b) < header || b[13]&(syn|ack) != syn || binary.BigEndian.Uint16(b[2:]) != ours {
 		return 0, false
 	}
 	return binary.BigEndian.Uint16(b), true
 }
 
-// parseUDP returns the source port and the text of a datagram to our port.
-func parseUDP(b []byte) (port uint16, text string, ok bool) {
+// parseUDP returns the source port and the text of a datagram to a port of ours.
+func parseUDP(b []byte, ours uint16) (port uint16, text string, ok bool) {
 	const header = 8
-	if len(b) < header || binary.BigEndian.Uint16(b[2:]) != PeerPort {
+	if len(b) < header || binary.BigEndian.Uint16(b[2:]) != ours {
 		return 0, "", false
 	}
 	return binary.BigEndian.Uint16(b), string(b[header:]), true

@@ -1,4 +1,4 @@
-package lab
+package probe
 
 import (
 	"encoding/hex"
@@ -79,7 +79,7 @@ func TestParseSYN(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if port, ok := parseSYN(b); ok != c.ok || ok && port != 40000 {
+			if port, ok := parseSYN(b, Port); ok != c.ok || ok && port != 40000 {
 				t.Errorf("got port %d, %v; want 40000, %v", port, ok, c.ok)
 			}
 		})
@@ -87,12 +87,12 @@ func TestParseSYN(t *testing.T) {
 }
 
 func TestParseUDP(t *testing.T) {
-	port, text, ok := parseUDP([]byte("\x9c\x40\x1b\x5f\x00\x0a\x00\x00hi"))
+	port, text, ok := parseUDP([]byte("\x9c\x40\x1b\x5f\x00\x0a\x00\x00hi"), Port)
 	if port != 40000 || text != "hi" || !ok {
 		t.Errorf("got %d %q %v", port, text, ok)
 	}
 	for _, other := range []string{"", "\x9c\x40\x1b\x5f", "\x9c\x40\x00\x35\x00\x0a\x00\x00hi"} {
-		if _, _, ok := parseUDP([]byte(other)); ok {
+		if _, _, ok := parseUDP([]byte(other), Port); ok {
 			t.Errorf("%x is taken for a call", other)
 		}
 	}
@@ -114,20 +114,22 @@ func TestStripIPv4(t *testing.T) {
 
 func TestAnswer(t *testing.T) {
 	for _, text := range []string{"192.168.5.138:41234", "[fd00:172:5:138::2]:7"} {
-		seen := netip.MustParseAddrPort(text)
-		line := formatAnswer(seen)
-		if line != "you are "+text+"\n" {
-			t.Errorf("answer %q", line)
-		}
-		if got, err := parseAnswer(line); err != nil || got != seen {
-			t.Errorf("parsed %q as %v, %v", line, got, err)
+		for name, want := range map[string]string{"": "you are " + text + "\n", "web": "you are " + text + " says web\n"} {
+			seen := netip.MustParseAddrPort(text)
+			line := formatAnswer(seen, name)
+			if line != want {
+				t.Errorf("answer %q, want %q", line, want)
+			}
+			if got, by, err := parseAnswer(line); err != nil || got != seen || by != name {
+				t.Errorf("parsed %q as %v of %q, %v", line, got, by, err)
+			}
 		}
 	}
-	if line := formatAnswer(netip.MustParseAddrPort("[::ffff:192.0.2.1]:7")); line != "you are 192.0.2.1:7\n" {
+	if line := formatAnswer(netip.MustParseAddrPort("[::ffff:192.0.2.1]:7"), ""); line != "you are 192.0.2.1:7\n" {
 		t.Errorf("mapped address: %q", line)
 	}
 	for _, wrong := range []string{"", "hello", "you are", "you are 192.0.2.1", "you are 192.0.2.1:7:8"} {
-		if got, err := parseAnswer(wrong); err == nil {
+		if got, _, err := parseAnswer(wrong); err == nil {
 			t.Errorf("parsed %q as %v", wrong, got)
 		}
 	}
