@@ -145,11 +145,10 @@ func (b *bundle) pick(root string, names []string) map[string]string {
 	return picks
 }
 
-// under puts the command above its output, as a shell session shows it. Line numbers
-// then count it.
-func under(command string, output []byte) []byte {
-	if command == "" {
-		return output
+// put the command above its output, as a shell session shows it. It isn't counted as
+// a line.
+func (f *file) put(command string) {
+	if command != "" {
+		f.content, f.under = append([]byte("$ "+command+"\n"), f.content...), true
 	}
-	return append([]byte("$ "+command+"\n"), output...)
 }

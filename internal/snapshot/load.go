@@ -35,6 +35,8 @@ type file struct {
 	member bool
 	// meta: a meta.json stands beside it, so that it is what its name says.
 	meta bool
+	// under: the first line is a command that was put above what the file holds.
+	under bool
 }
 
 // base is the name that the layout of a snapshot knows.
@@ -127,7 +129,7 @@ func (l *loader) bundleDirectory(root string) (done bool, err error) {
 			return false, err
 		}
 		for i := range l.files[had:] {
-			l.files[had+i].content = under(picks[below], l.files[had+i].content)
+			l.files[had+i].put(picks[below])
 		}
 	}
 	return true, nil
@@ -338,7 +340,8 @@ func (l *loader) tar(name string, content []byte) error {
 			}
 			return err
 		}
-		l.files = append(l.files, file{name: full, content: under(command, inside), member: true})
+		l.files = append(l.files, file{name: full, content: inside, member: true})
+		l.files[len(l.files)-1].put(command)
 	}
 }
 

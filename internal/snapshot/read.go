@@ -160,7 +160,7 @@ func (b *builder) file(f *file) error {
 		b.recognised++
 		return b.meta(f.name, text)
 	}
-	sections, notes, err := split(f.name, text, b.limits)
+	sections, notes, err := split(f, text, b.limits)
 	if err != nil {
 		return err
 	}

@@ -81,8 +81,8 @@ type splitter struct {
 }
 
 // split finds the sections of a text. Lines of no format become notes.
-func split(name, text string, l limits) ([]section, []Note, error) {
-	s := &splitter{name: name, text: text, limits: l}
+func split(f *file, text string, l limits) ([]section, []Note, error) {
+	s := &splitter{name: f.name, text: text, limits: l, number: -boolInt(f.under)}
 	for s.pos < len(text) {
 		s.number++
 		s.next = len(text)
@@ -95,7 +95,7 @@ func split(name, text string, l limits) ([]section, []Note, error) {
 		s.pos = s.next
 	}
 	if s.overflow > 0 {
-		s.notes = append(s.notes, Note{File: name, Why: fmt.Sprintf("%d more passages belong to no format that is known", s.overflow)})
+		s.notes = append(s.notes, Note{File: f.name, Why: fmt.Sprintf("%d more passages belong to no format that is known", s.overflow)})
 	}
 	return s.sections, s.notes, nil
 }

@@ -64,6 +64,9 @@ func (b *builder) iptables(f *file, text string, sections []section) error {
 			read = iptables.ReadList
 		}
 		found, p := read(t, iptables.Options{File: f.name, FirstLine: line, Family: k.family, Variant: k.variant})
+		if line < 1 {
+			uncounted(found, p)
+		}
 		b.tables.warnings(b, f, found, p, k.family)
 		for _, table := range found {
 			if err := contradicts(table); err != nil {
@@ -76,6 +79,20 @@ func (b *builder) iptables(f *file, text string, sections []section) error {
 		}
 	}
 	return nil
+}
+
+// uncounted: the first line, a command that was put there, is none of the file's.
+func uncounted(found []*ruleset.Table, problems []iptables.Problem) {
+	for _, t := range found {
+		for _, c := range t.Chains {
+			for i := range c.Rules {
+				c.Rules[i].Line--
+			}
+		}
+	}
+	for i := range problems {
+		problems[i].Line--
+	}
 }
 
 // familyOfName: files named for ip6tables alone are IPv6.
