@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/unmasq/unmasq/internal/conntrack"
 	"github.com/unmasq/unmasq/internal/packet"
@@ -58,13 +59,21 @@ func (p *patient) isMember(a netip.Addr) bool {
 	return slices.ContainsFunc(p.networks, func(n network) bool { return n.prefix.Contains(a) })
 }
 
-// masqueradeRemote asks for a rule that hides such clients from remote backends alone.
+// masqueradeRemote asks for a rule that hides such a client from remote backends alone.
 func (p *patient) masqueradeRemote(f *Finding, client, service netip.Addr) {
+	p.masqueradeRemoteOf(f, netip.PrefixFrom(client, client.BitLen()), nil, netip.PrefixFrom(service, service.BitLen()))
+}
+
+// masqueradeRemoteOf asks for a rule that hides clients of a network, but for parts of
+// it, from remote backends of services alone.
+func (p *patient) masqueradeRemoteOf(f *Finding, clients netip.Prefix, except []string, services netip.Prefix) {
 	f.keeps = true
-	rule := fmt.Sprintf(`{name: remote-backends-%d, from: {cidrs: ["%s/%d"]}, to: {services: {backends: Remote}}, action: Masquerade}`, len(p.remote)+1, client, client.BitLen())
-	cidr := fmt.Sprintf("%s/%d", service, service.BitLen())
-	p.remote = append(p.remote, rule)
-	if !slices.Contains(p.serviceCIDRs, cidr) {
+	but := ""
+	if len(except) > 0 {
+		but = fmt.Sprintf(`, except: ["%s"]`, strings.Join(except, `", "`))
+	}
+	p.remote = append(p.remote, fmt.Sprintf(`{name: remote-backends-%d, from: {cidrs: ["%s"]%s}, to: {services: {backends: Remote}}, action: Masquerade}`, len(p.remote)+1, clients, but))
+	if cidr := services.String(); !slices.Contains(p.serviceCIDRs, cidr) {
 		p.serviceCIDRs = append(p.serviceCIDRs, cidr)
 	}
 }

@@ -217,7 +217,7 @@ type lesson struct {
 	root bool
 }
 
-func all() []lesson { return slices.Concat(lessons, ruleLessons, otherLessons) }
+func all() []lesson { return slices.Concat(lessons, ruleLessons, otherLessons, serviceLessons) }
 
 func TestFindings(t *testing.T) {
 	for _, c := range all() {
