@@ -43,12 +43,16 @@ var bundles = []bundle{
 		{pattern: "sos_commands/firewall_tables/ip6tables_-t_*_-nvL", command: "ip6tables -t {} -nvL"},
 		{pattern: "sos_commands/firewall_tables/nft_list_ruleset"},
 		{pattern: "sos_commands/kernel/sysctl_-a"},
+		{pattern: "sos_commands/conntrack/conntrack_-L_-o_extended"},
+		{pattern: "sos_commands/conntrack/conntrack_-S"},
 	}},
 	{"EKS log collector", "networking/iptables-save.txt", []bundleFile{
 		{pattern: "networking/iptables-save.txt"},
 		{pattern: "networking/iproute.txt", command: "ip route show table all"},
 		{pattern: "networking/iprule.txt", command: "ip -4 rule show"},
 		{pattern: "sysctls/sysctl_all.txt"},
+		{pattern: "networking/conntrack.txt"},
+		{pattern: "networking/conntrack6.txt"},
 	}},
 	{"cilium-bugtool", "cmd/ip--d--s-l.md", []bundleFile{
 		{pattern: "cmd/ip-a.md", command: "ip a"},

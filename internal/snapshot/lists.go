@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/unmasq/unmasq/internal/conntrack"
 	"github.com/unmasq/unmasq/internal/packet"
 )
 
@@ -45,6 +46,23 @@ func (b *builder) sysctls(f *file, text string, line int) {
 	if f.member && f.base() == FileSysctl || count >= manySysctls {
 		b.host.AllSysctls = true
 	}
+}
+
+// counters reads /proc/net/stat/nf_conntrack and conntrack -S. Where both were given
+// they are of about one time: the higher ones count.
+func (b *builder) counters(name, text string, line int) {
+	counters, found := conntrack.ReadCounters(text, line)
+	if b.host.Counters == nil {
+		b.host.Counters = counters
+	}
+	for counter, n := range counters {
+		b.host.Counters[counter] = max(b.host.Counters[counter], n)
+	}
+	var p problems
+	for _, x := range found {
+		p.add(x.Line, x.Text, x.Why)
+	}
+	b.problems(name, p)
 }
 
 func cutSysctl(s string) (key, value string, ok bool) {

@@ -18,7 +18,7 @@ import (
 
 // Formats that are recognised, for people.
 const Formats = "iptables-save, iptables -S, iptables -L, ipset save, ipset list, ip -j or plain (addr, link, route, rule, neigh), " +
-	"bridge link, bridge fdb, nft list ruleset (JSON or text), sysctl -a, conntrack -L, ipvsadm -Sn"
+	"bridge link, bridge fdb, nft list ruleset (JSON or text), sysctl -a, conntrack -L, conntrack -S, ipvsadm -Sn"
 
 // Read reads snapshots and bare dumps that together describe one node. A path is
 // a directory, a .tar.gz or a file; "-" is stdin. An error names the file, the
@@ -134,6 +134,7 @@ var known = map[string]struct {
 	FileBPF:             {yes: true, other: true},
 	FileSysctl:          {yes: true, kind: formatSysctl},
 	FileConntrack:       {yes: true, kind: formatConntrack},
+	FileConntrackStat:   {yes: true, kind: formatCounters},
 	FileMeta:            {yes: true},
 }
 
@@ -242,6 +243,9 @@ func (b *builder) sections(f *file, text string, sections []section) error {
 		for _, x := range p {
 			problems.add(x.Line, x.Text, x.Why)
 		}
+	}
+	if t, line, ok := own(formatCounters); ok {
+		b.counters(f.name, t, line)
 	}
 	if t, line, ok := own(formatSysctl); ok {
 		b.sysctls(f, t, line)

@@ -3,6 +3,8 @@ package snapshot
 import (
 	"net/netip"
 	"strings"
+
+	"github.com/unmasq/unmasq/internal/conntrack"
 )
 
 // block is where a splitter stands within output whose lines mean something
@@ -63,6 +65,8 @@ func (s *splitter) recognise(raw, line string) format {
 		return formatSysctl
 	case isConnection(line):
 		return formatConntrack
+	case conntrack.IsCounters(line):
+		return formatCounters
 	case s.block.list || isListRow(line):
 		return formatList
 	}

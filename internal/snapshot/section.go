@@ -23,6 +23,7 @@ const (
 	formatFDB
 	formatSysctl
 	formatConntrack
+	formatCounters
 	formatIPVS
 	formatNFT
 	formatJSON

@@ -38,6 +38,8 @@ type Host struct {
 	// Connections of conntrack -L; ConnectionsGiven says whether it was asked for.
 	Connections      []conntrack.Entry
 	ConnectionsGiven bool
+	// Counters of connection tracking; nil where they weren't given.
+	Counters conntrack.Counters
 	// IPVS holds the lines of `ipvsadm -Sn`, VirtualServersGiven whether it was given.
 	VirtualServers      []VirtualServer
 	VirtualServersGiven bool
@@ -129,5 +131,7 @@ const (
 	FileBPF         = "tc-bpf.json"
 	FileSysctl      = "sysctl.txt"
 	FileConntrack   = "conntrack.txt"
-	FileMeta        = "meta.json"
+	// FileConntrackStat is /proc/net/stat/nf_conntrack.
+	FileConntrackStat = "conntrack-stat.txt"
+	FileMeta          = "meta.json"
 )

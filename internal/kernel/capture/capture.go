@@ -74,6 +74,7 @@ func Take(ctx context.Context, o Options) (map[string][]byte, error) {
 	c.wireguard(ctx)
 	c.bpf(ctx)
 	c.sysctls()
+	c.counters(ctx)
 	if o.Connections {
 		c.dump(ctx, connections)
 	}

@@ -215,6 +215,9 @@ func check(t *testing.T, h *snapshot.Host) {
 	if !slices.ContainsFunc(h.Connections, func(e conntrack.Entry) bool { return e.Original.Source == source }) {
 		t.Errorf("connections: %+v", h.Connections)
 	}
+	if _, counted := h.Counters["insert_failed"]; !counted || h.Counters["entries"] < 1 {
+		t.Errorf("counters: %v", h.Counters)
+	}
 	if len(h.Notes) != 1 || !strings.Contains(h.Notes[0].Why, "IPsec") {
 		t.Errorf("notes: %+v", h.Notes)
 	}

@@ -151,6 +151,25 @@ func (c *capture) sysctls() {
 	c.files[snapshot.FileSysctl] = []byte(text.String())
 }
 
+// counters of connection tracking. conntrack(8) has them where /proc hasn't; where
+// nothing is tracked it isn't asked, since that would load the module.
+func (c *capture) counters(ctx context.Context) {
+	text, err := c.proc("/proc/thread-self/net/stat/nf_conntrack")
+	if errors.Is(err, os.ErrNotExist) {
+		if _, err := c.proc("/proc/sys/net/netfilter/nf_conntrack_count"); err == nil {
+			c.dump(ctx, dump{snapshot.FileConntrackStat, "conntrack", [][]string{{"-S"}}})
+			return
+		}
+		text, err = "# connection tracking isn't loaded\n", nil
+	}
+	c.progress(snapshot.FileConntrackStat)
+	if err != nil {
+		c.meta.Missing[snapshot.FileConntrackStat] = fmt.Sprintf("/proc/net/stat/nf_conntrack can't be read: %v", err)
+		return
+	}
+	c.files[snapshot.FileConntrackStat] = []byte(text)
+}
+
 // sysctlName is how sysctl(8) prints a path: dots for slashes, and slashes for
 // the dots in an interface's name.
 func sysctlName(path string) string {

@@ -124,9 +124,10 @@ COMMIT
 		snapshot.FileNFT: []byte(`{"rule": {"chain": "endpoint-ZFYI5TOO-payroll/web-front/tcp/http__10.244.1.11/8080", "expr": [{"prefix": {"addr": "10.244.0.0", "len": 16}}]}}
 {"chain": "endpoint-ZFYI5TOO-payroll/web-front/tcp/http__fd00.10.244.1..11/8080"}
 `),
-		snapshot.FileRules:     []byte(`[{"priority":512,"src":"10.244.0.0","srclen":16,"table":"100"}]`),
-		snapshot.FileLinks:     []byte(`[{"ifname":"eth0","address":"0a:59:75:53:a7:1a","broadcast":"ff:ff:ff:ff:ff:ff"},{"bridge_id":"8000.0a:59:75:53:a7:1a"}]`),
-		snapshot.FileConntrack: []byte("tcp 6 1 ESTABLISHED src=10.244.1.7 dst=192.0.2.9 sport=1 dport=2 src=192.0.2.9 dst=192.0.2.7 sport=2 dport=1\n"),
+		snapshot.FileRules:         []byte(`[{"priority":512,"src":"10.244.0.0","srclen":16,"table":"100"}]`),
+		snapshot.FileLinks:         []byte(`[{"ifname":"eth0","address":"0a:59:75:53:a7:1a","broadcast":"ff:ff:ff:ff:ff:ff"},{"bridge_id":"8000.0a:59:75:53:a7:1a"}]`),
+		snapshot.FileConntrackStat: []byte("entries  found insert_failed drop\n00000007  00000000 00000003 deadbeef\n"),
+		snapshot.FileConntrack:     []byte("tcp 6 1 ESTABLISHED src=10.244.1.7 dst=192.0.2.9 sport=1 dport=2 src=192.0.2.9 dst=192.0.2.7 sport=2 dport=1\n"),
 	}
 	out, err := Files(files, Key{5})
 	if err != nil {
@@ -148,6 +149,9 @@ COMMIT
 	}
 	if diff := cmp.Diff(out, again); diff != "" {
 		t.Errorf("not the same with the same key: %s", diff)
+	}
+	if counters := out[snapshot.FileConntrackStat]; string(counters) != string(files[snapshot.FileConntrackStat]) {
+		t.Errorf("counters have changed: %s", counters)
 	}
 	for _, want := range []string{`default/kubernetes:https`, `"redacted": true`, `ff:ff:ff:ff:ff:ff`, "-j MASQUERADE", `cluster IP"`, "v1.0.6"} {
 		if !strings.Contains(all, want) {
