@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/unmasq/unmasq/internal/importer"
+	"github.com/unmasq/unmasq/internal/policyfile"
+)
+
+const importHelp = `Reads what another component is told about source NAT, in its own files, and prints the
+same as SourcePolicy documents, with comments that say where each line came from. What
+can't be carried over is said on standard error. It needs no privilege and changes nothing.
+
+What Kubernetes knows comes as kubectl get -o yaml or -o json prints it: single objects,
+lists, several documents in a file. Without KIND the files are looked at. Kinds:
+
+%s
+Exit status 2: a file is wrong.`
+
+type importOptions struct {
+	importer.Options
+	output string
+	// Networks as given.
+	podCIDRs, localPodCIDRs, serviceCIDRs, vpcCIDRs []string
+}
+
+func newImport() *cobra.Command {
+	opts := &importOptions{}
+	cmd := &cobra.Command{
+		Use:   "import [KIND] FILE…",
+		Short: "Turn other components' settings into policy documents",
+		Long:  fmt.Sprintf(importHelp, kindsTable()),
+		Example: `  kubectl -n kube-system get ds kube-router -o yaml | unmasq import kube-router -
+  unmasq import docker /etc/docker/daemon.json > policy.yaml`,
+		RunE: func(cmd *cobra.Command, args []string) error { return opts.run(cmd, args) },
+	}
+	f := cmd.Flags()
+	f.StringVarP(&opts.output, "output", "o", "", "`FORMAT`: json, or yaml (default)")
+	f.StringVar(&opts.Name, "name", "", "`NAME` of the policy; default: the kind's")
+	f.BoolVar(&opts.Cluster, "cluster", false, "for the Kubernetes API, which knows the facts itself: leave spec.facts out")
+	f.StringSliceVar(&opts.podCIDRs, "pod-cidrs", nil, "`CIDR`s of all pods in the cluster, where the files don't say")
+	f.StringSliceVar(&opts.localPodCIDRs, "local-pod-cidrs", nil, "`CIDR`s of one node's pods, for a policy of that node")
+	f.StringSliceVar(&opts.serviceCIDRs, "service-cidrs", nil, "`CIDR`s of ClusterIPs, where the files don't say")
+	f.StringSliceVar(&opts.vpcCIDRs, "vpc-cidrs", nil, "`CIDR`s of the VPC, for aws-vpc-cni, which asks AWS for them")
+	f.StringVar(&opts.MasqueradeAll, "masquerade-all", "", "how kube-proxy's and kube-router's setting of that name is carried over: `WAY` where-needed or exact; default: both, exact commented out")
+	return cmd
+}
+
+// kindsTable is a line for each kind.
+func kindsTable() string {
+	var b strings.Builder
+	for _, k := range importer.Kinds() {
+		fmt.Fprintf(&b, "  %-19s %s\n", k.Name, k.Reads)
+	}
+	return b.String()
+}
+
+func (o *importOptions) run(cmd *cobra.Command, args []string) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	kind, files, err := importInput(args, cmd.InOrStdin())
+	if err != nil {
+		return inputError{err}
+	}
+	if kind.Name == "" {
+		if kind, err = importer.Recognise(files); err != nil {
+			return inputError{err}
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "these are settings of %s\n", kind.Name)
+	}
+	result, err := importer.Run(kind, files, o.Options)
+	if err != nil {
+		return inputError{err}
+	}
+	for _, w := range result.Warnings {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", w)
+	}
+	if o.output == "json" {
+		return result.WriteJSON(cmd.OutOrStdout(), kind.Name)
+	}
+	return result.WriteYAML(cmd.OutOrStdout())
+}
+
+func (o *importOptions) check() error {
+	if o.output != "" && o.output != "yaml" && o.output != "json" {
+		return inputError{fmt.Errorf("-o %q: expected json or yaml", o.output)}
+	}
+	switch o.MasqueradeAll {
+	case "", importer.MasqueradeExact, importer.MasqueradeWhereNeeded:
+	default:
+		return inputError{fmt.Errorf("--masquerade-all %q: expected %s or %s", o.MasqueradeAll, importer.MasqueradeWhereNeeded, importer.MasqueradeExact)}
+	}
+	for _, list := range []struct {
+		flag  string
+		texts []string
+		to    *[]netip.Prefix
+	}{
+		{"pod-cidrs", o.podCIDRs, &o.PodCIDRs}, {"local-pod-cidrs", o.localPodCIDRs, &o.LocalPodCIDRs},
+		{"service-cidrs", o.serviceCIDRs, &o.ServiceCIDRs}, {"vpc-cidrs", o.vpcCIDRs, &o.VPCCIDRs},
+	} {
+		var err error
+		if *list.to, err = cidrs(list.flag, list.texts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// importInput are the kind, where the first argument is one, and the files.
+func importInput(args []string, stdin io.Reader) (kind importer.Kind, files []importer.File, err error) {
+	if len(args) > 0 {
+		var known bool
+		if kind, known = importer.Named(args[0]); known {
+			args = args[1:]
+		} else if _, err := os.Stat(args[0]); err != nil && args[0] != policyfile.Stdin {
+			return kind, nil, fmt.Errorf("%q is neither a kind nor a file (see `unmasq import --help`)", args[0])
+		}
+	}
+	if len(args) == 0 {
+		return kind, nil, fmt.Errorf("no file given: name files with settings, or - for standard input (see `unmasq import --help`)")
+	}
+	sources, err := policyfile.Read(args, stdin)
+	for _, s := range sources {
+		files = append(files, importer.File{Name: s.Name, Data: s.Content})
+	}
+	return kind, files, err
+}

@@ -1,0 +1,77 @@
+package importer
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/unmasq/unmasq/api/v1alpha1"
+)
+
+// NewDocument begins a document with the options' name, or the kind's.
+func NewDocument(opts Options, name string, about ...string) *Document {
+	return &Document{Name: cmp.Or(opts.Name, name), About: about, notes: map[string][]string{}}
+}
+
+// Note is printed with a field below spec, such as rules[0].to.cidrs[1]: behind a
+// value, above a rule or a list. A path that the document doesn't have is a defect.
+func (d *Document) Note(path, text string) {
+	if !slices.Contains(d.notes[path], text) {
+		d.notes[path] = append(d.notes[path], text)
+	}
+}
+
+// Rule adds a rule with the notes that are printed above it, and returns its path.
+func (d *Document) Rule(rule v1alpha1.Rule, notes ...string) string {
+	path := fmt.Sprintf("rules[%d]", len(d.Rules))
+	d.Rules = append(d.Rules, rule)
+	for _, n := range notes {
+		d.Note(path, n)
+	}
+	return path
+}
+
+// Network is a CIDR and where it stands.
+type Network struct {
+	netip.Prefix
+	At Place
+}
+
+// stated are networks that a flag of unmasq's own gives.
+func stated(flag string, prefixes []netip.Prefix) (out []Network) {
+	for _, p := range prefixes {
+		out = append(out, Network{p, Place{File: "flags of unmasq import", Setting: flag}})
+	}
+	return out
+}
+
+// CIDRs returns networks as a field has them, each once, and notes at path where each
+// came from.
+func (d *Document) CIDRs(path string, networks []Network) (cidrs []v1alpha1.CIDR) {
+	for _, n := range networks {
+		c := v1alpha1.CIDR(n.Prefix.Masked().String())
+		i := slices.Index(cidrs, c)
+		if i < 0 {
+			i, cidrs = len(cidrs), append(cidrs, c)
+		}
+		d.Note(fmt.Sprintf("%s[%d]", path, i), n.At.String())
+	}
+	return cidrs
+}
+
+// everywhere is what a rule of one family alone goes to; nil: of both.
+func everywhere(v4, v6 bool) *v1alpha1.To {
+	switch {
+	case v4 && v6:
+		return nil
+	case v6:
+		return &v1alpha1.To{CIDRs: []v1alpha1.CIDR{"::/0"}}
+	}
+	return &v1alpha1.To{CIDRs: []v1alpha1.CIDR{"0.0.0.0/0"}}
+}
+
+// pods and so on are places of rules.
+func fromPods() *v1alpha1.From { return &v1alpha1.From{Pods: &v1alpha1.PodPeer{}} }
+
+func toPods() *v1alpha1.To { return &v1alpha1.To{Pods: &v1alpha1.Empty{}} }

@@ -1,0 +1,291 @@
+package importer
+
+import (
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/unmasq/unmasq/internal/lines"
+	"github.com/unmasq/unmasq/internal/policy"
+)
+
+// Setting is a flag or a variable of the environment, where it is given.
+type Setting struct {
+	// Name without dashes.
+	Name, Value string
+	// Bare: a flag without a value.
+	Bare bool
+	At   Place
+}
+
+// Wrong is an error about the setting.
+func (s Setting) Wrong(message string, args ...any) error {
+	return &policy.FieldError{File: s.At.File, Line: s.At.Line, Path: s.At.Setting, Value: shown(s.Value), Message: fmt.Sprintf(message, args...)}
+}
+
+// Bool reads a boolean as strconv.ParseBool does, and every component's flags.
+func (s Setting) Bool() (bool, error) {
+	if s.Bare {
+		return true, nil
+	}
+	b, err := strconv.ParseBool(s.Value)
+	if err != nil {
+		return false, s.Wrong("is neither true nor false")
+	}
+	return b, nil
+}
+
+// Networks reads a list of CIDRs with commas between them; host bits are cut off.
+func (s Setting) Networks() (all []Network, err error) {
+	for _, text := range strings.Split(s.Value, ",") {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(text)
+		if err != nil || p.Addr().Is4In6() {
+			return nil, s.Wrong("has %s in it, which is not a CIDR; expected CIDRs such as 10.244.0.0/16,fd00:10:244::/48", shown(text))
+		}
+		all = append(all, Network{p.Masked(), s.At})
+	}
+	return all, nil
+}
+
+// Settings are flags or variables; of two of one name the last holds.
+type Settings []Setting
+
+// Get finds a setting.
+func (s Settings) Get(name string) (Setting, bool) {
+	for _, one := range slices.Backward(s) {
+		if one.Name == name {
+			return one, true
+		}
+	}
+	return Setting{}, false
+}
+
+// Bool of a setting with a default, and where it stands; prefix is what its users
+// write before the name, "--" for flags.
+func (s Settings) Bool(prefix, name string, otherwise bool) (bool, Place, error) {
+	one, ok := s.Get(name)
+	if !ok {
+		return otherwise, Place{Setting: prefix + name}, nil
+	}
+	b, err := one.Bool()
+	return b, one.At, err
+}
+
+// word of a command line.
+type word struct {
+	text string
+	at   Place
+}
+
+// flagsOf reads a command line as the components do: one or two dashes, a value
+// behind = or, for the flags in valued, in the next word.
+func flagsOf(words []word, valued ...string) (all Settings) {
+	for i := 0; i < len(words); i++ {
+		w := words[i]
+		name := strings.TrimPrefix(strings.TrimPrefix(w.text, "-"), "-")
+		if name == w.text || name == "" || w.text == "--" {
+			continue
+		}
+		name, value, has := strings.Cut(name, "=")
+		s := Setting{Name: name, Value: value, Bare: !has, At: Place{w.at.File, w.at.Line, "--" + name}}
+		if !has && slices.Contains(valued, name) && i+1 < len(words) {
+			i++
+			s.Value, s.Bare = words[i].text, false
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// Container is one of a pod's, with what it is started with.
+type Container struct {
+	Value
+	words []word
+	// Env in order; those without a plain value are left out, and named in Unread.
+	Env    Settings
+	Unread []Place
+}
+
+// Flags of the command line; those in valued may have their value in the next word.
+func (c Container) Flags(valued ...string) Settings { return flagsOf(c.words, valued...) }
+
+// containers of a DaemonSet, Deployment, Pod, or anything with a pod template, that run
+// a program: by the container's name, its image's or its command's.
+func containers(v Value, program string) (all []Container) {
+	spec := v.Get("spec")
+	if t := spec.Get("template", "spec"); t.Is() {
+		spec = t
+	}
+	for _, c := range append(spec.Get("containers").Items(), spec.Get("initContainers").Items()...) {
+		if runs(c, program) {
+			all = append(all, container(c))
+		}
+	}
+	return all
+}
+
+func runs(c Value, program string) bool {
+	image, _, _ := strings.Cut(path.Base(c.Get("image").Text()), ":")
+	names := []string{c.Get("name").Text(), image}
+	for _, w := range c.Get("command").Items() {
+		names = append(names, path.Base(w.Text()))
+	}
+	return slices.Contains(names, program)
+}
+
+func container(v Value) Container {
+	c := Container{Value: v}
+	for _, w := range append(v.Get("command").Items(), v.Get("args").Items()...) {
+		at := w.Place()
+		if text := w.Text(); strings.ContainsAny(text, " \n") && strings.Contains(text, " -") { // a script for a shell
+			c.words = append(c.words, wordsOf(File{at.File, []byte(text)}, at.Line, true)...)
+		} else {
+			c.words = append(c.words, word{text, at})
+		}
+	}
+	for _, e := range v.Get("env").Items() {
+		at := e.Place()
+		at.Setting = e.Get("name").Text()
+		if value := e.Get("value"); value.Is() || !e.Get("valueFrom").Is() {
+			at.Line = max(at.Line, value.Line())
+			c.Env = append(c.Env, Setting{Name: at.Setting, Value: value.Text(), At: at})
+		} else {
+			c.Unread = append(c.Unread, at)
+		}
+	}
+	return c
+}
+
+// wordsOf splits a command line, a unit file or a script as a shell would, as far as
+// flags need it: quotes, and a backslash at a line's end.
+func wordsOf(f File, first int, inOneLine bool) (all []word) {
+	for number, line := range lines.Of(string(f.Data), first) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		if inOneLine {
+			number = first
+		}
+		for _, text := range shellWords(strings.TrimSuffix(line, `\`)) {
+			all = append(all, word{text, Place{File: f.Name, Line: number}})
+		}
+	}
+	return all
+}
+
+func shellWords(line string) (words []string) {
+	var b strings.Builder
+	quote, open := rune(0), false
+	for _, r := range line {
+		switch {
+		case quote != 0 && r == quote:
+			quote = 0
+		case quote == 0 && (r == '"' || r == '\''):
+			quote, open = r, true
+		case quote == 0 && (r == ' ' || r == '\t'):
+			if open || b.Len() > 0 {
+				words = append(words, b.String())
+				b.Reset()
+			}
+			open = false
+		default:
+			b.WriteRune(r)
+		}
+	}
+	if open || b.Len() > 0 {
+		words = append(words, b.String())
+	}
+	return words
+}
+
+// variables reads lines KEY=VALUE, as files of environments and of settings have
+// them; lines of another form are left out.
+func variables(f File) (all Settings) {
+	for number, line := range lines.Of(string(f.Data), 1) {
+		line = strings.TrimPrefix(line, "export ")
+		key, value, ok := strings.Cut(line, "=")
+		if !ok || key == "" || strings.ContainsAny(key, " \t-#:{\"") {
+			continue
+		}
+		all = append(all, Setting{Name: key, Value: strings.Trim(value, `"'`), At: Place{f.Name, number, key}})
+	}
+	return all
+}
+
+// families of networks that are stated: both where none is.
+func families(networks []Network) (v4, v6 bool) {
+	for _, n := range networks {
+		v4, v6 = v4 || n.Addr().Is4(), v6 || n.Addr().Is6()
+	}
+	return v4 || len(networks) == 0, v6 || len(networks) == 0
+}
+
+// runsProgram says whether a file has a container that runs a program, or is a
+// command line or unit file that starts it.
+func runsProgram(f File, program string) bool {
+	for _, o := range objects(f) {
+		if len(containers(o, program)) > 0 {
+			return true
+		}
+	}
+	return len(objects(f)) == 0 && slices.ContainsFunc(wordsOf(f, 1, false), startsProgram(program))
+}
+
+func startsProgram(program string) func(word) bool {
+	return func(w word) bool { return path.Base(strings.TrimPrefix(w.text, "ExecStart=")) == program }
+}
+
+// objects are the documents of a file that are mappings; none where it is no YAML.
+func objects(f File) (all []Value) {
+	documents, err := Documents(f)
+	if err != nil {
+		return nil
+	}
+	for _, d := range documents {
+		if d.IsMap() {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// commandLine collects a program's flags from DaemonSets, command lines and unit
+// files; of two of one name the last holds.
+func commandLine(files []File, program string, valued ...string) (Settings, error) {
+	var all Settings
+	for _, f := range files {
+		if len(objects(f)) == 0 && slices.ContainsFunc(wordsOf(f, 1, false), startsProgram(program)) {
+			all = append(all, flagsOf(wordsOf(f, 1, false), valued...)...)
+			continue
+		}
+		found, err := containersOf(f, program)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range found {
+			all = append(all, c.Flags(valued...)...)
+		}
+	}
+	return all, nil
+}
+
+// containersOf are a file's containers that run a program, at least one.
+func containersOf(f File, program string) (all []Container, err error) {
+	documents, err := Documents(f)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range documents {
+		all = append(all, containers(d, program)...)
+	}
+	if len(all) == 0 {
+		return nil, &policy.FieldError{File: f.Name, Line: 1, Message: fmt.Sprintf("nothing here starts %s; expected its DaemonSet, as `kubectl get -o yaml` prints it, or a command line", program)}
+	}
+	return all, nil
+}
