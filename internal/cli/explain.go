@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -42,6 +43,7 @@ type explainOptions struct {
 	via         string
 	names, rule string
 	output      string
+	at          string
 	local       bool
 	verbose     bool
 	replay      bool
@@ -74,6 +76,7 @@ func newExplain() *cobra.Command {
 	f.StringVar(&opts.sourcePort, "source-port", "", "`PORT` it comes from")
 	f.StringVar(&opts.mark, "mark", "", "firewall `MARK` it comes with, such as 0x4000")
 	f.StringVar(&opts.via, "via", "", "`ADDRESS` of the next hop, where the routes aren't to be asked")
+	f.StringVar(&opts.at, "at", "", "`NODE` of several that has the packet first; left out, the one that SRC belongs to")
 	f.BoolVar(&opts.local, "local", false, "the node itself sends it")
 	f.StringVar(&opts.names, "names", "", "`FILE` of names, as /etc/hosts has them: for SRC and DST, and beside addresses")
 	f.StringVar(&opts.rule, "rule", "", "which addresses of the network meet this `RULE`: CHAIN:INDEX, TABLE CHAIN handle N of nftables, or its text")
@@ -271,6 +274,10 @@ func (o *explainOptions) question(nodes []explain.Node, names explain.Names, arg
 	for i, n := range nodes {
 		hosts[i] = n.Host
 	}
+	if o.at != "" && !slices.ContainsFunc(nodes, func(n explain.Node) bool { return n.Name == o.at }) {
+		return explain.Asked{}, fmt.Errorf("--at %q is none of the nodes that --snapshot NAME=PATH names", o.at)
+	}
+	request.At = o.at
 	if len(args) == 2 {
 		request.Destination = args[1]
 		return request.Parse(hosts...)

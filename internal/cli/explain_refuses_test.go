@@ -61,6 +61,7 @@ func TestExplainRefuses(t *testing.T) {
 		{"--snapshot node eth9 10.0.0.2", `source "eth9": "eth9" is not an address; names need --names FILE; nor is it an interface of the node`},
 		// flags
 		{"--snapshot node --via fd00::1 10.0.0.1 10.0.0.2", `--via fd00::1 is IPv6, the flow is IPv4; expected one family`},
+		{"--snapshot node --at b 10.0.0.1 10.0.0.2", `--at "b" is none of the nodes that --snapshot NAME=PATH names`},
 		{"--snapshot node --via gateway 10.0.0.1 10.0.0.2", `--via "gateway": "gateway" is not an address; names need --names FILE`},
 		{"--snapshot node --mark 0x1ffffffff 10.0.0.1 10.0.0.2", `--mark "0x1ffffffff": expected a number of 32 bits, such as 0x4000 or 16384`},
 		{"--snapshot node --mark 0x4000/0x4000 10.0.0.1 10.0.0.2", `--mark "0x4000/0x4000": expected a number of 32 bits, such as 0x4000 or 16384`},

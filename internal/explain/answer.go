@@ -90,7 +90,10 @@ func (e *Explainer) Along(q sim.Question, w sim.Way, take func(o *sim.Outcome, o
 // understood is the question with what its source says: a node sends with its own
 // address itself, unless something else is asked for.
 func (e *Explainer) understood(q sim.Question) sim.Question {
-	for _, h := range e.hosts {
+	for i, h := range e.hosts {
+		if q.At != "" && len(e.nodes) > 1 && e.nodes[i].Name != q.At {
+			continue
+		}
 		if mine, known := h.Network.IsLocal(q.Source); known && mine && q.InInterface == "" {
 			q.Local = true
 		}

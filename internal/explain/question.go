@@ -21,7 +21,9 @@ type Request struct {
 	// InInterface, OutInterface, SourcePort, Mark and Via as in [sim.Question].
 	InInterface, OutInterface, SourcePort, Mark, Via string
 	Local                                            bool
-	Names                                            Names
+	// At names the node that has the packet first, where there are several.
+	At    string
+	Names Names
 }
 
 // Asked is what a request asks for.
@@ -36,7 +38,7 @@ type Asked struct {
 // error names the argument, its value, and what was expected.
 func (r Request) Parse(hosts ...*snapshot.Host) (Asked, error) {
 	q := Asked{Question: sim.Question{
-		InInterface: r.InInterface, OutInterface: r.OutInterface, Local: r.Local, SourcePort: sim.UnknownPort,
+		InInterface: r.InInterface, OutInterface: r.OutInterface, Local: r.Local, SourcePort: sim.UnknownPort, At: r.At,
 	}}
 	to, err := parseEnd(r.Destination, r.Names)
 	if err != nil {

@@ -16,10 +16,11 @@ type Named struct {
 }
 
 // Follow answers a question where several nodes are known: it starts on the
-// node that the source belongs to, and goes on wherever an outcome leads to
-// another of them ([Outcome.Next]). start names the first node.
+// node that the question says, else on that which the source belongs to, and goes
+// on wherever an outcome leads to another of them ([Outcome.Next]). start names the
+// first node.
 func Follow(nodes []Named, q Question, o Options) (start string, outcomes []Outcome) {
-	first := nodeOf(nodes, q.Source)
+	first := firstOf(nodes, q)
 	outcomes = first.Run(q, o)
 	f := follower{nodes, o}
 	f.goOn(first.Name, outcomes, q, 1)
@@ -101,6 +102,16 @@ func holder(n *route.Network, a netip.Addr) (name string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// firstOf is the node that has the packet first.
+func firstOf(nodes []Named, q Question) *Named {
+	for i := range nodes {
+		if q.At != "" && nodes[i].Name == q.At {
+			return &nodes[i]
+		}
+	}
+	return nodeOf(nodes, q.Source)
 }
 
 // nodeOf is the node that the source belongs to: whose address it is, else

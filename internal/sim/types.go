@@ -35,6 +35,9 @@ type Question struct {
 	Local bool
 	// Via is the next hop, where the routes aren't to be asked.
 	Via netip.Addr
+	// At names the node that has the packet first, where several are known; left out,
+	// it is the one that the source belongs to.
+	At string
 }
 
 // Family of the question.
