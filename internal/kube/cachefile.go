@@ -67,7 +67,7 @@ func (c *cacheFile) write(objects *cluster.Objects, instead map[string]*cluster.
 		return
 	}
 	if err == nil {
-		err = replace(c.path, text)
+		err = Replace(c.path, text)
 	}
 	if err != nil && !c.failed {
 		c.log.Warn("could not write the cache; a start without the API has none", "file", c.path, "error", err)
@@ -77,9 +77,9 @@ func (c *cacheFile) write(objects *cluster.Objects, instead map[string]*cluster.
 	}
 }
 
-// replace writes a file so that it is the old or the new one at any time. Other
+// Replace writes a file so that it is the old or the new one at any time. Other
 // users can't read it: policies may not be everybody's to know.
-func replace(path string, text []byte) error {
+func Replace(path string, text []byte) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

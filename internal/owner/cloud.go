@@ -29,6 +29,9 @@ func (p place) gke() Owner {
 		}
 		return o
 	}
+	if p.chain.Name == "IP-MASQ" && masqAgentComment(p.rule.Comment) {
+		return p.masqAgent() // --masq-chain=IP-MASQ, as GKE itself starts it
+	}
 	if p.chain.Name == "IP-MASQ" && !gkeComment(p.rule.Comment) {
 		return alien(GKE, p.chain.Name)
 	}

@@ -21,8 +21,8 @@ const most = 256 << 20
 
 var errTooMuch = errors.New("it printed more than 256 MB")
 
-// find looks a program up.
-func find(program string) (string, error) {
+// Find looks a program up, in the folders too that users often lack in PATH.
+func Find(program string) (string, error) {
 	if path, err := exec.LookPath(program); err == nil {
 		return filepath.Abs(path)
 	}
@@ -36,7 +36,7 @@ func find(program string) (string, error) {
 
 // exec runs a program in the namespace.
 func (c *capture) exec(ctx context.Context, program string, args ...string) ([]byte, []byte, error) {
-	path, err := find(program)
+	path, err := Find(program)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,0 +1,124 @@
+package shield_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/unmasq/unmasq/internal/foreign"
+	"github.com/unmasq/unmasq/internal/kernel/capture"
+	"github.com/unmasq/unmasq/internal/owner"
+	"github.com/unmasq/unmasq/internal/snapshot"
+	"github.com/unmasq/unmasq/internal/takeover"
+)
+
+// takeoverOwner is what `unmasq takeover --owner` calls a component.
+func takeoverOwner(component string) string {
+	for _, name := range takeover.Owners() {
+		if strings.HasPrefix(component, name) {
+			return name
+		}
+	}
+	return component
+}
+
+// TestTakeover: each component's rules are taken over and handed back while
+// connections are made, each of which leaves as the policy says; what was taken is
+// all that hid pods, and afterwards every rule stands where it stood.
+func TestTakeover(t *testing.T) {
+	binary := build(t)
+	for _, c := range foreign.Components() {
+		for _, v := range foreign.Variants {
+			if c.Native && v == foreign.Legacy {
+				continue // the variant makes no difference
+			}
+			t.Run(c.Name+"/"+string(v), func(t *testing.T) { takeOver(t, binary, c, v) })
+		}
+	}
+}
+
+func takeOver(t *testing.T, binary string, c foreign.Component, v foreign.Variant) {
+	w := newWorld(t)
+	must(t, w.execute(t.Context(), foreign.KubeProxy().Write, v))
+	must(t, w.execute(t.Context(), c.Write, v))
+	before := w.rules(t)
+	w.startAgent(t, binary)
+	name, record := takeoverOwner(c.Name), filepath.Join(t.TempDir(), "takeover.json")
+	unmasq := func(args ...string) func() error {
+		return func() error {
+			cmd := w.Node.Command(context.Background(), binary, append([]string{"takeover", "--record", record, "--owner", name}, args...)...)
+			out, err := cmd.CombinedOutput()
+			t.Logf("%s", out)
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		}
+	}
+	during := func(when string, fn func() error) {
+		t.Helper()
+		got, err := w.load(byPolicy, matrixRate, flowsPerPhase, fn)
+		must(t, err)
+		got.check(t, when)
+	}
+
+	must(t, unmasq("--dry-run")())
+	equalRules(t, "after --dry-run", before, w.rules(t))
+	during("taken over", unmasq())
+	if left := takeover.Find(w.host(t), name); len(left) > 0 {
+		t.Errorf("left: %+v", left)
+	}
+	if got := w.rules(t); !strings.Contains(got, "KUBE-POSTROUTING") {
+		t.Errorf("kube-proxy's rules were taken too:\n%s", got)
+	}
+	must(t, unmasq()())
+	during("handed back", unmasq("--handback"))
+	equalRules(t, "after --handback", before, w.rules(t))
+	must(t, unmasq("--handback")())
+	equalRules(t, "after another", before, w.rules(t))
+}
+
+func (w *world) host(t *testing.T) *snapshot.Host {
+	t.Helper()
+	host, err := capture.Live(t.Context(), capture.Options{Namespace: w.Node})
+	must(t, err)
+	return host
+}
+
+// changing is what lists have beside rules.
+var changing = regexp.MustCompile(`(?m)^#.*\n|\[[0-9]+:[0-9]+\]|counter packets [0-9]+ bytes [0-9]+`)
+
+// rules of others on the node, as their programs list them.
+func (w *world) rules(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	for _, program := range []string{"iptables-legacy-save", "ip6tables-legacy-save", "iptables-nft-save", "ip6tables-nft-save"} {
+		out, err := w.Node.Run("", program, "-t", "nat")
+		must(t, err)
+		// A table that nobody has used yet isn't listed, or is, with nothing in it.
+		all.WriteString(changing.ReplaceAllString(out, ""))
+	}
+	for _, table := range w.host(t).Rules.Tables {
+		if table.Native == nil || table.Native.IPTables || w.owned(table.Name) {
+			continue
+		}
+		for _, chain := range table.Chains {
+			for i := range chain.Rules {
+				fmt.Fprintf(&all, "%s %s %s\n", table.Name, chain.Name, changing.ReplaceAllString(chain.Rules[i].Text, ""))
+			}
+		}
+	}
+	return all.String()
+}
+
+func (w *world) owned(table string) bool { return strings.HasPrefix(table, owner.Unmasq) }
+
+func equalRules(t *testing.T, when, want, got string) {
+	t.Helper()
+	if got != want {
+		t.Fatalf("%s the rules are others; before:\n%s\nnow:\n%s", when, want, got)
+	}
+}
