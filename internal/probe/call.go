@@ -39,8 +39,8 @@ type Outcome struct {
 	Source netip.AddrPort
 	// Key by which the peer has recorded it.
 	Key Arrival
-	// Replied: there was an answer.
-	Replied bool
+	// Replied: there was a peer's answer. Connected: by TCP there was one of the kernel.
+	Replied, Connected bool
 	// Told is what the peer says that it saw, and Name who it says that it is; Told is
 	// invalid for ICMP, and where somebody answers who is no peer.
 	Told netip.AddrPort
@@ -91,6 +91,7 @@ func (c *Caller) tcp(ctx context.Context, f packet.Family, source, to netip.Addr
 		return o.silent(err)
 	}
 	defer conn.Close() //nolint:errcheck // only read from
+	o.Connected = true
 	o.localAddr(conn)
 	if deadline, ok := ctx.Deadline(); ok {
 		conn.SetReadDeadline(deadline) //nolint:errcheck // fails on a closed connection only

@@ -31,6 +31,9 @@ const (
 	nameWord     = " says "
 )
 
+// ErrNoPeer answers in other words than a peer's.
+var ErrNoPeer = errors.New("it isn't a peer's")
+
 // requestPrefix starts every datagram that is answered, so that no peer answers an
 // answer.
 const requestPrefix = "unmasq "
@@ -48,11 +51,11 @@ func formatAnswer(seen netip.AddrPort, name string) string {
 func parseAnswer(line string) (seen netip.AddrPort, name string, err error) {
 	rest, ok := strings.CutPrefix(strings.TrimSpace(line), answerPrefix)
 	if !ok {
-		return netip.AddrPort{}, "", fmt.Errorf("answer %q: want %q and an address with port", line, answerPrefix)
+		return netip.AddrPort{}, "", fmt.Errorf("answer %q: %w: want %q and an address with port", line, ErrNoPeer, answerPrefix)
 	}
 	rest, name, _ = strings.Cut(rest, nameWord)
 	if seen, err = netip.ParseAddrPort(rest); err != nil {
-		return netip.AddrPort{}, "", fmt.Errorf("answer %q: %w", line, err)
+		return netip.AddrPort{}, "", fmt.Errorf("answer %q: %w: %w", line, ErrNoPeer, err)
 	}
 	return seen, name, nil
 }
@@ -208,30 +211,6 @@ func (p *Peer) answerConn(conn net.Conn) {
 		return
 	}
 	io.WriteString(conn, formatAnswer(seen, p.options.Name)) //nolint:errcheck // the caller notices
-}
-
-func (p *Peer) answerUDP(ctx context.Context, f packet.Family) error {
-	var config net.ListenConfig
-	conn, err := config.ListenPacket(ctx, network(UDP, f), p.listenAt(f))
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	udp := conn.(*net.UDPConn)
-	p.serve(udp, func() {
-		buf := make([]byte, 2048)
-		for {
-			n, from, err := udp.ReadFromUDPAddrPort(buf)
-			if err != nil {
-				return
-			}
-			if text := string(buf[:n]); strings.HasPrefix(text, requestPrefix) {
-				p.record(textArrival(UDP, text), from)
-				// Without a route back to the caller this fails.
-				udp.WriteToUDPAddrPort([]byte(formatAnswer(from, p.options.Name)), from) //nolint:errcheck // see above
-			}
-		}
-	})
-	return nil
 }
 
 func (p *Peer) recordTCP(ctx context.Context, f packet.Family) error {

@@ -1,0 +1,43 @@
+package probe
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+)
+
+// Space is where calls come from and where a peer may answer: a network namespace of
+// this machine, a pod of a cluster.
+type Space struct {
+	Name      string
+	Addresses []netip.Addr
+	// Peer: one answers at all its addresses, by the space's name, at this port of TCP
+	// and UDP; 0: none does.
+	Peer uint16
+	// Call makes calls there.
+	Call func(context.Context, []Order) ([]Report, error)
+	// Elsewhere are networks that its packets come to by a way that nobody knows here:
+	// calls to them aren't made.
+	Elsewhere func(netip.Addr) bool
+}
+
+// Spaces by whose calls a matrix is measured.
+type Spaces []Space
+
+// of an address, or nil.
+func (all Spaces) of(a netip.Addr) *Space {
+	i := slices.IndexFunc(all, func(s Space) bool { return slices.Contains(s.Addresses, a) })
+	if i < 0 {
+		return nil
+	}
+	return &all[i]
+}
+
+// named space, or nil.
+func (all Spaces) named(name string) *Space {
+	i := slices.IndexFunc(all, func(s Space) bool { return s.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &all[i]
+}
