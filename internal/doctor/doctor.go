@@ -46,6 +46,7 @@ var checks = []check{
 	{"table-altered", Error, "unmasq's table isn't what its policy says", []need{rules}, tableAltered},
 	{"table-missing", Error, "a policy that isn't in force", []need{rules}, tableMissing},
 	{"tunnel-blocked", Error, "the firewall drops a tunnel's packets", []need{links, routes, rules}, tunnelBlocked},
+	{"tunnel-bypassed", Warning, "pods keep their addresses towards nodes, past the tunnel", []need{links, routes, rules}, tunnelBypassed},
 	{"tunnel-translated", Warning, "a tunnel's own packets are translated", []need{links, routes, rules}, tunnelTranslated},
 	{"two-iptables-variants", Warning, "rules of iptables-legacy and of iptables-nft at once", []need{rules}, twoVariants},
 	{"two-masqueraders", Warning, "two components masquerade the same packets", []need{rules}, twoMasqueraders},
@@ -184,8 +185,8 @@ type patient struct {
 	networks []network
 	// less is the same node without a rule, once it was asked for.
 	less map[sim.RuleRef]*patient
-	// keeps are rules that checks have asked for.
-	keeps []keepRule
+	// keeps are rules that checks have asked for, hides those that come before them.
+	keeps, hides []askedRule
 	// remote are rules for clients of remote backends, serviceCIDRs of their services.
 	remote, serviceCIDRs []string
 }

@@ -5,7 +5,6 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/unmasq/unmasq/internal/owner"
 	"github.com/unmasq/unmasq/internal/ruleset"
@@ -217,53 +216,6 @@ func (p *patient) stranger(in, not netip.Prefix) netip.Addr {
 		}
 	}
 	return netip.Addr{}
-}
-
-// keepRule is a rule of a policy with which a network's packets keep their source.
-type keepRule struct {
-	name, from string
-	to         []string
-}
-
-func (k keepRule) String() string {
-	return fmt.Sprintf(`{name: %s, from: {cidrs: ["%s"]}, to: {cidrs: ["%s"]}, action: Keep}`, k.name, k.from, strings.Join(k.to, `", "`))
-}
-
-// keep asks for such a rule. All that the checks ask for stand in one policy, since
-// a second one applied would replace the first.
-func (p *patient) keep(f *Finding, name, from string, to ...string) {
-	f.keeps = true
-	i := slices.IndexFunc(p.keeps, func(k keepRule) bool { return k.from == from && strings.HasPrefix(k.name, name) })
-	if i < 0 {
-		i = len(p.keeps)
-		p.keeps = append(p.keeps, keepRule{name: fmt.Sprintf("%s-%d", name, i+1), from: from})
-	}
-	for _, x := range to {
-		if !slices.Contains(p.keeps[i].to, x) {
-			p.keeps[i].to = append(p.keeps[i].to, x)
-		}
-	}
-}
-
-// policy is the command that puts the rules in force; words where a policy is in
-// force already, which it would replace.
-func (p *patient) policy() string {
-	rules := slices.Clone(p.remote)
-	for _, k := range p.keeps {
-		rules = append(rules, k.String())
-	}
-	text, before, after := "unmasq apply -f - <<'END'\napiVersion: unmasq.io/v1alpha1\nkind: SourcePolicy\nmetadata: {name: doctor}\nspec:\n", "  ", "END"
-	if p.unmasqTable(tableName) != nil {
-		text, before, after = "# add to your policy:\n", "#   ", ""
-	}
-	if p.serviceCIDRs != nil {
-		text += before + `facts: {serviceCIDRs: ["` + strings.Join(p.serviceCIDRs, `", "`) + "\"]}\n"
-	}
-	text += before + "rules:\n"
-	for _, rule := range rules {
-		text += before + "- " + rule + "\n"
-	}
-	return strings.TrimSuffix(text+after, "\n")
 }
 
 // clientsHidden: what comes from outside to a pod is translated by somebody's rule.

@@ -18,19 +18,30 @@ func tunnelTranslated(p *patient) []Finding {
 	var seen []string
 	for i := range p.networks {
 		n := &p.networks[i]
-		for j := range p.host.Network.Routes {
-			rt := &p.host.Network.Routes[j]
-			if rt.Family != n.family() || rt.Type != route.Unicast || rt.Destination.Bits() == 0 || len(rt.Nexthops) != 1 || slices.Contains(seen, rt.Nexthops[0].Interface) {
-				continue
-			}
-			link := p.host.Network.Link(rt.Nexthops[0].Interface)
-			if link == nil || !isTunnel(link.Kind) {
+		for _, rt := range p.tunnelRoutes(n) {
+			link := rt.Nexthops[0].Interface
+			if slices.Contains(seen, link) {
 				continue
 			}
 			if f, found := p.outer(n, rt); found {
-				seen = append(seen, link.Name)
+				seen = append(seen, link)
 				all = append(all, f)
 			}
+		}
+	}
+	return all
+}
+
+// tunnelRoutes are those of a network's family that leave by a tunnel.
+func (p *patient) tunnelRoutes(n *network) []*route.Route {
+	var all []*route.Route
+	for i := range p.host.Network.Routes {
+		rt := &p.host.Network.Routes[i]
+		if rt.Family != n.family() || rt.Type != route.Unicast || rt.Destination.Bits() == 0 || len(rt.Nexthops) != 1 {
+			continue
+		}
+		if link := p.host.Network.Link(rt.Nexthops[0].Interface); link != nil && isTunnel(link.Kind) {
+			all = append(all, rt)
 		}
 	}
 	return all

@@ -217,7 +217,9 @@ type lesson struct {
 	root bool
 }
 
-func all() []lesson { return slices.Concat(lessons, ruleLessons, otherLessons, serviceLessons) }
+func all() []lesson {
+	return slices.Concat(lessons, ruleLessons, otherLessons, serviceLessons, tunnelLessons)
+}
 
 func TestFindings(t *testing.T) {
 	for _, c := range all() {
