@@ -27,6 +27,7 @@ var checks = []check{
 	{"bypassed-by-ebpf", Error, "a policy that eBPF programs bypass", []need{rules}, bypassed},
 	{"clients-hidden", Warning, "pods see the node in place of their clients", []need{links, routes, rules}, clientsHidden},
 	{"cluster-cidr-missing", Warning, "kube-proxy doesn't know which clients are the cluster's", []need{links, routes, rules}, clusterCIDRMissing},
+	{"conntrack-full", Error, "the table of connections is nearly full", []need{tracked}, conntrackFull},
 	{"duplicate-rules", Info, "rules that stand there twice", []need{rules}, duplicates},
 	{"exemption-overridden", Warning, "what one component leaves alone another translates", []need{rules}, exemptionOverridden},
 	{"families-differ", Warning, "IPv4 is translated, IPv6 is not", []need{links, routes, rules}, familiesDiffer},

@@ -23,6 +23,7 @@ import (
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
 	"github.com/unmasq/unmasq/internal/kernel/others/otherstest"
+	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
 // TestMain is unmasq itself where the mends call it by that name.
@@ -44,6 +45,9 @@ type lab struct {
 	node, pod1, pod2, out *netns.NS
 	path                  string
 	detach                func()
+	// taken changes what was read where the kernel lets no namespace set it. Connections
+	// aren't read then.
+	taken func(files map[string][]byte)
 }
 
 const clean = `
@@ -98,10 +102,13 @@ func (l *lab) shell(space *netns.NS, script string) {
 // examine the node as it is now.
 func (l *lab) examine() doctor.Report {
 	l.t.Helper()
-	host, err := capture.Live(context.Background(), capture.Options{Namespace: l.node, Connections: true})
-	if err != nil {
-		l.t.Fatal(err)
+	files, err := capture.Take(context.Background(), capture.Options{Namespace: l.node, Connections: l.taken == nil})
+	must(l.t, err)
+	if l.taken != nil {
+		l.taken(files)
 	}
+	host, err := snapshot.FromFiles(files)
+	must(l.t, err)
 	return doctor.Examine(doctor.Node{Host: host})
 }
 
@@ -218,7 +225,7 @@ type lesson struct {
 }
 
 func all() []lesson {
-	return slices.Concat(lessons, ruleLessons, otherLessons, serviceLessons, tunnelLessons)
+	return slices.Concat(lessons, kernelLessons, ruleLessons, otherLessons, serviceLessons, tunnelLessons)
 }
 
 func TestFindings(t *testing.T) {

@@ -1,0 +1,81 @@
+package doctor_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/unmasq/unmasq/internal/conntrack"
+	"github.com/unmasq/unmasq/internal/doctor"
+	"github.com/unmasq/unmasq/internal/snapshot"
+)
+
+// kernelLessons are about what the kernel itself can't do, or has counted.
+var kernelLessons = []lesson{
+	{
+		code: "conntrack-full", name: "no room for another",
+		provoke: connected("$(cat /proc/sys/net/netfilter/nf_conntrack_max)"),
+		before:  (*lab).globalMax,
+		alike:   map[string]string{"some thousands": connected("5000")},
+		call:    &call{from: pod1, to: out, address: "203.0.113.9:80", before: lost, after: lost}, // the bound is what it was
+	},
+}
+
+// connected makes so many entries of connections that had their answers, as the kernel
+// would if as many clients came: conntrack loads what it has printed.
+func connected(n string) string {
+	return `awk -v n=` + n + ` 'BEGIN { for (i = 0; i < n; i++) { a = "10.9." int(i / 60000) ".1"; p = 1024 + i % 60000
+	printf "-A -t 600 -u SEEN_REPLY,ASSURED -s %s -d 192.0.2.1 -r 192.0.2.1 -q %s -p udp --sport %d --dport 53 --reply-port-src 53 --reply-port-dst %d\n", a, a, p, p } }' | conntrack -R - >/dev/null 2>&1 || true
+`
+}
+
+// globalMax stands in for a setting that no network namespace but the first may
+// change: sysctl -w of it, which the mend calls, changes what the next look reads.
+func (l *lab) globalMax() {
+	set := filepath.Join(l.path, "max")
+	must(l.t, os.WriteFile(filepath.Join(l.path, "sysctl"), []byte("#!/bin/sh\ncase \"$2\" in net.netfilter.nf_conntrack_max=*) echo \"${2#*=}\" >"+set+";; *) exit 1;; esac\n"), 0o700))
+	l.taken = func(files map[string][]byte) {
+		most, err := os.ReadFile(set)
+		if err != nil {
+			return
+		}
+		var lines []string
+		for line := range strings.Lines(string(files[snapshot.FileSysctl])) {
+			if strings.HasPrefix(line, "net.netfilter.nf_conntrack_max") {
+				line = "net.netfilter.nf_conntrack_max = " + string(most)
+			}
+			lines = append(lines, line)
+		}
+		files[snapshot.FileSysctl] = []byte(strings.Join(lines, ""))
+	}
+}
+
+// TestConntrackFull: how full is too full, and what of it is an error. The counters
+// are those of a kernel that threw connections out, which takes unanswered ones.
+func TestConntrackFull(t *testing.T) {
+	for _, c := range []struct {
+		count, most, evicted uint64
+		want                 doctor.Severity
+	}{
+		{0, 262144, 0, ""},
+		{209_000, 262144, 0, ""},
+		{210_000, 262144, 0, doctor.Warning},
+		{250_000, 262144, 0, doctor.Error},
+		{130_000, 262144, 7, ""}, // it was full, and has been mended or has emptied
+		{132_000, 262144, 7, doctor.Error},
+		{5000, 0, 7, ""}, // no bound
+	} {
+		host := &snapshot.Host{
+			Sysctls:  map[string]string{"net.netfilter.nf_conntrack_count": fmt.Sprint(c.count), "net.netfilter.nf_conntrack_max": fmt.Sprint(c.most)},
+			Counters: conntrack.Counters{"early_drop": c.evicted},
+		}
+		r := doctor.Examine(doctor.Node{Host: host})
+		i := slices.IndexFunc(r.Findings, func(f doctor.Finding) bool { return f.Code == "conntrack-full" })
+		if got := c.want; i < 0 && got != "" || i >= 0 && r.Findings[i].Severity != got {
+			t.Errorf("%d of %d, %d thrown out: expected %q\n%s", c.count, c.most, c.evicted, got, text(&r))
+		}
+	}
+}
