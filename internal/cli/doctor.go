@@ -32,6 +32,7 @@ type doctorOptions struct {
 	explain   string
 	output    string
 	saved     []string
+	taken     string
 	documents documents
 	// connections of this host are taken too.
 	connections bool
@@ -59,6 +60,7 @@ func newDoctor() *cobra.Command {
 	f.StringVar(&opts.explain, "explain", "", "tell about a finding's `CODE`, and do nothing else")
 	f.BoolVar(&opts.connections, "connections", false, "take this host's tracked connections too, for ports-taken and replies-lost: they may be many")
 	f.StringArrayVar(&opts.saved, "saved-rules", savedRules, "`FILE` that this host loads rules from at boot, looked at with what it includes; repeatable")
+	f.StringVar(&opts.taken, "takeover-record", defaultTakeover, "`FILE` that remembers what was taken over on this host")
 	opts.documents.flags(cmd, "filename", "config")
 	f.StringVarP(&opts.output, "output", "o", "", "`FORMAT`: json, or text (default)")
 	return cmd
@@ -89,6 +91,9 @@ func (o *doctorOptions) run(cmd *cobra.Command) error {
 	}
 	if len(o.snapshots) == 0 {
 		nodes[0].Saved, nodes[0].Want = readSaved(o.saved), want
+		if nodes[0].Taken, err = o.takenOver(); err != nil {
+			return err
+		}
 	}
 	report := doctor.Examine(nodes...)
 	err = printReport(&report, o.output, cmd.OutOrStdout())
@@ -130,6 +135,19 @@ func (o *doctorOptions) want(cmd *cobra.Command) (*doctor.Wanted, error) {
 		return nil, err
 	}
 	return &doctor.Wanted{Text: text.String(), Files: o.documents.files}, nil
+}
+
+// takenOver is what was taken over on this host, nil where nothing was.
+func (o *doctorOptions) takenOver() (*doctor.Taken, error) {
+	record, err := readRecord(o.taken)
+	if err != nil || len(record.Parts) == 0 {
+		return nil, err
+	}
+	t := &doctor.Taken{Record: record}
+	if o.taken != defaultTakeover {
+		t.Flag = " --record '" + strings.ReplaceAll(o.taken, "'", `'\''`) + "'"
+	}
+	return t, nil
 }
 
 // include of an nft file, which may name several by a pattern.

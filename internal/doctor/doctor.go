@@ -43,6 +43,7 @@ var checks = []check{
 	{"ports-taken", Error, "a translated address runs out of ports", []need{rules}, portsTaken},
 	{"replies-lost", Error, "clients of a routed ClusterIP get no answers", []need{links, routes}, repliesLost},
 	{"rp-filter-strict", Error, "the reverse path filter drops what comes in", []need{links, routes, rules, sysctls}, strictFilter},
+	{"rules-returned", Warning, "what was taken over stands again", []need{rules}, rulesReturned},
 	{"saved-table", Warning, "a file that is loaded at boot holds unmasq's table", nil, savedUnmasq},
 	{"table-altered", Error, "unmasq's table isn't what its policy says", []need{rules}, tableAltered},
 	{"table-missing", Error, "a policy that isn't in force", []need{rules}, tableMissing},
@@ -180,6 +181,7 @@ type patient struct {
 	host   *snapshot.Host
 	saved  map[string]string
 	want   *Wanted
+	taken  *Taken
 	node   *sim.Node
 	owners *owner.Index
 	// networks whose packets the node forwards.
@@ -193,7 +195,7 @@ type patient struct {
 }
 
 func newPatient(n Node) *patient {
-	p := &patient{name: n.Name, host: n.Host, saved: n.Saved, want: n.Want, less: map[sim.RuleRef]*patient{}, node: sim.New(n.Host), owners: owner.New(&n.Host.Rules, n.Host.Sets)}
+	p := &patient{name: n.Name, host: n.Host, saved: n.Saved, want: n.Want, taken: n.Taken, less: map[sim.RuleRef]*patient{}, node: sim.New(n.Host), owners: owner.New(&n.Host.Rules, n.Host.Sets)}
 	p.networks = p.findNetworks()
 	return p
 }

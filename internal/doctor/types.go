@@ -77,4 +77,6 @@ type Node struct {
 	Saved map[string]string
 	// Want is the policy that shall be in force; nil where none is stated.
 	Want *Wanted
+	// Taken is nil where nothing was taken over.
+	Taken *Taken
 }

@@ -21,7 +21,7 @@ spec:
   - {name: all, from: {cidrs: [10.244.1.0/24]}, action: Masquerade}
 `
 
-// tableLesson is about unmasq's own table; POLICY and SAVED stand for files.
+// tableLesson is about unmasq's own table; POLICY, SAVED and RECORD stand for files.
 type tableLesson struct {
 	code, name, provoke string
 	// flags of doctor.
@@ -60,10 +60,24 @@ var tableLessons = []tableLesson{
 		},
 	},
 	{
+		code: "rules-returned", name: "docker was restarted", flags: []string{"--takeover-record", "RECORD"},
+		provoke: takenOver + masqueradeDocker,
+		alike: map[string]string{
+			"taken over":                  takenOver,
+			"handed back":                 takenOver + "unmasq takeover --record RECORD --owner docker --handback",
+			"another network of docker's": takenOver + "ip link add br-0123456789ab type bridge; iptables -t nat -I POSTROUTING -s 172.18.0.0/16 ! -o br-0123456789ab -j MASQUERADE",
+		},
+	},
+	{
 		code: "saved-table", name: "in what is included", flags: []string{"--saved-rules", "SAVED"},
 		provoke: `unmasq apply -f POLICY; mkdir -p SAVED.d; nft list ruleset > SAVED.d/all.nft; echo 'include "'SAVED.d/'*.nft"' > SAVED`,
 	},
 }
+
+const (
+	masqueradeDocker = "iptables -t nat -I POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE\n"
+	takenOver        = "unmasq apply -f POLICY; ip link add docker0 type bridge\n" + masqueradeDocker + "unmasq takeover --record RECORD --owner docker\n"
+)
 
 func TestTableFindings(t *testing.T) {
 	for _, c := range tableLessons {
@@ -98,7 +112,7 @@ func TestTableFindings(t *testing.T) {
 func newTableLab(t *testing.T, script string) (*lab, *strings.Replacer) {
 	t.Helper()
 	dir := t.TempDir()
-	in := strings.NewReplacer("POLICY", filepath.Join(dir, "policy.yaml"), "SAVED", filepath.Join(dir, "nftables.conf"))
+	in := strings.NewReplacer("POLICY", filepath.Join(dir, "policy.yaml"), "SAVED", filepath.Join(dir, "nftables.conf"), "RECORD", filepath.Join(dir, "takeover.json"))
 	must(t, os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(ownPolicy), 0o600))
 	return newLab(t, in.Replace(script)), in
 }
