@@ -23,7 +23,10 @@ import (
 // Options of an agent.
 type Options struct {
 	// Config are files and directories of documents.
-	Config     []string
+	Config []string
+	// Read gives the documents that Config's files come to, where they are of another
+	// kind; nil: they are documents. The files are followed all the same.
+	Read       func() ([]policy.Source, error)
 	NodeLabels map[string]string
 	// Cluster that has policies and facts beside them; nil: none. NodeLabels are its.
 	Cluster Cluster
@@ -42,7 +45,10 @@ type Options struct {
 	Cleared func()
 	// NoOwnership uses no table flags even where the kernel has them.
 	NoOwnership bool
-	Log         *slog.Logger
+	// Tell may change the facts and warnings that the table shows, of which the agent
+	// has no better word. Nil: they are as they are.
+	Tell func(*Want)
+	Log  *slog.Logger
 	// Notify tells the service manager a state, as sd_notify(3) has them.
 	Notify func(state string)
 }
@@ -226,7 +232,7 @@ func (a *Agent) loop(ctx context.Context, in inputs) {
 // before. A wrong one changes nothing: the last good policy stays in force and
 // goes on being repaired.
 func (a *Agent) reload() {
-	sources, err := policyfile.Read(a.opts.Config, noInput{})
+	sources, err := a.documents()
 	if a.opts.Cluster != nil {
 		a.cluster.files, a.cluster.filesErr = sources, err
 		a.reloadCluster()
@@ -250,6 +256,13 @@ func (a *Agent) reload() {
 	a.status.setConfig(nil) // not before: ready means in force
 }
 
+func (a *Agent) documents() ([]policy.Source, error) {
+	if a.opts.Read != nil {
+		return a.opts.Read()
+	}
+	return policyfile.Read(a.opts.Config, noInput{})
+}
+
 // isNew remembers what was read. Directories change without their documents
 // doing so: a log file that grows in one must not be a reason to log.
 func (a *Agent) isNew(sources []policy.Source, err error) bool {
@@ -269,8 +282,8 @@ func (a *Agent) refuse(err error) {
 		a.opts.Log.Error("policy refused"+a.lastGood(), "error", err)
 		return
 	}
-	for _, e := range all {
-		a.opts.Log.Error("policy refused"+a.lastGood(), "error", e)
+	for i := range all {
+		a.opts.Log.Error("policy refused"+a.lastGood(), "error", &all[i])
 	}
 }
 

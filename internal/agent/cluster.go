@@ -9,6 +9,7 @@ import (
 
 	"github.com/unmasq/unmasq/api/v1alpha1"
 	"github.com/unmasq/unmasq/internal/cluster"
+	"github.com/unmasq/unmasq/internal/facts"
 	"github.com/unmasq/unmasq/internal/policy"
 )
 
@@ -169,18 +170,29 @@ func (a *Agent) pause(on bool) {
 
 // want is what shall stand in the kernel.
 func (a *Agent) want() (*Want, error) {
-	if a.opts.Cluster == nil {
-		return Compile(a.loaded, a.opts.CNIDir, a.features)
+	var known *facts.Cluster
+	var tags map[string]int
+	loaded := a.loaded
+	if a.opts.Cluster != nil {
+		known = &a.cluster.view.Facts
+		if a.cluster.paused {
+			loaded = &policy.Loaded{}
+		} else {
+			tags = a.cluster.tags.of(&loaded.Policy)
+		}
 	}
-	facts := a.cluster.view.Facts
-	if !a.cluster.paused {
-		return compile(a.loaded, &facts, a.opts.CNIDir, a.features, a.cluster.tags.of(&a.loaded.Policy))
+	w, err := join(loaded, known, a.opts.CNIDir)
+	if err != nil {
+		return nil, err
 	}
-	w, err := compile(&policy.Loaded{}, &facts, a.opts.CNIDir, a.features, nil)
-	if err == nil {
+	if a.opts.Tell != nil {
+		a.opts.Tell(w)
+	}
+	w.compile(a.features, tags)
+	if a.cluster.paused {
 		w.Warnings = append(w.Warnings, "paused by the node's annotation "+cluster.PauseAnnotation)
 	}
-	return w, err
+	return w, nil
 }
 
 // err is nil where nothing is refused.

@@ -33,11 +33,16 @@ type Want struct {
 // Compile joins documents with what the host shows of itself, in the caller's
 // network namespace, and compiles them.
 func Compile(loaded *policy.Loaded, cniDir string, features nft.Features) (*Want, error) {
-	return compile(loaded, nil, cniDir, features, nil)
+	w, err := join(loaded, nil, cniDir)
+	if err != nil {
+		return nil, err
+	}
+	w.compile(features, nil)
+	return w, nil
 }
 
-// compile does so with what a cluster says; nil: there is none.
-func compile(loaded *policy.Loaded, c *facts.Cluster, cniDir string, features nft.Features, tags map[string]int) (*Want, error) {
+// join does all but compile, with what a cluster says; nil: there is none.
+func join(loaded *policy.Loaded, c *facts.Cluster, cniDir string) (*Want, error) {
 	found, warnings, err := discover.Discover(cniDir)
 	if err != nil {
 		return nil, fmt.Errorf("discover this host's facts: %w", err)
@@ -53,8 +58,12 @@ func compile(loaded *policy.Loaded, c *facts.Cluster, cniDir string, features nf
 	for _, o := range outside {
 		w.Warnings = append(w.Warnings, o+", which no pod CIDR has; it is taken for a pod's: correct --pod-cidrs")
 	}
-	w.Table = plan.Compile(&loaded.Policy, &known, plan.Options{NoIPsec: !features.IPsec, About: w.about(), Tags: tags})
 	return w, nil
+}
+
+// compile makes the table, which says of itself what is known by now.
+func (w *Want) compile(features nft.Features, tags map[string]int) {
+	w.Table = plan.Compile(w.Policy, w.Facts, plan.Options{NoIPsec: !features.IPsec, About: w.about(), Tags: tags})
 }
 
 // said is what is known of other hosts too, whoever said it.

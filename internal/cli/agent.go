@@ -65,7 +65,7 @@ func newAgent() *cobra.Command {
 }
 
 func (o *agentOptions) run(cmd *cobra.Command) error {
-	log, err := o.logger(cmd)
+	log, err := o.logger(cmd, slog.LevelInfo)
 	if err != nil {
 		return err
 	}
@@ -75,13 +75,28 @@ func (o *agentOptions) run(cmd *cobra.Command) error {
 	if slices.Contains(o.files, policyfile.Stdin) {
 		return inputError{fmt.Errorf("--config -: an agent reads its documents again and again, which standard input can't be: name a file or a directory")}
 	}
-	if err := o.checkAddresses(); err != nil {
+	opts, err := o.service(cmd, log)
+	if err != nil {
 		return err
 	}
-	if o.ownership != "auto" && o.ownership != "off" {
-		return inputError{fmt.Errorf("--table-ownership %q: expected auto or off", o.ownership)}
+	if cmd.Flags().Changed("node-labels") {
+		opts.NodeLabels = o.nodeLabels
 	}
-	opts := agent.Options{
+	if err := o.kube.follow(cmd, log, &opts); err != nil {
+		return err
+	}
+	return enforce(context.Background(), opts)
+}
+
+// service has the options that are the same whatever the documents are.
+func (o *agentOptions) service(cmd *cobra.Command, log *slog.Logger) (agent.Options, error) {
+	if err := o.checkAddresses(); err != nil {
+		return agent.Options{}, err
+	}
+	if o.ownership != "auto" && o.ownership != "off" {
+		return agent.Options{}, inputError{fmt.Errorf("--table-ownership %q: expected auto or off", o.ownership)}
+	}
+	return agent.Options{
 		Config: o.files, CNIDir: o.cniDir,
 		MetricsAddress: o.metricsAddress, HealthAddress: o.healthAddress, ClearOnExit: o.clearOnExit, NoOwnership: o.ownership == "off",
 		Log: log, Version: cmd.Root().Version,
@@ -90,18 +105,16 @@ func (o *agentOptions) run(cmd *cobra.Command) error {
 				log.Warn("could not notify the service manager", "error", err)
 			}
 		},
-	}
-	if cmd.Flags().Changed("node-labels") {
-		opts.NodeLabels = o.nodeLabels
-	}
-	if err := o.kube.follow(cmd, log, &opts); err != nil {
-		return err
-	}
+	}, nil
+}
+
+// enforce until the context ends, or a signal comes.
+func enforce(ctx context.Context, opts agent.Options) error {
 	a, err := agent.New(opts)
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	return a.Run(ctx)
 }
@@ -116,12 +129,13 @@ func (o *agentOptions) checkAddresses() error {
 	return nil
 }
 
-func (o *agentOptions) logger(cmd *cobra.Command) (*slog.Logger, error) {
+func (o *agentOptions) logger(cmd *cobra.Command, level slog.Level) (*slog.Logger, error) {
+	opts := &slog.HandlerOptions{Level: level}
 	switch o.logFormat {
 	case "text":
-		return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)), nil
+		return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), opts)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)), nil
+		return slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), opts)), nil
 	}
 	return nil, inputError{fmt.Errorf("--log-format %q: expected text or json", o.logFormat)}
 }

@@ -21,11 +21,13 @@ import (
 const kubectlWord = "kubectl"
 
 // Args of the program, from its whole command line: under the name kubectl-unmasq,
-// as which kubectl starts plugins, it is one.
+// as which kubectl starts plugins, it is one; under ip-masq-agent's it is that.
 func Args(line []string) []string {
-	name := strings.TrimSuffix(filepath.Base(line[0]), ".exe")
-	if name == "kubectl-unmasq" {
+	switch strings.TrimSuffix(filepath.Base(line[0]), ".exe") {
+	case "kubectl-unmasq":
 		return append([]string{kubectlWord}, line[1:]...)
+	case masqAgentWord, masqAgentV2:
+		return append([]string{masqAgentWord}, line[1:]...)
 	}
 	return line[1:]
 }

@@ -86,9 +86,15 @@ func (l *log) String() string {
 // killed when the test ends, if it still runs.
 func Launch(t testing.TB, ns *netns.NS, program string, args ...string) *Agent {
 	t.Helper()
+	return LaunchCommand(t, ns, program, append([]string{"agent"}, args...)...)
+}
+
+// LaunchCommand starts `program args…`, which is an agent by another name.
+func LaunchCommand(t testing.TB, ns *netns.NS, program string, args ...string) *Agent {
+	t.Helper()
 	a := &Agent{ns: ns, exited: make(chan struct{})}
 	a.client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: a.dial}}
-	a.cmd = ns.Command(context.Background(), program, append([]string{"agent"}, args...)...)
+	a.cmd = ns.Command(context.Background(), program, args...)
 	a.cmd.Stdout, a.cmd.Stderr = &a.log, &a.log
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -170,6 +176,18 @@ func (a *Agent) Await(t testing.TB, what string, holds func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the agent is not %s after %v; /readyz: %s\n%s", what, patience, a.Ready(), a.Log())
 		}
+	}
+}
+
+// Exited waits for the end of an agent that ends by itself, and returns how it did.
+func (a *Agent) Exited(t testing.TB) error {
+	t.Helper()
+	select {
+	case <-a.exited:
+		return a.err
+	case <-time.After(patience):
+		t.Fatalf("the agent did not end:\n%s", a.Log())
+		return nil
 	}
 }
 
