@@ -34,6 +34,7 @@ var checks = []check{
 	{"forward-blocked", Error, "the firewall drops what pods send", []need{rules}, forwardBlocked},
 	{"forwarding-off", Error, "the kernel doesn't forward", []need{links, routes, sysctls}, forwardingOff},
 	{"ipsec-translated", Error, "what IPsec should encrypt is translated first", []need{links, rules}, ipsecTranslated},
+	{"kept-unanswered", Warning, "what leaves with pods' addresses gets no answers", []need{links, routes, rules}, keptUnanswered},
 	{"leftover-rules", Warning, "rules of something that is gone", []need{rules}, leftovers},
 	{"localnet-exposed", Error, "neighbours reach the node's loopback addresses", []need{links, routes, rules, sysctls}, localnetExposed},
 	{"networks-overlap", Error, "containers have the addresses of hosts outside", []need{links, routes}, overlaps},

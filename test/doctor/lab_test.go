@@ -45,6 +45,8 @@ type lab struct {
 	node, pod1, pod2, out *netns.NS
 	path                  string
 	detach                func()
+	// found so far.
+	found []doctor.Finding
 	// taken changes what was read where the kernel lets no namespace set it. Connections
 	// aren't read then.
 	taken func(files map[string][]byte)
@@ -109,7 +111,9 @@ func (l *lab) examine() doctor.Report {
 	}
 	host, err := snapshot.FromFiles(files)
 	must(l.t, err)
-	return doctor.Examine(doctor.Node{Host: host})
+	r := doctor.Examine(doctor.Node{Host: host})
+	l.found = append(l.found, r.Findings...)
+	return r
 }
 
 func codes(r *doctor.Report) []string {
@@ -225,7 +229,7 @@ type lesson struct {
 }
 
 func all() []lesson {
-	return slices.Concat(lessons, kernelLessons, ruleLessons, otherLessons, serviceLessons, tunnelLessons)
+	return slices.Concat(lessons, kernelLessons, ruleLessons, otherLessons, serviceLessons, tunnelLessons, wayLessons)
 }
 
 func TestFindings(t *testing.T) {
