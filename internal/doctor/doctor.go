@@ -41,6 +41,7 @@ var checks = []check{
 	{"never-matches", Warning, "rules that another one never lets a packet come to", []need{rules}, neverMatches},
 	{"notrack", Error, "no translation of what isn't tracked", []need{links, rules}, untracked},
 	{"pods-masqueraded", Warning, "other nodes' pods see the node in place of its pods", []need{links, routes, rules}, podToPod},
+	{"ports-collide", Warning, "translated connections are given the same port", []need{links, routes, rules, counters}, portsCollide},
 	{"ports-taken", Error, "a translated address runs out of ports", []need{rules}, portsTaken},
 	{"replies-lost", Error, "clients of a routed ClusterIP get no answers", []need{links, routes}, repliesLost},
 	{"rp-filter-strict", Error, "the reverse path filter drops what comes in", []need{links, routes, rules, sysctls}, strictFilter},

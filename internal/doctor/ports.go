@@ -3,9 +3,11 @@ package doctor
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 
 	"github.com/unmasq/unmasq/internal/conntrack"
+	"github.com/unmasq/unmasq/internal/owner"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset"
 	"github.com/unmasq/unmasq/internal/sim"
@@ -52,10 +54,11 @@ func (p *patient) full(c crowd, e *conntrack.Entry, taken int) (Finding, bool) {
 	const free = 65536 - 1024 // what the kernel chooses from for ports above 1023
 	q := tcp(e.Original.Source, e.Original.Destination, int(e.Original.DestinationPort), "")
 	q.Protocol = c.protocol
-	at, is := p.ask(q).rule()
+	answers := p.ask(q)
+	at, is := answers.rule()
 	room := free
 	if is {
-		room = portsOf(at, free)
+		room = portsOf(answers.translation(at), free)
 	}
 	if float64(taken) < nearlyFull*float64(room) {
 		return Finding{}, false
@@ -68,26 +71,74 @@ func (p *patient) full(c crowd, e *conntrack.Entry, taken int) (Finding, bool) {
 	}
 	if is {
 		f.Evidence = append(f.Evidence, p.place(at))
-		if room < free && at.Table.Native == nil {
-			f.Mend = append([]string{fmt.Sprintf("%s -t %s -R %s %d %s", program(at.Table), at.Table.Name, at.Chain.Name, at.Rule.Index, withoutPorts(at.Rule))}, f.Mend...)
+		if room < free {
+			f.Mend = append([]string{p.anew(at, withoutPorts(at.Rule))}, f.Mend...)
+		}
+		if p.host.Counters != nil {
+			f.Evidence = append(f.Evidence, p.counted("insert_failed"))
 		}
 	}
 	return f, true
 }
 
-// portsOf is how many ports the rule may take.
-func portsOf(at sim.RuleRef, free int) int {
-	if m, ok := target(at).(ruleset.Masquerade); ok && m.Ports != nil {
-		return int(m.Ports.Last) - int(m.Ports.First) + 1
+// translation that a rule came to, an iptables rule's target or what a native one says;
+// nil where the rule isn't one.
+func (all outcomes) translation(at sim.RuleRef) ruleset.Target {
+	if at.Table.Native == nil {
+		return target(at)
 	}
-	if m, ok := target(at).(ruleset.SNAT); ok && m.NATRange.Ports != nil && m.First == m.Last {
-		return int(m.NATRange.Ports.Last) - int(m.NATRange.Ports.First) + 1
+	for i := range all {
+		for _, s := range all[i].Steps {
+			if s.At == at && s.Translation != nil {
+				return s.Translation
+			}
+		}
 	}
-	return free
+	return nil
 }
+
+// portsOf is how many ports a translation may take.
+func portsOf(t ruleset.Target, free int) int {
+	var ports *ruleset.PortRange
+	switch t := t.(type) {
+	case ruleset.Masquerade:
+		ports = t.Ports
+	case ruleset.SNAT:
+		if t.First == t.Last {
+			ports = t.NATRange.Ports
+		}
+	}
+	if ports == nil {
+		return free
+	}
+	return int(ports.Last) - int(ports.First) + 1
+}
+
+// anew is a command that puts a rule in another's place.
+func (p *patient) anew(at sim.RuleRef, rule string) string {
+	switch n := at.Table.Native; {
+	case n == nil:
+		return fmt.Sprintf("%s -t %s -R %s %d %s", program(at.Table), at.Table.Name, at.Chain.Name, at.Rule.Index, rule)
+	case p.ownerOf(at) == owner.Unmasq:
+		return "# in the policy that says so: unmasq status names it"
+	default:
+		return fmt.Sprintf("nft replace rule %s %s %s handle %d %s", n.Family, n.Name, at.Chain.Name, at.Rule.Native.Handle, quoted(rule))
+	}
+}
+
+// quoted for a shell.
+func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+
+// nftPorts is the range of ports of nft's masquerade and snat.
+//
+//	masquerade to :1024-2047 random     snat ip to 192.0.2.7:1024-2047
+var nftPorts = regexp.MustCompile(`(?:( to (?:\[[0-9a-f:.]+\]|[0-9.]+))| to ):[0-9]+(?:-[0-9]+)?\b`)
 
 // withoutPorts is the rule with the kernel's own choice of ports.
 func withoutPorts(rule *ruleset.Rule) string {
+	if rule.Native != nil {
+		return nftPorts.ReplaceAllString(strings.TrimSpace(rule.Text), "$1")
+	}
 	before, after, found := strings.Cut(specification(rule), " --to-ports ")
 	if !found {
 		return before

@@ -22,7 +22,51 @@ var kernelLessons = []lesson{
 		alike:   map[string]string{"some thousands": connected("5000")},
 		call:    &call{from: pod1, to: out, address: "203.0.113.9:80", before: lost, after: lost}, // the bound is what it was
 	},
+	{
+		code: "ports-collide", name: "iptables",
+		provoke: collided,
+		alike: map[string]string{
+			"random already":     noRules + "iptables -t nat -A POSTROUTING -s 10.244.1.0/24 ! -o cni0 -j MASQUERADE --random-fully; ip6tables -t nat -A POSTROUTING -s fd00:10:244:1::/64 -j MASQUERADE --random\n" + collided,
+			"of the node alone":  noRules + collided,
+			"none has collided":  "bash -c 'echo x > /dev/udp/203.0.113.9/9'",
+			"a policy says that": noRules + collided + applied(`{name: all, from: {cidrs: [10.244.1.0/24]}, action: Masquerade, masquerade: {fullyRandom: true}}`),
+		},
+		call: &call{from: pod1, to: out, address: "203.0.113.9:80", before: "192.0.2.1", after: "192.0.2.1"},
+	},
+	{
+		code: "ports-collide", name: "nftables",
+		provoke: noRules + collided + `nft -f - <<'END'
+table inet nat {
+	chain out {
+		type nat hook postrouting priority srcnat;
+		ip saddr 10.244.1.0/24 oifname != "cni0" counter masquerade
+		ip6 saddr fd00:10:244:1::/64 oifname != "cni0" snat ip6 to 2001:db8::1
+	}
 }
+END`,
+		call: &call{from: pod1, to: out, address: "203.0.113.9:80", before: "192.0.2.1", after: "192.0.2.1"},
+	},
+	{
+		code: "ports-taken", name: "a narrow range of nftables",
+		provoke: noIPv4 + `nft -f - <<'END'
+table ip nat2 {
+	chain out {
+		type nat hook postrouting priority srcnat;
+		ip saddr 10.244.1.0/24 oifname "eth0" meta l4proto udp masquerade to :2000-2009
+		ip saddr 10.244.1.0/24 oifname "eth0" masquerade
+	}
+}
+END`,
+		before: func(l *lab) { l.flows(9, 1) },
+	},
+}
+
+// collided makes the kernel count three packets that were dropped for a port that was
+// taken: the node's own, with a rule that is gone again.
+const collided = `iptables -t nat -I POSTROUTING -d 203.0.113.9 -p udp -m udp --dport 9 -j MASQUERADE --to-ports 2000
+bash -c 'for i in 1 2 3 4; do echo x > /dev/udp/203.0.113.9/9; done' 2>/dev/null || true
+iptables -t nat -D POSTROUTING 1; conntrack -F 2>/dev/null; conntrack -S | grep -q 'insert_failed=[1-9]'
+`
 
 // connected makes so many entries of connections that had their answers, as the kernel
 // would if as many clients came: conntrack loads what it has printed.
