@@ -69,6 +69,19 @@ func Open(name string) (*NS, error) {
 	return &NS{name: name, file: file}, nil
 }
 
+// OpenFile opens a namespace by a file of the kernel's that stands for it, such as
+// /proc/PID/ns/net, whoever made it: Close lets go of it, no more.
+func OpenFile(path string) (*NS, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace: %w", err)
+	}
+	if kind, err := unix.IoctlRetInt(int(file.Fd()), unix.NS_GET_NSTYPE); err != nil || kind != unix.CLONE_NEWNET {
+		return nil, errors.Join(fmt.Errorf("%s is no network namespace", path), file.Close())
+	}
+	return &NS{file: file}, nil
+}
+
 // List names the namespaces that start with prefix, sorted.
 func List(prefix string) ([]string, error) {
 	entries, err := os.ReadDir(Dir)
@@ -126,18 +139,21 @@ func Remove(name string) error {
 	return nil
 }
 
-// Name under Dir.
+// Name under Dir; empty where it was opened by another file.
 func (n *NS) Name() string { return n.name }
 
 // Path of the file that names the namespace.
-func (n *NS) Path() string { return filepath.Join(Dir, n.name) }
+func (n *NS) Path() string { return n.file.Name() }
 
 // Fd of the namespace, valid until Close or Release.
 func (n *NS) Fd() int { return int(n.file.Fd()) }
 
-// Close removes the namespace, however it was opened, and lets go of it.
+// Close removes the namespace, if it has a name, and lets go of it.
 // Processes inside keep running. More calls do nothing.
 func (n *NS) Close() error {
+	if n.name == "" {
+		return n.Release()
+	}
 	return errors.Join(Remove(n.name), n.Release())
 }
 

@@ -158,6 +158,38 @@ func TestBadNames(t *testing.T) {
 	}
 }
 
+// A namespace can be opened by any file that stands for it; to close it leaves it.
+func TestOpenFile(t *testing.T) {
+	n := netnstest.Test(t, "named")
+	if err := n.Bridge("br-here"); err != nil {
+		t.Fatal(err)
+	}
+	other, err := netns.OpenFile(n.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := interfaces(t); slices.Contains(got, "br-here") {
+		t.Fatalf("interfaces outside: %v", got)
+	}
+	err = other.Do(func() error {
+		if got := interfaces(t); !slices.Contains(got, "br-here") {
+			t.Errorf("interfaces inside: %v", got)
+		}
+		return nil
+	})
+	if err := errors.Join(err, other.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(n.Path()); err != nil {
+		t.Errorf("closed, and gone: %v", err)
+	}
+	for _, wrong := range []string{"/proc/self/ns/mnt", "/etc/hostname", "/no/such/file"} {
+		if _, err := netns.OpenFile(wrong); err == nil || !strings.Contains(err.Error(), wrong) {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}
+
 func TestSysctlInside(t *testing.T) {
 	const file = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 	outside, err := os.ReadFile(file)

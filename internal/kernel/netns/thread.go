@@ -20,7 +20,7 @@ import (
 func (n *NS) Do(fn func() error) error {
 	return onThread(func() error {
 		if err := unix.Setns(n.Fd(), unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("enter network namespace %s: %w", n.name, err)
+			return fmt.Errorf("enter network namespace %s: %w", n.Path(), err)
 		}
 		return fn()
 	})
