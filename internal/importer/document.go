@@ -62,16 +62,42 @@ func (d *Document) CIDRs(path string, networks []Network) (cidrs []v1alpha1.CIDR
 
 // everywhere is what a rule of one family alone goes to; nil: of both.
 func everywhere(v4, v6 bool) *v1alpha1.To {
-	switch {
-	case v4 && v6:
+	if v4 && v6 {
 		return nil
-	case v6:
-		return &v1alpha1.To{CIDRs: []v1alpha1.CIDR{"::/0"}}
 	}
-	return &v1alpha1.To{CIDRs: []v1alpha1.CIDR{"0.0.0.0/0"}}
+	return &v1alpha1.To{CIDRs: anywhereCIDRs(v4, v6)}
 }
 
-// pods and so on are places of rules.
+// anywhereCIDRs are all addresses of the families.
+func anywhereCIDRs(v4, v6 bool) (all []v1alpha1.CIDR) {
+	if v4 {
+		all = append(all, "0.0.0.0/0")
+	}
+	if v6 {
+		all = append(all, "::/0")
+	}
+	return all
+}
+
+// prefixTexts are networks as rules have them, each once.
+func prefixTexts(networks []Network) (all []v1alpha1.CIDR) {
+	for _, n := range networks {
+		if c := v1alpha1.CIDR(n.Prefix.String()); !slices.Contains(all, c) {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// randomly refines action Masquerade; nil where there is nothing to refine.
+func randomly(fully bool) *v1alpha1.Masquerade {
+	if !fully {
+		return nil
+	}
+	return &v1alpha1.Masquerade{FullyRandom: true}
+}
+
+// fromPods and toPods are places of rules.
 func fromPods() *v1alpha1.From { return &v1alpha1.From{Pods: &v1alpha1.PodPeer{}} }
 
 func toPods() *v1alpha1.To { return &v1alpha1.To{Pods: &v1alpha1.Empty{}} }

@@ -59,7 +59,7 @@ type Kind struct {
 
 // Kinds in the order of the documentation.
 func Kinds() []Kind {
-	return []Kind{kubeRouter()}
+	return []Kind{kubeRouter(), flannel()}
 }
 
 // Named finds a kind.

@@ -107,6 +107,16 @@ func (v Value) Get(keys ...string) Value {
 	return v
 }
 
+// Fold is as Get, for one key whose case doesn't matter, as Go's encoding/json has it.
+func (v Value) Fold(key string) Value {
+	for _, k := range v.Keys() {
+		if strings.EqualFold(k, key) {
+			return v.Get(k)
+		}
+	}
+	return v.Get(key)
+}
+
 // Keys of a mapping, in order; of anything else none.
 func (v Value) Keys() (keys []string) {
 	if v.Is() && v.node.Kind == yaml.MappingNode {
@@ -203,7 +213,7 @@ func (v Value) Inner() ([]Value, error) {
 	}
 	var all []Value
 	for _, root := range roots {
-		all = append(all, inner.at(root, v.path+" |"))
+		all = append(all, inner.at(root, v.path))
 	}
 	return all, nil
 }

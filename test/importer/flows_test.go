@@ -2,6 +2,8 @@ package importer_test
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/unmasq/unmasq/internal/packet"
 )
@@ -96,15 +98,34 @@ func (r row) flows() (all []flow) {
 	return all
 }
 
-// rowIs is a difference's test: a flow of one of these rows, that is hidden by the peer
-// and not by us, or the other way round.
-func rowIs(names ...string) func(flow, string, string) bool {
-	return func(f flow, _, _ string) bool {
-		for _, n := range names {
-			if f.row == n {
-				return true
+// keptHere is a difference's test: the component hides the sources of flows of these
+// rows, its import doesn't.
+func keptHere(rows ...string) func(flow, string, string) bool {
+	return func(f flow, peer, ours string) bool {
+		return slices.Contains(rows, f.row) && f.kept(ours) && !f.kept(peer)
+	}
+}
+
+// hiddenHere is the other way round.
+func hiddenHere(rows ...string) func(flow, string, string) bool {
+	return func(f flow, peer, ours string) bool {
+		return slices.Contains(rows, f.row) && !f.kept(ours) && f.kept(peer)
+	}
+}
+
+// kept says whether a fate has the flow's own source.
+func (f flow) kept(fate string) bool { return strings.Contains(fate, " "+f.Source.String()+" to ") }
+
+// moved puts other addresses in, in pairs of old and new.
+func moved(flows []flow, pairs ...string) []flow {
+	for i := range flows {
+		for n := 0; n < len(pairs); n += 2 {
+			for _, a := range []*netip.Addr{&flows[i].Source, &flows[i].Destination} {
+				if *a == netip.MustParseAddr(pairs[n]) {
+					*a = netip.MustParseAddr(pairs[n+1])
+				}
 			}
 		}
-		return false
 	}
+	return flows
 }
