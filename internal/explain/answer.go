@@ -87,6 +87,19 @@ func (e *Explainer) Along(q sim.Question, w sim.Way, take func(o *sim.Outcome, o
 	return &out
 }
 
+// Leads are the outcomes on the node that has the packet first.
+func (e *Explainer) Leads(q sim.Question) []sim.Outcome {
+	for _, n := range e.nodes {
+		if n.Name == q.At {
+			return n.Run(q, sim.Options{})
+		}
+	}
+	return e.nodes[0].Run(q, sim.Options{})
+}
+
+// Path of a packet that no rule is asked about, such as a reply: see [sim.Path].
+func (e *Explainer) Path(q sim.Question) []sim.Hop { return sim.Path(e.nodes, q) }
+
 // understood is the question with what its source says: a node sends with its own
 // address itself, unless something else is asked for.
 func (e *Explainer) understood(q sim.Question) sim.Question {

@@ -23,8 +23,8 @@ type Situation struct {
 	// Nodes whose state is known, at least one. The first is "here"; all others are
 	// "there".
 	Nodes []Node
-	// Places that were stated. One that has a found one's role stands in its stead; see
-	// [Place].
+	// Places that were stated. Where one has the role of one that would be found it
+	// stands in its stead; more of a role are rows and columns beside it, by their names.
 	Places []Place
 	// Services to ask about, as namespace/name or namespace/name:port, or an address; none: one of each kind.
 	Services []string
@@ -46,6 +46,12 @@ type Node struct {
 	Name string
 	Host *snapshot.Host
 }
+
+// What a place may be alone.
+const (
+	Source      = "source"
+	Destination = "destination"
+)
 
 // Kind of a place.
 type Kind string
@@ -75,6 +81,10 @@ type Place struct {
 	Addresses []netip.Addr `json:"addresses"`
 	// CIDR of a network; its address is one of it.
 	CIDR netip.Prefix `json:"cidr,omitzero"`
+	// Port that it is asked at as a destination; 0: [Situation.Port].
+	Port uint16 `json:"port,omitempty"`
+	// Only is [Source] or [Destination] where a stated place is to be that alone; empty: it is both.
+	Only string `json:"only,omitempty"`
 	// Found says what of the state tells of it; empty for what was stated.
 	Found string `json:"found,omitempty"`
 }
@@ -113,10 +123,11 @@ type Row struct {
 	// Name of the row: pod-here, pod-there, this-node, other-node, outside; or, of one of
 	// several alike, what it is called.
 	Name  string `json:"name"`
+	Role  Role   `json:"role"`
 	Place Place  `json:"place"`
 }
 
-// Role of a column: what its destination is.
+// Role of a row or column: what the source, or destination, is.
 type Role string
 
 const (
@@ -137,6 +148,10 @@ const (
 	// NodePorts of this node by external traffic policy.
 	NodePortCluster Role = "node-port-cluster"
 	NodePortLocal   Role = "node-port-local"
+	// ExternalIP is an external address of a service, or a load balancer's.
+	ExternalIP Role = "external-ip"
+	// Published is a port of this node that a container engine forwards.
+	Published Role = "published-port"
 )
 
 // Column is a destination.
