@@ -63,7 +63,7 @@ func kubectlBy(version string, connect func(kubectl.Access, kubectl.Where) (*kub
 	root.Short, root.Long = "Ask the agents of a cluster", kubectlHelp
 	opts := &kubectlOptions{connect: connect}
 	opts.flags(root.PersistentFlags())
-	root.AddCommand(newKubectlExplain(opts), newKubectlStatus(opts), newKubectlSnapshot(opts), newKubectlDoctor(opts), newKubectlFlows(opts), newKubectlUninstall(opts))
+	root.AddCommand(newKubectlExplain(opts), newKubectlStatus(opts), newKubectlSnapshot(opts), newKubectlDoctor(opts), newKubectlFlows(opts), newKubectlMatrix(opts), newKubectlUninstall(opts))
 	return root
 }
 

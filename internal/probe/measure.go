@@ -1,0 +1,349 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/unmasq/unmasq/internal/matrix"
+	"github.com/unmasq/unmasq/internal/packet"
+)
+
+// Measure fills in what was measured of a matrix.
+type Measure struct {
+	// Spaces that calls come from and whose peers answer.
+	Spaces Spaces
+	// Patience with silence; 0: a second and a half. What isn't as predicted is asked
+	// again, with twice of it: packets get lost.
+	Patience time.Duration
+	// Progress is told of each portion; nil: nobody is.
+	Progress func(done, all int)
+}
+
+const firstPatience = 1500 * time.Millisecond
+
+// Calls to a destination with several backends: a fair coin falls so many times on one
+// side once in two thousand.
+const manyCalls = 12
+
+// asked is a cell with its calls.
+type asked struct {
+	cell   *matrix.Cell
+	column *matrix.Column
+	space  *Space
+	// peers answer there: whom they saw is known. Else only whether somebody answers.
+	peers bool
+	order Order
+	times int
+}
+
+// Fill makes the calls. Cells that nothing is predicted of, that no space has the source
+// of, or where nobody would answer, aren't measured; notes say so.
+func (x Measure) Fill(ctx context.Context, m *matrix.Matrix) error {
+	if x.Patience == 0 {
+		x.Patience = firstPatience
+	}
+	all := x.plan(m)
+	progress := x.counter(len(all), len(all))
+	if err := x.ask(ctx, all, x.Patience, progress); err != nil {
+		return err
+	}
+	again := slices.DeleteFunc(slices.Clone(all), func(a asked) bool { return !a.cell.Differs })
+	if len(again) > 0 {
+		if err := x.ask(ctx, again, 2*x.Patience, x.counter(len(again), len(again))); err != nil {
+			return err
+		}
+	}
+	x.name(m)
+	m.Measured = true
+	return nil
+}
+
+// counter of calls.
+func (x Measure) counter(cells, all int) func(int) {
+	var mu sync.Mutex
+	done := 0
+	return func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		if done += n; x.Progress != nil {
+			x.Progress(done, all)
+		}
+	}
+}
+
+// plan which cells are asked, from where.
+func (x Measure) plan(m *matrix.Matrix) []asked {
+	var all []asked
+	notes := map[string]bool{}
+	for i := range m.Cells {
+		c := &m.Cells[i]
+		if !c.Destination.IsValid() || !c.Source.IsValid() || len(c.Predicted) == 0 {
+			continue
+		}
+		a, why := x.asked(m, c)
+		if why != "" {
+			notes[why] = true
+			continue
+		}
+		all = append(all, a)
+	}
+	m.Notes = append(m.Notes, slices.Sorted(maps.Keys(notes))...)
+	return all
+}
+
+// asked says why a cell isn't.
+func (x Measure) asked(m *matrix.Matrix, c *matrix.Cell) (a asked, why string) {
+	a = asked{cell: c, times: 1, space: x.Spaces.of(c.Source)}
+	i := slices.IndexFunc(m.Columns, func(column matrix.Column) bool { return column.Name == c.Column })
+	if i < 0 {
+		return a, fmt.Sprintf("not measured: column %s isn't known", c.Column)
+	}
+	a.column = &m.Columns[i]
+	to := c.Destination.Addr()
+	target := a.column.Target(packet.Of(to))
+	switch {
+	case a.space == nil || a.space.Call == nil:
+		return a, fmt.Sprintf("not measured: from %s, whose network namespace isn't known here (--namespace)", c.Row)
+	case a.space.Elsewhere != nil && a.space.Elsewhere(to):
+		return a, fmt.Sprintf("not measured: from %s to services and pods: which way its packets to them take isn't known", c.Row)
+	case target == nil:
+		return a, fmt.Sprintf("not measured: %s has no target", c.Column)
+	}
+	a.order = Order{Protocol: target.Protocol, Target: c.Destination}
+	a.peers = x.answers(c.Destination, target)
+	if !a.peers && (len(target.Backends) == 0 || target.Protocol != TCP) && !x.nobody(c) {
+		return a, fmt.Sprintf("not measured: to %s: nobody there would answer", c.Column)
+	}
+	if len(target.Backends) > 1 || len(c.Predicted) > 1 {
+		a.times = manyCalls
+	}
+	return a, ""
+}
+
+// answers says whether peers of ours do, at the destination or as all of its backends.
+func (x Measure) answers(to netip.AddrPort, target *matrix.Target) bool {
+	if len(target.Backends) == 0 {
+		return x.peerAt(to)
+	}
+	return !slices.ContainsFunc(target.Backends, func(b netip.AddrPort) bool { return !x.peerAt(b) })
+}
+
+func (x Measure) peerAt(to netip.AddrPort) bool {
+	s := x.Spaces.of(to.Addr())
+	return s != nil && s.Peer != 0 && s.Peer == to.Port()
+}
+
+// nobody is expected to answer: silence, and a no, tell something all the same.
+func (x Measure) nobody(c *matrix.Cell) bool {
+	return !slices.ContainsFunc(c.Predicted, func(s matrix.Sight) bool { return s.Verdict != matrix.Lost && s.Verdict != matrix.Refused })
+}
+
+// ask all, each space its own at once, and judge the cells.
+func (x Measure) ask(ctx context.Context, all []asked, patience time.Duration, done func(int)) error {
+	bySpace := map[*Space][]asked{}
+	for _, a := range all {
+		bySpace[a.space] = append(bySpace[a.space], a)
+	}
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	var first error
+	for space, cells := range bySpace {
+		wait.Go(func() {
+			err := x.askFrom(ctx, space, cells, patience)
+			done(len(cells))
+			mu.Lock()
+			defer mu.Unlock()
+			if first == nil {
+				first = err
+			}
+		})
+	}
+	wait.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return first
+}
+
+func (x Measure) askFrom(ctx context.Context, space *Space, cells []asked, patience time.Duration) error {
+	var orders []Order
+	for _, a := range cells {
+		order := a.order
+		order.Patience = int(patience / time.Millisecond)
+		orders = append(orders, slices.Repeat([]Order{order}, a.times)...)
+	}
+	reports, err := space.Call(ctx, orders)
+	if err != nil {
+		return err
+	}
+	for _, a := range cells {
+		if err := a.judge(x, reports[:a.times]); err != nil {
+			return err
+		}
+		reports = reports[a.times:]
+	}
+	return nil
+}
+
+// judge what came about, each thing once.
+func (a asked) judge(x Measure, reports []Report) error {
+	a.cell.Measured, a.cell.Differs = nil, false
+	seen := map[string]int{}
+	for _, r := range reports {
+		if r.Error != "" {
+			return fmt.Errorf("%s from %s to %s: %s", a.order.Protocol, a.space.Name, a.order.Target, r.Error)
+		}
+		s := a.sight(x, r)
+		key := fmt.Sprint(s.Verdict, s.Source, s.AtName, s.Why)
+		if seen[key]++; seen[key] == 1 {
+			a.cell.Measured = append(a.cell.Measured, s)
+		}
+		if !slices.ContainsFunc(a.cell.Predicted, func(p matrix.Sight) bool { return a.agrees(x, p, s, r) }) {
+			a.cell.Differs = true
+		}
+	}
+	for i := range a.cell.Measured {
+		s := &a.cell.Measured[i]
+		share := float64(seen[fmt.Sprint(s.Verdict, s.Source, s.AtName, s.Why)]) / float64(len(reports))
+		s.Share = &share
+	}
+	return nil
+}
+
+// answeredUnseen is said of those who answer otherwise than a peer.
+const answeredUnseen = "answered, by somebody who doesn't say whom he sees"
+
+func (a asked) sight(x Measure, r Report) matrix.Sight {
+	switch {
+	case r.Seen.IsValid():
+		s := matrix.Sight{Verdict: matrix.Masqueraded, Source: r.Seen.Addr(), AtName: r.By}
+		if r.Seen.Addr() == r.Source.Addr() {
+			s.Verdict = matrix.Kept
+		}
+		if by := x.Spaces.named(r.By); by != nil {
+			s.At = by.at(r.Seen.Addr())
+		}
+		return s
+	case r.Answered:
+		return matrix.Sight{Verdict: matrix.Unknown, Why: answeredUnseen}
+	case r.No == "":
+		return matrix.Sight{Verdict: matrix.Lost, Why: "no answer"}
+	case r.No == Denied:
+		return matrix.Sight{Verdict: matrix.Refused, Why: "the caller's own kernel doesn't send it"}
+	}
+	return matrix.Sight{Verdict: matrix.Refused, Why: string(r.No)}
+}
+
+// at is the peer's address in the family of another.
+func (s *Space) at(like netip.Addr) netip.AddrPort {
+	for _, a := range s.Addresses {
+		if packet.Of(a) == packet.Of(like) {
+			return netip.AddrPortFrom(a, s.Peer)
+		}
+	}
+	return netip.AddrPort{}
+}
+
+// agrees says whether what was measured is one of the things that were predicted.
+func (a asked) agrees(x Measure, p, s matrix.Sight, r Report) bool {
+	switch {
+	case p.Verdict == matrix.Unknown:
+		return true
+	case p.Verdict == matrix.Lost:
+		// A packet that the caller's own kernel drops isn't lost in silence.
+		return s.Verdict == matrix.Lost || r.No == Denied
+	case p.Verdict == matrix.Refused:
+		return s.Verdict == matrix.Refused
+	case s.Verdict == matrix.Unknown:
+		return true
+	case s.Verdict == matrix.Refused && !a.peers && r.No == Refused:
+		return true // it arrived: whose program isn't there says so
+	case !r.Seen.IsValid():
+		return false
+	}
+	by := x.Spaces.named(r.By)
+	return (!p.Source.IsValid() || p.Source == s.Source) &&
+		(!p.At.IsValid() || by == nil || slices.Contains(by.Addresses, p.At.Addr()))
+}
+
+// name the addresses that were seen, as the prediction names them.
+func (x Measure) name(m *matrix.Matrix) {
+	names := map[netip.Addr]string{}
+	for _, s := range x.Spaces {
+		for _, a := range s.Addresses {
+			names[a] = s.Name
+		}
+	}
+	for _, r := range m.Rows {
+		for _, a := range r.Place.Addresses {
+			names[a] = r.Place.Name
+		}
+	}
+	for i := range m.Cells {
+		for _, s := range m.Cells[i].Predicted {
+			if s.As != "" && s.As != itself {
+				names[s.Source] = s.As
+			}
+		}
+	}
+	for i := range m.Cells {
+		for j := range m.Cells[i].Measured {
+			s := &m.Cells[i].Measured[j]
+			if s.As = names[s.Source]; s.Verdict == matrix.Kept {
+				s.As = itself
+			}
+		}
+	}
+}
+
+const itself = "itself"
+
+// Differing cells, in words: "tcp ipv4 pod-here to node-port-local: predicted …, measured …".
+func Differing(m *matrix.Matrix) []string {
+	var lines []string
+	for i := range m.Cells {
+		c := &m.Cells[i]
+		if c.Differs {
+			lines = append(lines, fmt.Sprintf("%s from %s to %s (%s to %s): predicted %s, measured %s", c.Family, c.Row, c.Column, c.Source, c.Destination,
+				sights(c.Predicted), sights(c.Measured)))
+		}
+	}
+	return lines
+}
+
+func sights(all []matrix.Sight) string {
+	var words []string
+	for _, s := range all {
+		word := string(s.Verdict)
+		if s.Source.IsValid() {
+			word += " as " + s.Source.String()
+		}
+		if s.At.IsValid() {
+			word += " at " + s.At.Addr().String()
+		}
+		if s.Why != "" {
+			word += " (" + s.Why + ")"
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, " or ")
+}
+
+// Count the cells that were measured, and those of them that differ.
+func Count(m *matrix.Matrix) (measured, differ int) {
+	for i := range m.Cells {
+		if len(m.Cells[i].Measured) > 0 {
+			measured++
+		}
+		if m.Cells[i].Differs {
+			differ++
+		}
+	}
+	return measured, differ
+}
