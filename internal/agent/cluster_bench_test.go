@@ -14,6 +14,7 @@ import (
 	"github.com/unmasq/unmasq/api/v1alpha1"
 	"github.com/unmasq/unmasq/internal/cluster"
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
+	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/policy"
 )
 
@@ -115,6 +116,50 @@ func BenchmarkChange(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkServiceChange is the same on a node of a cluster with so many services, all
+// of which a policy names by their namespace's label.
+func BenchmarkServiceChange(b *testing.B) {
+	const pods = 110
+	for _, services := range []int{0, 100, 10000} {
+		in := large(pods, 10)
+		in.Namespaces[0].Labels = map[string]string{"team": "web"}
+		in.ServicesKnown = true
+		for i := range services {
+			in.Services = append(in.Services, largeService(i))
+		}
+		if services > 0 {
+			in.Policies = append(in.Policies, cluster.Policy{Name: "services", Generation: 1, Source: policy.Source{Name: "sourcepolicies/services", NoLines: true, Content: []byte(
+				`{"apiVersion":"unmasq.io/v1alpha1","kind":"SourcePolicy","metadata":{"name":"services"},"spec":{"rules":[{"name":"remote","action":"Masquerade",` +
+					`"from":{"cidrs":["172.30.0.0/16"]},"to":{"services":{"namespaceSelector":{"matchLabels":{"team":"web"}},"backends":"Remote"}}}]}}`)}})
+		}
+		b.Run(fmt.Sprintf("services=%d/pod", services), func(b *testing.B) {
+			benchmarkChange(b, in, func(in *cluster.Input, i int) {
+				in.Pods = slices.Clone(in.Pods[:pods])
+				if i%2 == 0 {
+					in.Pods = append(in.Pods, largePod(pods))
+				}
+			})
+		})
+		if services == 0 {
+			continue
+		}
+		b.Run(fmt.Sprintf("services=%d/service", services), func(b *testing.B) {
+			benchmarkChange(b, in, func(in *cluster.Input, i int) {
+				in.Services = slices.Clone(in.Services[:services])
+				if i%2 == 0 {
+					in.Services = append(in.Services, largeService(services))
+				}
+			})
+		})
+	}
+}
+
+func largeService(i int) cluster.Service {
+	return cluster.Service{Namespace: "default", Name: fmt.Sprint("service-", i), ClusterIPs: []netip.Addr{
+		netip.AddrFrom4([4]byte{10, 96 + byte(i>>16), byte(i >> 8), byte(i)}), netip.MustParseAddr(fmt.Sprintf("fd00:10:96::%x", i+1)),
+	}, Ports: []policy.ServicePort{{Protocol: packet.TCP, Port: 80}, {Protocol: packet.TCP, Port: 443}}}
 }
 
 func benchmarkChange(b *testing.B, in cluster.Input, change func(*cluster.Input, int)) {
