@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/unmasq/unmasq/api/v1alpha1"
 )
@@ -101,3 +102,20 @@ func randomly(fully bool) *v1alpha1.Masquerade {
 func fromPods() *v1alpha1.From { return &v1alpha1.From{Pods: &v1alpha1.PodPeer{}} }
 
 func toPods() *v1alpha1.To { return &v1alpha1.To{Pods: &v1alpha1.Empty{}} }
+
+// uniqueLabel makes a rule's name out of any, another each time.
+func uniqueLabel(name string, taken map[string]bool) string {
+	label := strings.Trim(strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(name)), "-")
+	const most = 56 // leaves room for a number
+	label = cmp.Or(strings.Trim(label[:min(len(label), most)], "-"), "rule")
+	for n, base := 2, label; taken[label]; n++ {
+		label = fmt.Sprintf("%s-%d", base, n)
+	}
+	taken[label] = true
+	return label
+}

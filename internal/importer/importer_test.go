@@ -116,8 +116,10 @@ func readBack(t *testing.T, result *Result, text []byte) {
 func setting(t *testing.T, comment string) (kind Kind, opts Options) {
 	for line := range strings.Lines(comment) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if key == "" || key == "#" || strings.ToLower(key) != key {
+			continue // words about the case
+		}
 		switch key {
-		case "", "#":
 		case "kind":
 			var ok bool
 			if kind, ok = Named(value); !ok {

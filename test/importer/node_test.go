@@ -2,6 +2,7 @@ package importer_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -61,10 +62,11 @@ func newNode(t *testing.T, l layout) *node {
 		n.must(t, n.ns.Sysctl(key, value))
 	}
 	var ends []rig.Wire
-	for _, link := range l.links {
-		n.must(t, netns.Veth(n.ns, link, far, "to-"+link))
+	for i, link := range l.links {
+		end := fmt.Sprintf("far%d", i)
+		n.must(t, netns.Veth(n.ns, link, far, end))
 		n.run(t, "", "ip", "link", "set", link, "arp", "off")
-		ends = append(ends, rig.Wire{Link: link, Far: far, FarLink: "to-" + link})
+		ends = append(ends, rig.Wire{Link: link, Far: far, FarLink: end})
 	}
 	n.must(t, n.ns.Up("lo"))
 	n.run(t, strings.Join(l.ip, "\n")+"\n", "ip", "-batch", "-")
