@@ -59,7 +59,7 @@ type Kind struct {
 
 // Kinds in the order of the documentation.
 func Kinds() []Kind {
-	return []Kind{kubeRouter(), flannel(), docker()}
+	return append([]Kind{kubeRouter(), flannel(), docker()}, moreKinds()...)
 }
 
 // Named finds a kind.

@@ -26,7 +26,11 @@ func Read(h *snapshot.Host) (*List, error) {
 			return nil, err
 		}
 		list.Entries = append(list.Entries, tidy(w.entries)...)
-		list.Warnings = append(list.Warnings, w.warnings...)
+		for _, warning := range w.warnings { // tables of both families are read twice
+			if !slices.Contains(list.Warnings, warning) {
+				list.Warnings = append(list.Warnings, warning)
+			}
+		}
 		for _, name := range w.sets {
 			if !slices.Contains(list.Sets, name) {
 				list.Sets = append(list.Sets, name)
@@ -92,11 +96,12 @@ func (r *reader) chains(t *ruleset.Table, f packet.Family) map[string]*chain {
 			rule := &c.Rules[i]
 			ref := Ref{Table: t, Chain: c, Rule: rule, Owner: r.owners.Of(t, c, rule).Name}
 			for _, s := range r.stepsOf(f, t, rule, all) {
-				s.ref = ref
-				if s.act == setMark {
+				if s.refs = []Ref{ref}; s.act == setMark {
 					r.given |= s.mark.Value
 				}
-				into.steps = append(into.steps, s)
+				if n := len(into.steps); n == 0 || !into.steps[n-1].join(&s) {
+					into.steps = append(into.steps, s)
+				}
 			}
 		}
 	}

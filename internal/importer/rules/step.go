@@ -16,7 +16,8 @@ type chain struct {
 
 // step is a rule in parts that regions can be cut by.
 type step struct {
-	ref Ref
+	// refs are the rules that it is made of: several where they differ in an address.
+	refs []Ref
 	// parts must all hold, for those with not the contrary.
 	parts []part
 	marks []markTest
@@ -190,4 +191,35 @@ func (p part) without(from Region) (Region, bool) {
 		return from, true
 	}
 	return from, false
+}
+
+// join takes in the next rule of the chain where both let packets go that differ in the
+// addresses of one side alone: lists of networks to be kept are one step then, and what
+// comes after them is asked once.
+func (s *step) join(next *step) bool {
+	if s.act != next.act || s.act != goBack && s.act != accept || !s.plain() || !next.plain() {
+		return false
+	}
+	in, side, _ := s.parts[0].addresses()
+	more, other, _ := next.parts[0].addresses()
+	if side != other {
+		return false
+	}
+	joined := Addresses{In: joinPrefixes(in, more)}
+	if side == ruleset.Source {
+		s.parts[0].region.Source = joined
+	} else {
+		s.parts[0].region.Destination = joined
+	}
+	s.refs = append(s.refs, next.refs...)
+	return true
+}
+
+// plain: it asks for addresses of one side and nothing else.
+func (s *step) plain() bool {
+	if s.never || len(s.parts) != 1 || s.parts[0].not || len(s.marks)+len(s.unsaid)+len(s.losses)+len(s.elements) > 0 {
+		return false
+	}
+	_, _, ok := s.parts[0].addresses()
+	return ok
 }

@@ -69,6 +69,7 @@ func (e *Entry) join(next Entry) bool {
 	case !sources || !destinations:
 		return false
 	}
+	e.Rules = slices.Clone(e.Rules)
 	for _, r := range next.Rules {
 		if !slices.Contains(e.Rules, r) {
 			e.Rules = append(e.Rules, r)

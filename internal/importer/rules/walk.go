@@ -46,7 +46,7 @@ type walker struct {
 }
 
 func (w *walker) warn(s *step, format string, args ...any) {
-	warning := Warning{s.ref, fmt.Sprintf(format, args...)}
+	warning := Warning{s.refs[0], fmt.Sprintf(format, args...)}
 	if !w.warned[warning] {
 		w.warned[warning] = true
 		w.warnings = append(w.warnings, warning)
@@ -168,7 +168,7 @@ func (w *walker) decide(s *step, r Region) {
 	if s.act == stop {
 		e.Action = policy.Leave
 	}
-	e.Region, e.Rules = r, []Ref{s.ref}
+	e.Region, e.Rules = r, s.refs
 	w.add(e)
 }
 
@@ -177,7 +177,7 @@ func (w *walker) decide(s *step, r Region) {
 func (w *walker) keep(r state) {
 	e := Entry{Region: r.Region, Action: policy.Keep}
 	if r.by != nil {
-		e.Rules = []Ref{r.by.ref}
+		e.Rules = r.by.refs
 	}
 	if node := r.Region; r.Node {
 		node.Forwarded = false
@@ -210,7 +210,7 @@ func (w *walker) doubtful(s *step, fits Region) {
 		w.leave(s.chain, state{Region: fits}, 0)
 	default:
 		w.warn(s, "a policy can't ask for %s: what it may concern is left alone, whatever later rules say", what)
-		w.add(Entry{Region: fits, Action: policy.Leave, Rules: []Ref{s.ref}})
+		w.add(Entry{Region: fits, Action: policy.Leave, Rules: s.refs})
 	}
 }
 
@@ -225,7 +225,7 @@ func (w *walker) leave(c *chain, r state, depth int) {
 		switch {
 		case !some:
 		case s.act == accept || s.act == stop:
-			w.add(Entry{Region: fits.Region, Action: policy.Leave, Rules: []Ref{s.ref}})
+			w.add(Entry{Region: fits.Region, Action: policy.Leave, Rules: s.refs})
 		case (s.act == jump || s.act == leap) && s.chain != nil:
 			w.leave(s.chain, fits, depth+1)
 		}
