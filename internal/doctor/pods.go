@@ -11,6 +11,7 @@ import (
 	"github.com/unmasq/unmasq/internal/owner"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/route"
+	"github.com/unmasq/unmasq/internal/sim"
 )
 
 func packetOf(p netip.Prefix) packet.Family { return packet.Of(p.Addr()) }
@@ -22,31 +23,40 @@ func podToPod(p *patient) []Finding {
 	var all []Finding
 	for i := range p.networks {
 		n := &p.networks[i]
-		var to []string
-		var f Finding
-		for _, rt := range p.others(n) {
-			q := tcp(n.member, rt.Destination.Addr().Next().Next(), https, n.link)
-			answers := p.ask(q)
-			at, one := answers.rule()
-			if !one || !answers.every(translated) || forService(p.ownerOf(at)) || p.ownerOf(at) == owner.Unmasq {
-				continue
-			}
-			to = append(to, rt.Destination.String())
-			if f.Evidence == nil {
-				f.Evidence = append(f.Evidence, p.place(at))
-				f.Summary = fmt.Sprintf("%s masquerades %s on its way to other nodes' pods", called(p.ownerOf(at)), n.prefix)
-				f.Mend = p.changes(at)
-			}
-			f.Evidence = append(f.Evidence, "route "+strings.TrimSpace(rt.Text))
-		}
-		if to == nil {
+		at, routes := p.maskedRoutes(n)
+		if routes == nil || p.ownerOf(at) == owner.IPMasqAgent { // of whose list another check speaks
 			continue
 		}
-		f.Consequence = "Pods elsewhere see this node in place of its pods, and network policies that name pods don't fit."
-		p.keep(&f, "pods-see-pods", n.prefix.String(), to...)
+		f := Finding{
+			Summary:     fmt.Sprintf("%s masquerades %s on its way to other nodes' pods", called(p.ownerOf(at)), n.prefix),
+			Evidence:    []string{p.place(at)},
+			Consequence: "Pods elsewhere see this node in place of its pods, and network policies that name pods don't fit.",
+			Mend:        p.changes(at),
+		}
+		for _, rt := range routes {
+			f.Evidence = append(f.Evidence, "route "+strings.TrimSpace(rt.Text))
+			p.keep(&f, "pods-see-pods", n.prefix.String(), rt.Destination.String())
+		}
 		all = append(all, f)
 	}
 	return all
+}
+
+// maskedRoutes are those to pods of other nodes to whom a network's packets are translated,
+// with the first rule that does it.
+func (p *patient) maskedRoutes(n *network) (first sim.RuleRef, routes []*route.Route) {
+	for _, rt := range p.others(n) {
+		answers := p.ask(tcp(n.member, rt.Destination.Addr().Next().Next(), https, n.link))
+		at, one := answers.rule()
+		if !one || !answers.every(translated) || forService(p.ownerOf(at)) || p.ownerOf(at) == owner.Unmasq {
+			continue
+		}
+		if routes == nil {
+			first = at
+		}
+		routes = append(routes, rt)
+	}
+	return first, routes
 }
 
 // others are routes to networks that look like those of other nodes' pods: by way
