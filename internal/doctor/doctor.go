@@ -41,6 +41,7 @@ var checks = []check{
 	{"never-matches", Warning, "rules that another one never lets a packet come to", []need{rules}, neverMatches},
 	{"notrack", Error, "no translation of what isn't tracked", []need{links, rules}, untracked},
 	{"pods-masqueraded", Warning, "other nodes' pods see the node in place of its pods", []need{links, routes, rules}, podToPod},
+	{"pods-not-listed", Warning, "ip-masq-agent's list lacks the pods", []need{links, routes, rules}, unlistedPods},
 	{"policies-misled", Warning, "network policies meet nodes in place of pods", []need{links, routes, rules}, policiesMisled},
 	{"ports-collide", Warning, "translated connections are given the same port", []need{links, routes, rules, counters}, portsCollide},
 	{"ports-taken", Error, "a translated address runs out of ports", []need{rules}, portsTaken},

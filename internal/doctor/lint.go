@@ -194,7 +194,7 @@ func leftovers(p *patient) []Finding {
 			}
 		}
 	})
-	return all
+	return append(all, leftoverRules(p)...)
 }
 
 // jumps to a chain, nil where there are none.

@@ -37,6 +37,7 @@ iptables -t nat -I POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE`,
 	{
 		code: "clients-hidden", name: "ip-masq-agent without the pods",
 		provoke: noIPv4 + masqAgent("192.0.2.0/24"),
+		with:    []string{"pods-not-listed"},
 		alike: map[string]string{
 			"with the pods":    noIPv4 + masqAgent("10.0.0.0/8"),
 			"only what leaves": "iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE",
