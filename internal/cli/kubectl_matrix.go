@@ -22,10 +22,10 @@ import (
 // kubectlMatrix is `kubectl unmasq matrix`.
 type kubectlMatrix struct {
 	*kubectlOptions
-	nodes          []string
-	probe, cleanUp bool
-	image, outside string
-	timeout        time.Duration
+	nodes                  []string
+	probe, cleanUp         bool
+	image, outside, output string
+	timeout                time.Duration
 }
 
 // chooseNodes takes those that were named, or the first two that have an agent.
@@ -139,6 +139,7 @@ func newKubectlMatrix(opts *kubectlOptions) *cobra.Command {
 	f.BoolVar(&o.probe, "probe", false, "measure it too, with real connections of pods and services that are made for it and removed")
 	f.BoolVar(&o.cleanUp, "clean-up", false, "remove what earlier runs with --probe have left, and do nothing else")
 	f.StringVar(&o.image, "image", "", "`IMAGE` of the pods that --probe makes; left out, the agent's")
+	f.StringVarP(&o.output, "output", "o", "", "`FORMAT`: json")
 	f.DurationVar(&o.timeout, "timeout", 2*time.Minute, "how long pods may take to run")
 	return cmd
 }

@@ -138,13 +138,18 @@ func unsettled(ctx context.Context, s *kubectl.Stage) (silent int, err error) {
 	return silent, nil
 }
 
-// stagePlaces are the ends of the matrix that a stage has: nodes by their names, pods
-// by theirs.
+// stagePlaces are the ends of the matrix that a stage has: nodes by their names, and of
+// each node's two pods one that calls and one that is called.
 func stagePlaces(s *kubectl.Stage) (places []matrix.Place) {
 	for _, p := range s.Pods {
 		place := matrix.Place{Kind: matrix.Pod, Name: p.As(), Node: p.Node, Addresses: p.Addresses}
-		if p.Host {
+		switch {
+		case p.Host:
 			place.Kind = matrix.Host
+		case p.Backend:
+			place.Only = matrix.Destination
+		default:
+			place.Only = matrix.Source
 		}
 		places = append(places, place)
 	}

@@ -47,9 +47,9 @@ type Stage struct {
 // StagePod answers and calls.
 type StagePod struct {
 	Name, Node string
-	// Host: it is in its node's network.
-	Host      bool
-	Addresses []netip.Addr
+	// Host: it is in its node's network. Backend: services have it.
+	Host, Backend bool
+	Addresses     []netip.Addr
 }
 
 // As what the pod answers: by its name, or as the node whose network it is in.
@@ -91,7 +91,7 @@ func (s *Stage) plan(nodes []string) {
 	var both []string
 	for i, node := range nodes {
 		a, b := fmt.Sprintf("a%d", i+1), fmt.Sprintf("b%d", i+1)
-		s.Pods = append(s.Pods, StagePod{Name: a, Node: node}, StagePod{Name: b, Node: node}, StagePod{Name: fmt.Sprintf("host%d", i+1), Node: node, Host: true})
+		s.Pods = append(s.Pods, StagePod{Name: a, Node: node}, StagePod{Name: b, Node: node, Backend: true}, StagePod{Name: fmt.Sprintf("host%d", i+1), Node: node, Host: true})
 		s.Services = append(s.Services, StageService{Name: "on-" + b, Backends: []string{b}}, StageService{Name: "local-" + b, Backends: []string{b}, Local: true})
 		both = append(both, b)
 	}
