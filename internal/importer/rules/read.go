@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
 	"github.com/unmasq/unmasq/internal/ipset"
@@ -21,7 +22,7 @@ func Read(h *snapshot.Host) (*List, error) {
 		for _, b := range r.bases(h, f) {
 			bases.steps = append(bases.steps, step{act: jump, chain: b})
 		}
-		w.marks = r.given
+		w.marks, w.node = r.given, nodeAddresses(h, f)
 		if _, err := w.walk([]frame{{bases, 0}}, state{Region: everything(f)}, true); err != nil {
 			return nil, err
 		}
@@ -38,6 +39,16 @@ func Read(h *snapshot.Host) (*List, error) {
 		}
 	}
 	return list, nil
+}
+
+// nodeAddresses are the node's own of a family; nil: not known.
+func nodeAddresses(h *snapshot.Host, f packet.Family) (own []netip.Prefix) {
+	for _, a := range h.Network.Addresses {
+		if ip := a.Prefix.Addr().WithZone(""); packet.Of(ip) == f {
+			own = append(own, netip.PrefixFrom(ip, ip.BitLen()))
+		}
+	}
+	return own
 }
 
 // reader makes chains of what a dump has.

@@ -3,6 +3,7 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -41,6 +42,8 @@ type walker struct {
 	steps    int
 	// marks are those that the rules themselves give.
 	marks uint32
+	// node has the node's own addresses; nil: not known.
+	node []netip.Prefix
 	// sets whose elements decided.
 	sets []string
 }
@@ -180,7 +183,9 @@ func (w *walker) keep(r state) {
 		e.Rules = r.by.refs
 	}
 	if node := r.Region; r.Node {
-		node.Forwarded = false
+		if node.Forwarded = false; w.node != nil {
+			node.Source = node.Source.and(Addresses{In: w.node})
+		}
 		w.add(Entry{Region: node, Action: policy.Leave, Rules: e.Rules})
 	}
 	if e.Node = false; e.Forwarded {
@@ -190,6 +195,9 @@ func (w *walker) keep(r state) {
 
 // add an entry, unless another decides about all of it before.
 func (w *walker) add(e Entry) {
+	if e.empty() {
+		return
+	}
 	for i := range w.entries {
 		if e.within(w.entries[i].Region) {
 			return
