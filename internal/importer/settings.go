@@ -289,3 +289,9 @@ func containersOf(f File, program string) (all []Container, err error) {
 	}
 	return all, nil
 }
+
+// number is what a flag has, without a sign.
+func number(text string) (int, bool) {
+	n, err := strconv.ParseUint(text, 0, 31)
+	return int(n), err == nil
+}

@@ -113,7 +113,7 @@ func hiddenHere(rows ...string) func(flow, string, string) bool {
 	}
 }
 
-// kept says whether a fate has the flow's own source.
+// kept says whether a fate, or one of several, has the flow's own source.
 func (f flow) kept(fate string) bool { return strings.Contains(fate, " "+f.Source.String()+" to ") }
 
 // moved puts other addresses in, in pairs of old and new.

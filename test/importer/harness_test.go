@@ -305,3 +305,5 @@ func file(t *testing.T, name string) importer.File {
 	}
 	return importer.File{Name: name, Data: data}
 }
+
+func replaced(text, old, new string) string { return strings.ReplaceAll(text, old, new) }
