@@ -62,12 +62,13 @@ func (p *parser) file(f File) content {
 		p.fail(policy.FieldError{File: f.Name, Line: root.Line, Message: fmt.Sprintf("expected a mapping with %s, found %s", orList(keysOf(p.settings.Dialect)), found(root))})
 		return out
 	}
-	limit := int64(mostCIDRs)
 	fields := p.fields(f.Name, root)
+	limit, limitAt := int64(mostCIDRs), 0
 	for _, x := range fields {
 		switch x.known {
 		case keyLimit:
 			p.integer(f.Name, x, &limit)
+			limitAt = x.value.Line
 		case keyLinkLocal:
 			p.boolean(f.Name, x, &out.linkLocal)
 		case keyLinkLocalIPv6:
@@ -82,6 +83,10 @@ func (p *parser) file(f File) content {
 			out.list = p.list(f.Name, x, limit)
 		}
 	}
+	// The agent counts its own list too, where a file of its kind states none.
+	if own := len(defaultCIDRs(&p.settings)); !out.listed && p.settings.Dialect == Kubernetes && limit < int64(own) {
+		p.fail(policy.FieldError{File: f.Name, Line: limitAt, Path: keyLimit, Value: strconv.FormatInt(limit, 10), Message: fmt.Sprintf("is less than the %d CIDRs that hold without %s", own, keyList)})
+	}
 	return out
 }
 
@@ -94,7 +99,7 @@ func (p *parser) fields(file string, root *yaml.Node) []field {
 		if f.value.Kind == yaml.AliasNode {
 			f.value = f.value.Alias
 		}
-		if f.key.Kind != yaml.ScalarNode || f.key.ShortTag() == "!!merge" {
+		if f.key.Kind != yaml.ScalarNode || f.key.ShortTag() == "!!merge" || null(f.key) {
 			p.fail(policy.FieldError{File: file, Line: f.key.Line, Message: "expected a key's name; merge keys, aliases, lists and mappings as keys aren't supported"})
 			continue
 		}

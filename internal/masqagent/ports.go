@@ -33,7 +33,8 @@ func ParsePorts(text string) (widest policy.PortRange, rest []policy.PortRange, 
 			i = j
 		}
 	}
-	return all[i], slices.Delete(all, i, i+1), nil
+	widest = all[i]
+	return widest, slices.Delete(all, i, i+1), nil
 }
 
 func size(r policy.PortRange) int { return int(r.Last) - int(r.First) + 1 }
