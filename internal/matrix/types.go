@@ -199,6 +199,8 @@ type Cell struct {
 	// Predicted has all that can come about, the likeliest first; several with load
 	// balancing, and where it depends on what isn't known.
 	Predicted []Sight `json:"predicted"`
+	// Before has what comes about today, where a policy that isn't in force yet changes it.
+	Before []Sight `json:"before,omitempty"`
 	// Measured has what came about; nil where it wasn't measured.
 	Measured []Sight `json:"measured,omitempty"`
 	// Differs: something was measured that wasn't predicted.
