@@ -37,7 +37,7 @@ var checks = []check{
 	{"kept-unanswered", Warning, "what leaves with pods' addresses gets no answers", []need{links, routes, rules}, keptUnanswered},
 	{"leftover-rules", Warning, "rules of something that is gone", []need{rules}, leftovers},
 	{"localnet-exposed", Error, "neighbours reach the node's loopback addresses", []need{links, routes, rules, sysctls}, localnetExposed},
-	{"networks-overlap", Error, "containers have the addresses of hosts outside", []need{links, routes}, overlaps},
+	{"networks-overlap", Error, "two networks have the same addresses", []need{links, routes}, overlaps},
 	{"never-matches", Warning, "rules that another one never lets a packet come to", []need{rules}, neverMatches},
 	{"notrack", Error, "no translation of what isn't tracked", []need{links, rules}, untracked},
 	{"pods-masqueraded", Warning, "other nodes' pods see the node in place of its pods", []need{links, routes, rules}, podToPod},
