@@ -25,20 +25,21 @@ type api struct {
 	client *http.Client
 }
 
-// startAPI starts one that has the objects of the cluster.
-func startAPI(ctx context.Context, h *host) (a *api, err error) {
+// startAPI starts one at an address of the node, that has objects, by the paths that
+// they are made at.
+func startAPI(ctx context.Context, h *host, at netip.Addr, objects map[string][]object) (a *api, err error) {
 	a = &api{}
 	if a.dir, err = os.MkdirTemp("", "unmasq-dumps-"); err != nil {
 		return nil, err
 	}
 	// Of services' endpoints there are those that are made here; nobody gives pods a service account.
-	a.API, err = kube.StartAPI(ctx, h.ns, kube.APIOptions{Dir: a.dir, Version: newestKube, Address: netip.MustParseAddr("192.168.5.10"),
+	a.API, err = kube.StartAPI(ctx, h.ns, kube.APIOptions{Dir: a.dir, Version: newestKube, Address: at,
 		Flags: []string{"--endpoint-reconciler-type=none", "--disable-admission-plugins=ServiceAccount"}})
 	if err == nil {
 		a.client, err = rest.HTTPClientFor(a.Admin())
 	}
 	if err == nil {
-		err = a.create(ctx)
+		err = a.create(ctx, objects)
 	}
 	if err != nil {
 		return nil, errors.Join(err, a.close())
@@ -53,9 +54,9 @@ func (a *api) close() error {
 	return errors.Join(a.Stop(), os.RemoveAll(a.dir))
 }
 
-// create the cluster's objects, each with its status.
-func (a *api) create(ctx context.Context) error {
-	for path, objects := range cluster() {
+// create objects, each with its status.
+func (a *api) create(ctx context.Context, all map[string][]object) error {
+	for path, objects := range all {
 		for _, o := range objects {
 			name := o["metadata"].(object)["name"].(string)
 			err := a.request(ctx, http.MethodPost, path, o)

@@ -6,12 +6,16 @@
 //
 //	make dumps
 //	go run ./hack/dumps -only kube-proxy
+//	go run ./hack/dumps -only lab/office
 //
 // A dump is a txtar archive of the files of a snapshot (package snapshot), with
 // one more, "situation": how the node was set up, so that a test can set up
 // another. Where there are native tables, "ruleset.nft" has them as text, to be
 // loaded there. kube-proxy reads a real API server, with its etcd, and writes its
 // chains in any order, so that its dumps in nftables mode differ each time.
+//
+// It also records what kube-proxy writes for the scenarios of the lab, which load it
+// (package lab).
 //
 // It needs root and, the first time, the network: Kubernetes' programs, etcd and
 // dockerd are built from their sources (20 minutes in all) and kept (package parts).
@@ -77,7 +81,7 @@ func run(ctx context.Context, only, out string) error {
 		}
 		fmt.Printf("%s: %d bytes\n", d.name, len(text))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, recordLab(ctx, only))...)
 }
 
 // host is a node in a namespace, whose programs are of one variant.
@@ -89,29 +93,38 @@ type host struct {
 }
 
 func (d dump) make(ctx context.Context) (text []byte, err error) {
+	err = d.on(func(h *host) error {
+		if err := d.write(ctx, h); err != nil {
+			return err
+		}
+		text, err = h.take()
+		return err
+	})
+	return text, err
+}
+
+// on a host that is set up for the dump.
+func (d dump) on(do func(*host) error) (err error) {
 	bin, err := os.MkdirTemp("", "unmasq-dumps-")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer os.RemoveAll(bin)
 	ns, err := netns.New(fmt.Sprintf("dumps-%d", os.Getpid()))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, ns.Close()) }()
 	far, err := netns.New(fmt.Sprintf("dumps-%d-far", os.Getpid()))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, far.Close()) }()
 	h := &host{ns: ns, far: far, dump: d, bin: bin}
 	if err := errors.Join(h.choosePrograms(), h.setUp()); err != nil {
-		return nil, err
+		return err
 	}
-	if err := d.write(ctx, h); err != nil {
-		return nil, err
-	}
-	return h.take()
+	return do(h)
 }
 
 // choosePrograms makes what is called iptables the variant's.

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/unmasq/unmasq/internal/foreign"
 	"github.com/unmasq/unmasq/internal/kernel/netns"
+	"github.com/unmasq/unmasq/internal/packet"
 )
 
 // World is a scenario that stands: its namespaces, open.
@@ -26,7 +29,7 @@ type World struct {
 // nothing stays.
 func build(s *Scenario, form *Form, variant foreign.Variant) (*World, error) {
 	w := newWorld(s, form, variant)
-	for _, step := range []func(*Space) error{w.makeSpace, w.plugPorts, w.addAddresses, w.addRoutes} {
+	for _, step := range []func(*Space) error{w.makeSpace, w.plugPorts, w.addAddresses, w.addTunnels, w.addRoutes, w.addFilter} {
 		for i := range s.Spaces {
 			if err := step(&s.Spaces[i]); err != nil {
 				return nil, errors.Join(fmt.Errorf("build %s: %w", s.Name, err), w.Close())
@@ -94,6 +97,12 @@ func (w *World) makeSpace(s *Space) error {
 			}
 		}
 	}
+	for _, setting := range s.Sysctls {
+		key, value, _ := strings.Cut(setting, "=")
+		if err := ns.Sysctl(key, value); err != nil {
+			return err
+		}
+	}
 	for _, b := range s.Bridges {
 		if err := ns.Bridge(b.Name); err != nil {
 			return err
@@ -142,11 +151,64 @@ func (w *World) addAddresses(s *Space) error {
 	return nil
 }
 
+// vxlanPort is IANA's; vxlanMTU leaves room for the outer headers.
+const vxlanPort, vxlanMTU = 4789, 1450
+
+func (w *World) addTunnels(s *Space) error {
+	ns := w.spaces[s.Name]
+	for _, t := range s.Tunnels {
+		link := fmt.Sprintf("link add %s mtu %d type vxlan id %d local %s remote %s dstport %d\nlink set %[1]s up\n", t.Name, vxlanMTU, t.ID, t.Local, t.Remote, vxlanPort)
+		if _, err := ns.Run(link, "ip", "-batch", "-"); err != nil {
+			return err
+		}
+		for _, a := range t.Addresses {
+			if err := ns.Addr(t.Name, a); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// firstTable of routes for packets from certain addresses.
+const firstTable = 100
+
 func (w *World) addRoutes(s *Space) error {
+	ns := w.spaces[s.Name]
+	var from []netip.Prefix
 	for _, r := range s.Routes {
-		if err := w.spaces[s.Name].Route(r.To, r.Via, ""); err != nil {
+		if !r.From.IsValid() {
+			if err := ns.Route(r.To, r.Via, ""); err != nil {
+				return err
+			}
+			continue
+		}
+		table := slices.Index(from, r.From)
+		if table < 0 {
+			table = len(from)
+			from = append(from, r.From)
+			if err := w.ip(s, r.From, "rule add from %s lookup %d", r.From, firstTable+table); err != nil {
+				return err
+			}
+		}
+		if err := w.ip(s, r.From, "route add %s via %s table %d", r.To, r.Via, firstTable+table); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// ip runs a command of ip(8) of a prefix's family.
+func (w *World) ip(s *Space, of netip.Prefix, format string, args ...any) error {
+	words := append([]string{fmt.Sprintf("-%d", packet.Of(of.Addr()))}, strings.Fields(fmt.Sprintf(format, args...))...)
+	_, err := w.spaces[s.Name].Run("", "ip", words...)
+	return err
+}
+
+func (w *World) addFilter(s *Space) error {
+	if s.Filter == "" {
+		return nil
+	}
+	_, err := w.spaces[s.Name].Run(s.Filter, "nft", "-f", "-")
+	return err
 }

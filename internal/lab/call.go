@@ -6,16 +6,16 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/probe"
 )
-
-// protocols in the order of output.
-var protocols = [...]string{probe.TCP, probe.UDP, probe.ICMP}
 
 const (
 	// patience with a call that must be answered; it covers neighbour discovery
@@ -24,7 +24,10 @@ const (
 	// silence is how long a call is waited for that must get no answer.
 	silence = 800 * time.Millisecond
 	// atOnce bounds the calls under way.
-	atOnce = 16
+	atOnce = 32
+	// tries and rounds of calls to a service until one reaches a certain backend; of
+	// two, 30 calls miss one in a thousand million runs.
+	tries, rounds = 6, 5
 )
 
 // Sighting is one call and what became of it.
@@ -34,8 +37,8 @@ type Sighting struct {
 	Protocol string
 	// Source is the caller's own address and port (0 for ICMP).
 	Source netip.AddrPort
-	// Target is the address that was called.
-	Target netip.Addr
+	// Target is the address and port that was called.
+	Target netip.AddrPort
 	// Seen is what the peer saw; invalid where nothing arrived.
 	Seen netip.AddrPort
 	// Replied: the caller got the peer's answer.
@@ -46,6 +49,8 @@ type Sighting struct {
 	Expected Sight
 	// Note says why there was no reply, as far as it shows.
 	Note string
+	// reached is the space of the peer that the call came to; "" if none.
+	reached string
 }
 
 // OK says whether the call was seen as expected.
@@ -76,7 +81,7 @@ func (w *World) measure(ctx context.Context, c *Caller, peers map[string]*probe.
 	var all []Sighting
 	for _, call := range w.Scenario.Calls {
 		for _, f := range packet.Families {
-			for _, protocol := range protocols {
+			for _, protocol := range call.Protocols() {
 				all = append(all, Sighting{Call: call, Family: f, Protocol: protocol, Expected: expect[call].Of(f)})
 			}
 		}
@@ -88,58 +93,131 @@ func (w *World) measure(ctx context.Context, c *Caller, peers map[string]*probe.
 		group.Go(func() {
 			tokens <- struct{}{}
 			defer func() { <-tokens }()
-			errs[i] = w.call(ctx, c, peers[all[i].To], &all[i])
+			if err := w.call(ctx, c, peers, &all[i]); err != nil {
+				errs[i] = fmt.Errorf("%s from %s: %w", all[i].Protocol, all[i].Call, err)
+			}
 		})
 	}
 	group.Wait()
 	return all, errors.Join(errs...)
 }
 
-// call makes one call and fills in what became of it.
-func (w *World) call(ctx context.Context, c *Caller, peer *probe.Peer, s *Sighting) error {
-	from, err := w.Scenario.space(s.From)
-	if err != nil {
-		return err
+// call makes one call, or as many as it takes to reach the backend that is meant,
+// and fills in what became of it.
+func (w *World) call(ctx context.Context, c *Caller, peers map[string]*probe.Peer, s *Sighting) error {
+	switch endpoints := w.Scenario.endpoints(s.Call); len(endpoints) {
+	case 0:
+		return w.ping(ctx, c, s)
+	case 1:
+		return w.attempt(ctx, c, peers, s)
 	}
-	to, err := w.Scenario.space(s.To)
-	if err != nil {
-		return err
+	for range rounds {
+		reached, err := w.round(ctx, c, peers, s)
+		if reached || err != nil || ctx.Err() != nil {
+			return err
+		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.wait(s.Expected))
+	return fmt.Errorf("none of %d calls reached %s", rounds*tries, s.To)
+}
+
+// round makes calls side by side, since each reaches a backend by chance and may get
+// no answer; it is over when one has reached the one that is meant, or where none
+// reaches any.
+func (w *World) round(ctx context.Context, c *Caller, peers map[string]*probe.Peer, s *Sighting) (bool, error) {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.Target = to.address(s.Family)
+	var (
+		made  [tries]Sighting
+		errs  [tries]error
+		group sync.WaitGroup
+		first atomic.Pointer[Sighting]
+	)
+	for i := range made {
+		made[i] = *s
+		group.Go(func() {
+			err := w.attempt(ctx, c, peers, &made[i])
+			if ctx.Err() == nil { // else another was quicker
+				errs[i] = err
+			}
+			if made[i].reached == s.To && first.CompareAndSwap(nil, &made[i]) {
+				cancel()
+			}
+		})
+	}
+	group.Wait()
+	lost := !slices.ContainsFunc(made[:], func(m Sighting) bool { return m.reached != "" })
+	if lost {
+		first.Store(&made[0])
+	}
+	if found := first.Load(); found != nil {
+		*s = *found
+		return true, errors.Join(errs[:]...)
+	}
+	return false, errors.Join(errs[:]...)
+}
+
+// attempt makes one call.
+func (w *World) attempt(ctx context.Context, c *Caller, peers map[string]*probe.Peer, s *Sighting) error {
 	var o probe.Outcome
-	err = w.NS(s.From).Do(func() (err error) {
-		o, err = c.Call(ctx, s.Protocol, from.address(s.Family), netip.AddrPortFrom(s.Target, probe.Port))
+	err := w.dial(s, func(from netip.Addr, to netip.AddrPort) (err error) {
+		ctx, cancel := context.WithTimeout(ctx, c.wait(s.Expected))
+		defer cancel()
+		o, err = c.Call(ctx, s.Protocol, from, to)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("%s from %s to %s: %w", s.Protocol, s.From, s.To, err)
+		return err
 	}
-	return w.fill(peer, s, o)
+	return w.fill(peers, s, o)
 }
 
-// fill compares what the caller was told with what the peer recorded.
-func (w *World) fill(peer *probe.Peer, s *Sighting, o probe.Outcome) error {
-	seen, arrived := peer.Arrived(o.Key)
+// dial calls back in the caller's namespace, with its address and the target.
+func (w *World) dial(s *Sighting, call func(from netip.Addr, to netip.AddrPort) error) error {
+	from, err := w.Scenario.Space(s.From)
+	if err != nil {
+		return err
+	}
+	if s.Target, err = w.Scenario.Target(s.Call, s.Family); err != nil {
+		return err
+	}
+	return w.NS(s.From).Do(func() error { return call(from.Address(s.Family), s.Target) })
+}
+
+// fill compares what the caller was told with what the peers recorded.
+func (w *World) fill(peers map[string]*probe.Peer, s *Sighting, o probe.Outcome) error {
+	seen, at := w.arrived(peers, s.Call, o)
 	// The peer's kernel replies to an echo, whatever our recorder is doing.
 	echoed := o.Replied && !o.Told.IsValid()
-	for end := time.Now().Add(patience); echoed && !arrived && time.Now().Before(end); {
+	for end := time.Now().Add(patience); echoed && at == "" && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
-		seen, arrived = peer.Arrived(o.Key)
+		seen, at = w.arrived(peers, s.Call, o)
 	}
-	s.Source, s.Replied, s.Seen = o.Source, o.Replied, seen
+	if at != "" && o.Told.IsValid() && seen != o.Told {
+		return fmt.Errorf("%s answered %v and recorded %v", at, o.Told, seen)
+	}
+	s.Source, s.Replied, s.Seen, s.reached = o.Source, o.Replied, seen, at
 	if o.Told.IsValid() {
-		s.Seen = o.Told
-	}
-	if arrived && o.Told.IsValid() && seen != o.Told {
-		return fmt.Errorf("%s from %s to %s: the peer answered %v and recorded %v", s.Protocol, s.From, s.To, o.Told, seen)
+		s.Seen, s.reached = o.Told, o.Name
 	}
 	s.Sight = w.sight(s)
-	if !s.Replied {
+	switch {
+	case s.Replied:
+	case o.Refused():
+		s.Note = "refused"
+	default:
 		s.Note = w.whyNoReply(s)
 	}
 	return nil
+}
+
+// arrived is what was recorded of a call, and where; "" where nothing came.
+func (w *World) arrived(peers map[string]*probe.Peer, call Call, o probe.Outcome) (netip.AddrPort, string) {
+	for _, name := range w.Scenario.endpoints(call) {
+		if seen, ok := peers[name].Arrived(o.Key); ok {
+			return seen, name
+		}
+	}
+	return netip.AddrPort{}, ""
 }
 
 // sight puts what the peer saw into words.
@@ -158,8 +236,11 @@ func (w *World) sight(s *Sighting) Sight {
 
 // whyNoReply tells what the peer recorded, and whether its namespace has a route back.
 func (w *World) whyNoReply(s *Sighting) string {
-	if !s.Seen.IsValid() {
-		return "nothing was seen at " + s.To
+	if s.reached == "" {
+		return "nothing was seen at " + strings.Join(w.Scenario.endpoints(s.Call), " or ")
+	}
+	if s.Service != "" {
+		return fmt.Sprintf("it reached %s, the answer didn't come back", s.reached)
 	}
 	note := fmt.Sprintf("it reached %s as %s", s.To, s.Seen.Addr())
 	err := w.NS(s.To).Do(func() error {
@@ -180,7 +261,7 @@ func (w *World) whyNoReply(s *Sighting) string {
 
 // between names the router that the peer is plugged into, if it has NAT rules of its own.
 func (w *World) between(s *Sighting) string {
-	to, err := w.Scenario.space(s.To)
+	to, err := w.Scenario.Space(s.To)
 	if err != nil {
 		return ""
 	}

@@ -8,7 +8,7 @@ import (
 
 // cniBridge: one host with the CNI bridge plugin's ipMasq.
 func cniBridge() Scenario {
-	pods, database, internet := Call{"pod1", "pod2"}, Call{"pod1", "database"}, Call{"pod1", "internet"}
+	pods, database, internet := Call{From: "pod1", To: "pod2"}, Call{From: "pod1", To: "database"}, Call{From: "pod1", To: "internet"}
 	expect := func(atDatabase Sight) map[Call]Expect {
 		return map[Call]Expect{pods: Both(Itself), database: Both(atDatabase), internet: Both("node")}
 	}

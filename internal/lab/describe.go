@@ -28,14 +28,14 @@ func (st *Standing) Describe(out io.Writer, program string) error {
 		return err
 	}
 	call := s.Calls[0]
-	to, err := s.space(call.To)
+	to, err := s.Space(call.To)
 	if err != nil {
 		return err
 	}
 	address := to.addresses()[0]
 	fmt.Fprintf(out, "\nTry:\n  %s lab probe %s    # who is seen as whom\n", program, s.Name)                                                         //nolint:errcheck // the last write tells
 	fmt.Fprintf(out, "  ip netns exec %s bash -c 'cat </dev/tcp/%s/%d'    # a peer says whom it sees\n", s.Namespace(call.From), address, probe.Port) //nolint:errcheck // the last write tells
-	for _, host := range s.hosts() {
+	for _, host := range s.Hosts() {
 		for _, policy := range st.Policies {
 			fmt.Fprintf(out, "  ip netns exec %s %s agent --config %s &\n", s.Namespace(host), program, policy) //nolint:errcheck // the last write tells
 		}

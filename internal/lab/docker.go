@@ -6,8 +6,8 @@ import (
 
 // docker: two hosts whose pods hide from each other behind docker's rule.
 func docker() Scenario {
-	between, outside := Call{"pod1", "pod2"}, Call{"pod1", "outside"}
-	back, outside2 := Call{"pod2", "pod1"}, Call{"pod2", "outside"}
+	between, outside := Call{From: "pod1", To: "pod2"}, Call{From: "pod1", To: "outside"}
+	back, outside2 := Call{From: "pod2", To: "pod1"}, Call{From: "pod2", To: "outside"}
 	expect := func(pods1, pods2 Sight) map[Call]Expect {
 		return map[Call]Expect{between: Both(pods1), back: Both(pods2), outside: Both("host1"), outside2: Both("host2")}
 	}

@@ -9,8 +9,8 @@ import (
 // flannel: pods that an office network must see, behind flannel's masquerade in
 // each of the forms that flannel has had.
 func flannel() Scenario {
-	pods, back := Call{"pod1", "pod2"}, Call{"pod2", "pod1"}
-	office, internet := Call{"pod1", "office"}, Call{"pod1", "internet"}
+	pods, back := Call{From: "pod1", To: "pod2"}, Call{From: "pod2", To: "pod1"}
+	office, internet := Call{From: "pod1", To: "office"}, Call{From: "pod1", To: "internet"}
 	expect := func(atOffice Sight) map[Call]Expect {
 		return map[Call]Expect{pods: Both(Itself), back: Both(Itself), office: Both(atOffice), internet: Both("node1")}
 	}

@@ -11,7 +11,7 @@ import (
 // kubeRouter: dual stack pods that nobody asked to masquerade, behind a gateway
 // that translates only what it is directly connected to.
 func kubeRouter() Scenario {
-	pods, nas, internet := Call{"pod1", "pod2"}, Call{"pod1", "nas"}, Call{"pod1", "internet"}
+	pods, nas, internet := Call{From: "pod1", To: "pod2"}, Call{From: "pod1", To: "nas"}, Call{From: "pod1", To: "internet"}
 	expect := func(atNAS Sight, atInternet Expect) map[Call]Expect {
 		return map[Call]Expect{pods: Both(Itself), nas: Both(atNAS), internet: atInternet}
 	}

@@ -138,10 +138,11 @@ type running struct {
 
 func (r *running) stages(ctx context.Context, res *Result) error {
 	s := r.world.Scenario
-	for _, stage := range s.Stages {
+	stages := s.StagesOf(r.world.Form)
+	for _, stage := range stages {
 		result := StageResult{Title: stage.Title, Policy: stage.Policy}
 		if stage.Policy == "" {
-			result.Wanted = s.Stages[len(s.Stages)-1].Expect
+			result.Wanted = stages[len(stages)-1].Expect
 		} else if stage.Policy != r.policy {
 			if err := r.enforce(ctx, stage.Policy); err != nil {
 				return err
@@ -186,7 +187,7 @@ func (r *running) enforce(ctx context.Context, policy string) error {
 	if r.Policy != nil {
 		r.Policy(policy, text)
 	}
-	hosts := r.world.Scenario.hosts()
+	hosts := r.world.Scenario.Hosts()
 	r.phase(fmt.Sprintf("starting unmasq agent --config %s on %s", policy, joinWords(hosts)))
 	agents, errs := make([]*agent, len(hosts)), make([]error, len(hosts))
 	var group sync.WaitGroup
@@ -230,9 +231,11 @@ func (s *Scenario) targets() []string {
 	var names []string
 	seen := map[string]bool{}
 	for _, c := range s.Calls {
-		if !seen[c.To] {
-			seen[c.To] = true
-			names = append(names, c.To)
+		for _, name := range s.endpoints(c) {
+			if !seen[name] {
+				seen[name] = true
+				names = append(names, name)
+			}
 		}
 	}
 	return names
@@ -243,7 +246,7 @@ func (w *World) openPeers(ctx context.Context, spaces []string, answers bool) (m
 	peers := map[string]*probe.Peer{}
 	for _, name := range spaces {
 		err := w.NS(name).Do(func() (err error) {
-			peers[name], err = probe.Open(ctx, probe.PeerOptions{Port: probe.Port, Answers: answers, Records: true})
+			peers[name], err = probe.Open(ctx, probe.PeerOptions{Port: probe.Port, Name: name, Answers: answers, Records: true})
 			return err
 		})
 		if err != nil {

@@ -49,7 +49,7 @@ func before(t *testing.T, s *Scenario, form *Form, v foreign.Variant) {
 			t.Fatal(err)
 		}
 		stage := StageResult{}
-		if stage.Sightings, err = w.measure(ctx, newCaller(), peers, s.Stages[0].Expect); err != nil {
+		if stage.Sightings, err = w.measure(ctx, newCaller(), peers, s.StagesOf(form)[0].Expect); err != nil {
 			t.Fatal(err)
 		}
 		if !stage.OK() {

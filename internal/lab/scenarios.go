@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/unmasq/unmasq/internal/foreign"
@@ -27,7 +28,7 @@ func policiesOf(name string) fs.FS {
 
 // Scenarios returns all of them.
 func Scenarios() []Scenario {
-	return []Scenario{docker(), flannel(), kubeRouter(), cniBridge()}
+	return []Scenario{docker(), flannel(), kubeRouter(), cniBridge(), office()}
 }
 
 // Find returns the scenario of a name, and the forms that are meant: all of it,
@@ -73,11 +74,11 @@ func (s *Scenario) PolicyText(file string) (string, error) {
 	return string(text), nil
 }
 
-// policyFiles are the scenario's policy files in the order of its stages.
-func (s *Scenario) policyFiles() []string {
+// policyFiles are a form's policy files in the order of its stages.
+func (s *Scenario) policyFiles(f *Form) []string {
 	var files []string
 	seen := map[string]bool{"": true}
-	for _, stage := range s.Stages {
+	for _, stage := range s.StagesOf(f) {
 		if !seen[stage.Policy] {
 			seen[stage.Policy] = true
 			files = append(files, stage.Policy)
@@ -98,15 +99,20 @@ func writePeers(ctx context.Context, w *World) error {
 
 // restartPeers restarts the foreign components that the scenario is about.
 func restartPeers(ctx context.Context, w *World) error {
-	for _, r := range w.Form.Rules {
-		if r.Context {
-			continue
+	about := slices.DeleteFunc(slices.Clone(w.Form.Rules), func(r Rules) bool { return r.Context })
+	return restart(about)(ctx, w)
+}
+
+// restart is the start of components beside, or in place of, what they have written.
+func restart(rules []Rules) Step {
+	return func(ctx context.Context, w *World) error {
+		for _, r := range rules {
+			if err := w.perform(ctx, r, r.Component.Restart); err != nil {
+				return err
+			}
 		}
-		if err := w.perform(ctx, r, r.Component.Restart); err != nil {
-			return err
-		}
+		return nil
 	}
-	return nil
 }
 
 func (w *World) perform(ctx context.Context, r Rules, steps foreign.Steps) error {

@@ -1,8 +1,10 @@
 package lab
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/unmasq/unmasq/internal/foreign"
@@ -12,14 +14,19 @@ import (
 func TestScenariosAreWhole(t *testing.T) {
 	for _, s := range Scenarios() {
 		t.Run(s.Name, func(t *testing.T) {
-			if len(s.Forms) == 0 || len(s.Stages) < 2 || s.Stages[0].Policy != "" || s.Summary == "" || s.Story == "" {
-				t.Error("needs a summary, a story, a form, and a stage without and one with a policy")
+			if len(s.Forms) == 0 || s.Summary == "" || s.Story == "" {
+				t.Error("needs a summary, a story, and a form")
 			}
 			checkSpaces(t, &s)
-			checkStages(t, &s)
+			checkCalls(t, &s)
 			for _, f := range s.Forms {
+				stages := s.StagesOf(&f)
+				if len(stages) < 2 || stages[0].Policy != "" {
+					t.Errorf("form %q needs a stage without and one with a policy", f.Name)
+				}
+				checkStages(t, &s, stages)
 				for _, r := range f.Rules {
-					if _, err := s.space(r.On); err != nil {
+					if _, err := s.Space(r.On); err != nil {
 						t.Errorf("form %q: %v", f.Name, err)
 					}
 				}
@@ -41,7 +48,7 @@ func checkSpaces(t *testing.T, s *Scenario) {
 			seen[a] = space.Name
 		}
 		for _, p := range space.Ports {
-			far, err := s.space(p.Space)
+			far, err := s.Space(p.Space)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,25 +78,33 @@ func onLink(s *Space, a netip.Addr) bool {
 	for _, b := range s.Bridges {
 		prefixes = append(prefixes, b.Addresses...)
 	}
+	for _, x := range s.Tunnels {
+		prefixes = append(prefixes, x.Addresses...)
+	}
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Masked().Contains(a) && p.Addr() != a })
 }
 
-func checkStages(t *testing.T, s *Scenario) {
+func checkCalls(t *testing.T, s *Scenario) {
 	t.Helper()
 	for _, c := range s.Calls {
-		for _, name := range []string{c.From, c.To} {
-			space, err := s.space(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, f := range packet.Families {
-				if !space.address(f).IsValid() {
-					t.Errorf("%s is called and has no %v address", name, f)
-				}
+		from, err := s.Space(c.From)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if service, err := s.Service(c.Service); err == nil && !c.Ping() && !slices.Contains(service.Backends, c.To) {
+			t.Errorf("%s: %s is no backend of it", c, c.To)
+		}
+		for _, f := range packet.Families {
+			if target, err := s.Target(c, f); err != nil || !target.IsValid() || target.Port() == 0 || !from.Address(f).IsValid() {
+				t.Errorf("%s: from %v to %v, %v", c, from.Address(f), target, err)
 			}
 		}
 	}
-	for _, stage := range s.Stages {
+}
+
+func checkStages(t *testing.T, s *Scenario, stages []Stage) {
+	t.Helper()
+	for _, stage := range stages {
 		if len(stage.Expect) != len(s.Calls) {
 			t.Errorf("%q expects %d calls of %d", stage.Title, len(stage.Expect), len(s.Calls))
 		}
@@ -111,8 +126,8 @@ func checkSight(t *testing.T, s *Scenario, stage Stage, c Call, sight Sight) {
 	if sight == Itself || sight == NoReply {
 		return
 	}
-	if _, err := s.space(string(sight)); err != nil {
-		t.Errorf("%q, %s to %s: expected as %q: %v", stage.Title, c.From, c.To, sight, err)
+	if _, err := s.Space(string(sight)); err != nil {
+		t.Errorf("%q, %s: expected as %q: %v", stage.Title, c, sight, err)
 	}
 }
 
@@ -131,11 +146,11 @@ func TestFieldAddresses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		space, err := s.space(c.space)
+		space, err := s.Space(c.space)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := space.address(packet.IPv4Family).String(); got != c.address {
+		if got := space.Address(packet.IPv4Family).String(); got != c.address {
 			t.Errorf("%s of %s is %s, want %s", c.space, c.scenario, got, c.address)
 		}
 	}
@@ -157,7 +172,7 @@ func TestFind(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"dokcer":      `no scenario "dokcer" (there are: docker, flannel, kube-router, cni-bridge)`,
+		"dokcer":      `no scenario "dokcer" (there are: docker, flannel, kube-router, cni-bridge, office)`,
 		"flannel/new": `scenario flannel has no form "new" (its forms: old, iptables, nftables)`,
 	} {
 		if _, _, err := Find(name); err == nil || err.Error() != want {
@@ -168,7 +183,8 @@ func TestFind(t *testing.T) {
 
 func TestVariantsOfForms(t *testing.T) {
 	want := map[string]int{"docker": 2, "flannel/old": 2, "flannel/iptables": 2, "flannel/nftables": 1,
-		"kube-router": 2, "cni-bridge/iptables": 2, "cni-bridge/nftables": 1}
+		"kube-router": 2, "cni-bridge/iptables": 2, "cni-bridge/nftables": 1,
+		"office/iptables": 2, "office/nftables": 1, "office/iptables-clustercidr": 2, "office/nftables-clustercidr": 1}
 	for _, s := range Scenarios() {
 		for i := range s.Forms {
 			f := &s.Forms[i]
@@ -178,6 +194,50 @@ func TestVariantsOfForms(t *testing.T) {
 			}
 			if one := f.VariantName(foreign.NFT) == ""; one != (want[name] == 1) {
 				t.Errorf("%s: variant name %q", name, f.VariantName(foreign.NFT))
+			}
+		}
+	}
+}
+
+// What was recorded of kube-proxy is of the addresses that the scenario has now.
+func TestRecordings(t *testing.T) {
+	for _, s := range Scenarios() {
+		for _, k := range s.Recorded {
+			text, err := s.PolicyText(k.File())
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			recording := parseRecording(text)
+			if got, _, _ := strings.Cut(text, "\n"); got+"\n"+recording.Format(&s) != text {
+				t.Errorf("%s %s: reading and writing it doesn't come to the same", s.Name, k)
+			}
+			for _, host := range s.Hosts() {
+				for _, f := range packet.Families {
+					checkRecording(t, &s, k.String()+" "+host, recording[host][f], f)
+				}
+			}
+		}
+	}
+}
+
+func checkRecording(t *testing.T, s *Scenario, name, rules string, f packet.Family) {
+	t.Helper()
+	for _, service := range s.Services {
+		want := []string{service.Address(f).String()}
+		if service.NodePort != 0 {
+			want = append(want, fmt.Sprint(service.NodePort))
+		}
+		for _, b := range service.Backends {
+			pod, err := s.Space(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, pod.Address(f).String())
+		}
+		for _, w := range want {
+			if !strings.Contains(rules, w) {
+				t.Errorf("%s %s: service %s: %s isn't there: go run ./hack/dumps -only lab/%[1]s", s.Name, name, service.Name, w)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/probe"
 )
 
 // Colours of a terminal (ECMA-48).
@@ -19,37 +20,45 @@ const (
 )
 
 // line is a row of the table of who is seen as whom: calls of one pair and
-// family that were seen alike.
+// family that were seen alike; calls to a service of both families.
 type line struct {
 	Sighting
 	protocols []string
 	wanted    Sight
 }
 
-// lines joins the sightings that differ in the protocol only.
+// lines joins the sightings that were seen alike.
 func lines(stage *StageResult) []line {
 	var all []line
 	for _, s := range stage.Sightings {
 		wanted := stage.Wanted[s.Call].Of(s.Family)
-		i := slices.IndexFunc(all, func(l line) bool { return l.like(&s) })
+		i := slices.IndexFunc(all, func(l line) bool { return l.like(&s) && l.wanted == wanted })
 		if i < 0 {
-			all = append(all, line{Sighting: s, protocols: []string{s.Protocol}, wanted: wanted})
-			continue
+			all = append(all, line{Sighting: s, wanted: wanted})
+			i = len(all) - 1
 		}
-		all[i].protocols = append(all[i].protocols, s.Protocol)
+		protocol := s.Protocol
+		if s.Service != "" && s.Family == packet.IPv6Family {
+			protocol += "6"
+		}
+		all[i].protocols = append(all[i].protocols, protocol)
 	}
 	return all
 }
 
 func (l *line) like(s *Sighting) bool {
-	return l.Call == s.Call && l.Family == s.Family && l.Seen.Addr() == s.Seen.Addr() &&
-		l.Sight == s.Sight && l.Expected == s.Expected && l.Note == s.Note
+	alike := l.Call == s.Call && l.Sight == s.Sight && l.Expected == s.Expected && l.Note == s.Note
+	if l.Service != "" {
+		return alike // a service's addresses say little
+	}
+	return alike && l.Family == s.Family && l.Seen.Addr() == s.Seen.Addr()
 }
 
 // WriteTable writes who is seen as whom in a stage.
 //
 //	FROM              TO                PROTOCOL      SEEN AS                VERDICT
 //	pod1 172.5.138.2  pod2 172.5.139.2  tcp udp icmp  192.168.5.138 (host1)  hidden behind host1; wanted: its own address
+//	pod1 172.5.138.2  pod2 by web 10.96.0.9:80  tcp udp tcp6 udp6  192.168.5.138 (host1)  hidden behind host1
 func WriteTable(w io.Writer, stage *StageResult, colour bool) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "  FROM\tTO\tPROTOCOL\tSEEN AS\tVERDICT") //nolint:errcheck // Flush tells
@@ -64,7 +73,19 @@ func WriteTable(w io.Writer, stage *StageResult, colour bool) error {
 	return table.Flush()
 }
 
-func (l *line) to() string { return l.To + " " + l.Target.String() }
+// to is who is called: "pod2 172.5.139.2", "web1 by web 10.96.0.9:80",
+// "web1 by web node1:30080", "ping web 10.96.0.9".
+func (l *line) to() string {
+	switch {
+	case l.Ping():
+		return fmt.Sprintf("ping %s %s", l.Service, l.Target.Addr())
+	case l.Node != "":
+		return fmt.Sprintf("%s by %s %s:%d", l.To, l.Service, l.Node, l.Target.Port())
+	case l.Service != "":
+		return fmt.Sprintf("%s by %s %s", l.To, l.Service, l.Target)
+	}
+	return l.To + " " + l.Target.Addr().String()
+}
 
 // seenAs is the address that the peer saw, and whose it is.
 func (l *line) seenAs() string {
@@ -169,6 +190,11 @@ type JSONCall struct {
 	Source      string `json:"source"`
 	SourcePort  uint16 `json:"sourcePort,omitempty"`
 	Destination string `json:"destination"`
+	// DestinationPort, Service and Node are of calls to a service: its name, and the
+	// node whose port was called.
+	DestinationPort uint16 `json:"destinationPort,omitempty"`
+	Service         string `json:"service,omitempty"`
+	Node            string `json:"node,omitempty"`
 	// SeenAs is "" where nothing arrived.
 	SeenAs   string `json:"seenAs,omitempty"`
 	SeenPort uint16 `json:"seenPort,omitempty"`
@@ -196,8 +222,11 @@ func (r *StageResult) JSON() JSONStage {
 	for i := range r.Sightings {
 		s := &r.Sightings[i]
 		call := JSONCall{From: s.From, To: s.To, Family: familyName(s.Family), Protocol: s.Protocol,
-			Source: s.Source.Addr().String(), SourcePort: s.Source.Port(), Destination: s.Target.String(),
+			Source: s.Source.Addr().String(), SourcePort: s.Source.Port(), Destination: s.Target.Addr().String(), Service: s.Service, Node: s.Node,
 			Replied: s.Replied, Sight: s.Sight, Expected: s.Expected, OK: s.OK(), Note: s.Note}
+		if s.Protocol != probe.ICMP {
+			call.DestinationPort = s.Target.Port()
+		}
 		if s.Seen.IsValid() {
 			call.SeenAs, call.SeenPort = s.Seen.Addr().String(), s.Seen.Port()
 		}

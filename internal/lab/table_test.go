@@ -13,8 +13,8 @@ import (
 
 // sighting is a call from pod1 172.5.138.2 to pod2 172.5.139.2.
 func sighting(protocol, seen string, sight, expected Sight, note string) Sighting {
-	s := Sighting{Call: Call{"pod1", "pod2"}, Family: packet.IPv4Family, Protocol: protocol,
-		Source: netip.MustParseAddrPort("172.5.138.2:20001"), Target: netip.MustParseAddr("172.5.139.2"),
+	s := Sighting{Call: Call{From: "pod1", To: "pod2"}, Family: packet.IPv4Family, Protocol: protocol,
+		Source: netip.MustParseAddrPort("172.5.138.2:20001"), Target: netip.MustParseAddrPort("172.5.139.2:7007"),
 		Replied: sight != NoReply, Sight: sight, Expected: expected, Note: note}
 	if seen != "" {
 		s.Seen = netip.MustParseAddrPort(seen)
@@ -24,7 +24,7 @@ func sighting(protocol, seen string, sight, expected Sight, note string) Sightin
 
 func TestWriteTable(t *testing.T) {
 	const host, self = "192.168.5.138:30000", "172.5.138.2:20001"
-	wanted := map[Call]Expect{{"pod1", "pod2"}: Both(Itself)}
+	wanted := map[Call]Expect{{From: "pod1", To: "pod2"}: Both(Itself)}
 	for _, c := range []struct {
 		name, want string
 		stage      StageResult

@@ -16,11 +16,17 @@ type Scenario struct {
 	// Summary is one line for lists; Story a few for the run.
 	Summary, Story string
 	Spaces         []Space
+	// Services whose addresses kube-proxy's rules translate, and the network of all pods,
+	// of each family, where it is told.
+	Services    []Service
+	ClusterCIDR []netip.Prefix
+	// Recorded are the ways in which kube-proxy is run.
+	Recorded []KubeProxy
 	// Forms are the ways in which the foreign rules are written; at least one.
 	Forms []Form
 	// Calls that every stage measures.
 	Calls []Call
-	// Stages in their order; the first has no policy.
+	// Stages in their order, of forms that have none of their own; the first has no policy.
 	Stages []Stage
 	// Policies are the policy files that the stages name.
 	Policies fs.FS
@@ -42,7 +48,12 @@ type Space struct {
 	Role    Role
 	Bridges []Bridge
 	Ports   []Port
+	Tunnels []Tunnel
 	Routes  []Route
+	// Sysctls beside forwarding: "net.ipv4.conf.all.rp_filter=0".
+	Sysctls []string
+	// Filter, as nft -f takes it, is what the space lets through.
+	Filter string
 }
 
 // Bridge is a bridge device of a space, with the space's addresses on it.
@@ -59,10 +70,21 @@ type Port struct {
 	Addresses     []netip.Prefix
 }
 
+// Tunnel is a VXLAN interface: what leaves by it travels in UDP packets from Local,
+// an address of the space, to Remote.
+type Tunnel struct {
+	Name          string
+	ID            int
+	Local, Remote netip.Addr
+	Addresses     []netip.Prefix
+}
+
 // Route sends a network to a next hop.
 type Route struct {
 	To  netip.Prefix
 	Via netip.Addr
+	// From, where valid: only packets from these addresses (a table of their own).
+	From netip.Prefix
 }
 
 // Form is a way in which a scenario's foreign rules are written.
@@ -71,6 +93,8 @@ type Form struct {
 	Name, About string
 	// Rules in the order in which they are written.
 	Rules []Rules
+	// Stages, where the form has its own.
+	Stages []Stage
 }
 
 // Rules are what one foreign component writes in a space.
@@ -95,7 +119,14 @@ func (f *Form) Variants() []foreign.Variant {
 }
 
 // Call is who calls whom.
-type Call struct{ From, To string }
+type Call struct {
+	From, To string
+	// Service, where set, is what is called; To then is the backend that the call must
+	// reach, or empty: an echo request to the service's address.
+	Service string
+	// Node, where set: the service is called by its node port at this space.
+	Node string
+}
 
 // Sight is whom a peer takes its caller for: the name of a space whose address
 // it sees, or one of the constants.
@@ -139,8 +170,8 @@ type Stage struct {
 	Expect map[Call]Expect
 }
 
-// space returns the space of a name.
-func (s *Scenario) space(name string) (*Space, error) {
+// Space returns the space of a name.
+func (s *Scenario) Space(name string) (*Space, error) {
 	for i := range s.Spaces {
 		if s.Spaces[i].Name == name {
 			return &s.Spaces[i], nil
@@ -149,8 +180,8 @@ func (s *Scenario) space(name string) (*Space, error) {
 	return nil, fmt.Errorf("scenario %s has no %q", s.Name, name)
 }
 
-// hosts returns the names of the spaces that run the agent.
-func (s *Scenario) hosts() []string {
+// Hosts returns the names of the spaces that run the agent.
+func (s *Scenario) Hosts() []string {
 	var names []string
 	for i := range s.Spaces {
 		if s.Spaces[i].Role == Host {
@@ -160,14 +191,22 @@ func (s *Scenario) hosts() []string {
 	return names
 }
 
+// StagesOf returns the stages that a form goes through.
+func (s *Scenario) StagesOf(f *Form) []Stage {
+	if f.Stages != nil {
+		return f.Stages
+	}
+	return s.Stages
+}
+
 // Namespace is the name of the network namespace of a space.
 func (s *Scenario) Namespace(space string) string {
 	return "unmasq-" + s.Name + "-" + space
 }
 
-// address returns the space's address in a family: of its first port that has
+// Address returns the space's address in a family: of its first port that has
 // one, else of its first bridge; the zero Addr where it has none.
-func (s *Space) address(f packet.Family) netip.Addr {
+func (s *Space) Address(f packet.Family) netip.Addr {
 	for _, a := range s.addresses() {
 		if packet.Of(a) == f {
 			return a
@@ -184,6 +223,9 @@ func (s *Space) addresses() []netip.Addr {
 	}
 	for _, b := range s.Bridges {
 		all = appendAddresses(all, b.Addresses)
+	}
+	for _, t := range s.Tunnels {
+		all = appendAddresses(all, t.Addresses)
 	}
 	return all
 }

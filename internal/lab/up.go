@@ -58,7 +58,7 @@ func (r *Runner) Up(ctx context.Context, s *Scenario, form *Form, variant foreig
 		return nil, err
 	}
 	st = &Standing{Scenario: s, Form: form, Variant: form.VariantName(variant)}
-	for _, name := range s.policyFiles() {
+	for _, name := range s.policyFiles(form) {
 		text, err := s.PolicyText(name)
 		if err != nil {
 			return nil, err
