@@ -120,7 +120,7 @@ type dump struct {
 }
 
 var dumps = []dump{
-	{snapshot.FileNFT, "nft", [][]string{{"-j", "list", "ruleset"}, {"list", "ruleset"}}},
+	{snapshot.FileNFT, "nft", [][]string{{"-j", "list", "ruleset"}, {"-a", "list", "ruleset"}}},
 	{snapshot.FileIPSet, "ipset", [][]string{{"save"}}},
 	{snapshot.FileLinks, "ip", [][]string{{"-j", "-d", "link", "show"}, {"-d", "link", "show"}, {"link", "show"}}},
 	{snapshot.FileAddresses, "ip", [][]string{{"-j", "-d", "address", "show"}, {"address", "show"}}},
@@ -144,7 +144,7 @@ func (c *capture) dump(ctx context.Context, d dump) {
 	for _, args := range d.args {
 		stdout, stderr, err := c.run(ctx, d.program, args...)
 		if err == nil && slices.Contains(args, "-j") && !isJSON(stdout) {
-			stdout, stderr, err = nil, nil, errors.New("it printed no valid JSON")
+			stdout, stderr, err = nil, nil, errNoJSON
 		}
 		if err == nil {
 			c.files[d.file] = readable(stdout)
@@ -156,11 +156,21 @@ func (c *capture) dump(ctx context.Context, d dump) {
 		if first == "" {
 			first = reason(d.program, stdout, stderr, err)
 		}
-		if ctx.Err() != nil || !strings.Contains(string(stderr), "ption") && !strings.Contains(string(stderr), "JSON") {
+		if ctx.Err() != nil || !wrongForm(stderr, err) {
 			break
 		}
 	}
 	c.meta.Missing[d.file] = first
+}
+
+// errNoJSON: nft 1.0.6 prints a table's flags that it doesn't know, such as persist,
+// from memory that it has freed.
+var errNoJSON = errors.New("it printed no valid JSON")
+
+// wrongForm says whether another form of the command may do: the program doesn't know
+// this one's options, or breaks down over its output.
+func wrongForm(stderr []byte, err error) bool {
+	return errors.Is(err, errNoJSON) || strings.Contains(err.Error(), "signal: ") || strings.Contains(string(stderr), "ption") || strings.Contains(string(stderr), "JSON")
 }
 
 // isJSON also of nothing, which older programs print for an empty list.

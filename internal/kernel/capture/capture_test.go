@@ -280,13 +280,15 @@ func TestFailures(t *testing.T) {
 		{"error text, status 0", map[string]answer{"iptables-nft-save": {stdout: nftRules, stderr: "iptables-save: Table nat is incompatible\n"}}, snapshot.FileIPTables, "Table nat is incompatible", "*nat"},
 		{"error text alone, status 0", map[string]answer{"iptables-nft-save": {stdout: "iptables-save: Table nat is incompatible\n"}}, snapshot.FileIPTables, "Table nat is incompatible", ""},
 		{"error text among tables", map[string]answer{"iptables-nft-save": {stdout: nftRules + "iptables-save: out of memory\n"}}, snapshot.FileIPTables, "out of memory", "*nat"},
-		{"broken JSON", map[string]answer{"nft -j list ruleset": {stdout: `{"nftables": [{`}}, snapshot.FileNFT, "nft failed: it printed no valid JSON", ""},
+		{"broken JSON", map[string]answer{"nft -j list ruleset": {stdout: `{"nftables": [{`}}, snapshot.FileNFT, "", "table inet guard { # handle "},
+		{"nothing but broken", map[string]answer{"nft -j list ruleset": {stdout: `{"nftables": [{`}, "nft -a list ruleset": {err: exit}}, snapshot.FileNFT, "nft failed: it printed no valid JSON", ""},
+		{"breaks down", map[string]answer{"nft -j list ruleset": {stderr: "BUG: invalid bitwise operation 3\n", err: errors.New("signal: aborted")}}, snapshot.FileNFT, "", "table inet guard { # handle "},
 		{"a hint is no error", map[string]answer{"iptables-nft-save": {stdout: nftRules, stderr: "# Warning: iptables-legacy tables present, use iptables-legacy-save to see them\n"}}, snapshot.FileIPTables, "", "*nat"},
 		{"ip without JSON", map[string]answer{
 			"ip -j -d link show": {stderr: `Option "-j" is unknown, try "ip -help".`, err: exit}, "ip -d link show": {stdout: text},
 		}, snapshot.FileLinks, "", text},
 		{"nft without JSON", map[string]answer{
-			"nft -j list ruleset": {stderr: "Error: JSON support not compiled-in", err: exit}, "nft list ruleset": {stdout: nativeRules},
+			"nft -j list ruleset": {stderr: "Error: JSON support not compiled-in", err: exit}, "nft -a list ruleset": {stdout: nativeRules},
 		}, snapshot.FileNFT, "", nativeRules},
 		{"legacy tables, no program", map[string]answer{"iptables-legacy-save": gone, "iptables-save": gone}, snapshot.FileIPTablesLegacy, "tables are loaded (nat), and iptables-legacy-save isn't there", ""},
 		{"one old iptables", map[string]answer{
