@@ -19,8 +19,9 @@ type grid struct {
 	rows  []gridRow
 }
 
-// label of a row or column: its name, as expectations have it, and what it stands for.
-type label struct{ name, about string }
+// label of a row or column: its name, as expectations have it; what it is in words;
+// what it is called there; its addresses.
+type label struct{ name, title, about, where string }
 
 type gridRow struct {
 	label
@@ -70,6 +71,12 @@ func (m *Matrix) grids() ([]grid, []string) {
 	if len(families) == 2 && m.alike() {
 		g := m.grid("ipv4", &notes)
 		g.title = "IPv4, IPv6"
+		for i := range g.heads {
+			g.heads[i].where = m.Rows[i].Place.addresses("")
+		}
+		for i := range g.rows {
+			g.rows[i].where = m.Columns[i].address("")
+		}
 		return []grid{g}, notes.all
 	}
 	var all []grid
@@ -105,18 +112,14 @@ func (m *Matrix) grid(family string, notes *footnotes) grid {
 		}
 	}
 	for _, r := range m.Rows {
-		about := r.Place.Name
-		if about == r.Name {
-			about = ""
-		}
-		g.heads = append(g.heads, label{r.Name, about})
+		g.heads = append(g.heads, label{r.Name, titles[r.Role], r.Place.Name, r.Place.addresses(family)})
 	}
 	for _, c := range m.Columns {
 		about := c.Service
-		if c.Place != nil && c.Place.Name != c.Name {
+		if c.Place != nil {
 			about = c.Place.Name
 		}
-		row := gridRow{label: label{c.Name, about}}
+		row := gridRow{label: label{c.Name, titles[c.Role], about, c.address(family)}}
 		for _, r := range m.Rows {
 			cell := gridCell{why: "not in the table"}
 			if found := cells[[2]string{r.Name, c.Name}]; found != nil {
@@ -127,6 +130,36 @@ func (m *Matrix) grid(family string, notes *footnotes) grid {
 		g.rows = append(g.rows, row)
 	}
 	return g
+}
+
+// titles of roles, for people.
+var titles = map[Role]string{
+	PodHere: "Pod here", PodThere: "Pod there", ThisNode: "This node", OtherNode: "Other node", OutsideOne: "Outside", KeptNetwork: "Network",
+	ClusterIPHere: "ClusterIP, backend here", ClusterIPThere: "ClusterIP, backend there", ClusterIPBoth: "ClusterIP, backends on both sides",
+	ClusterIPNone: "ClusterIP, no backend", Hairpin: "Itself, through a service", NodePortCluster: "NodePort, policy Cluster",
+	NodePortLocal: "NodePort, policy Local", ExternalIP: "External IP", Published: "Published port",
+}
+
+// addresses of the families of a grid.
+func (p *Place) addresses(family string) string {
+	var all []string
+	for _, a := range p.Addresses {
+		if family == "" || strings.ToLower(packet.Of(a).String()) == family {
+			all = append(all, a.String())
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// address that connections of a grid's families go to.
+func (c *Column) address(family string) string {
+	var all []string
+	for _, t := range c.Targets {
+		if family == "" || strings.ToLower(packet.Of(t.Address).String()) == family {
+			all = append(all, netip.AddrPortFrom(t.Address, t.Port).String())
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // shown are the lines of a cell.
@@ -229,11 +262,7 @@ func (b *By) String() string {
 // where says what the source of a row is: its name, where that is another, its
 // addresses, and what tells of it.
 func (p *Place) where(row string) string {
-	var all []string
-	for _, a := range p.Addresses {
-		all = append(all, a.String())
-	}
-	text := strings.Join(all, ", ")
+	text := p.addresses("")
 	if p.Name != row {
 		text = p.Name + ", " + text
 	}

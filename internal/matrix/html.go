@@ -1,0 +1,142 @@
+package matrix
+
+import (
+	"fmt"
+	"html"
+	"strings"
+)
+
+// palette of the classes of lines, for pages and drawings, light and dark.
+const palette = `
+.kept { --ink: light-dark(#116329, #7ee2a0); --fill: light-dark(#dafbe1, #12361f); }
+.pinned { --ink: light-dark(#0a5a66, #7fd8e6); --fill: light-dark(#d5f3f7, #0d3640); }
+.masqueraded { --ink: light-dark(#7d4e00, #f2cc60); --fill: light-dark(#fff3cd, #3d2e00); }
+.snat { --ink: light-dark(#8a3a00, #ffb77c); --fill: light-dark(#ffe5d0, #43260d); }
+.lost { --ink: light-dark(#a40e26, #ff9a9a); --fill: light-dark(#ffe0e3, #4a1219); }
+.refused { --ink: light-dark(#6e2594, #dbb4f5); --fill: light-dark(#f4e5ff, #351b47); }
+.unknown, .none { --ink: light-dark(#57606a, #9ea7b3); --fill: light-dark(#eef1f4, #22272e); }
+.differs { --ink: light-dark(#ffffff, #ffffff); --fill: light-dark(#cf222e, #b62324); }
+.before { --ink: light-dark(#57606a, #9ea7b3); --fill: transparent; }
+`
+
+const pageStyle = `
+:root { color-scheme: light dark; --back: light-dark(#ffffff, #0d1117); --text: light-dark(#1f2328, #e6edf3);
+ --dim: light-dark(#59636e, #9198a1); --line: light-dark(#d1d9e0, #30363d); --band: light-dark(#f6f8fa, #151b23); }
+body { margin: 0 auto; padding: 2rem 1.5rem; max-width: 88rem; background: var(--back); color: var(--text);
+ font: 15px/1.45 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; margin: 0; }
+h2 { font-size: 1.05rem; margin: 2rem 0 .6rem; }
+p.sub { color: var(--dim); margin: .2rem 0 1.2rem; }
+.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 10px; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; }
+th, td { text-align: left; vertical-align: top; padding: .55rem .7rem; border-bottom: 1px solid var(--line); }
+tr:last-child > * { border-bottom: 0; }
+thead th { background: var(--band); border-bottom: 2px solid var(--line); }
+tbody th { background: var(--band); position: sticky; left: 0; border-right: 1px solid var(--line); }
+thead th:first-child { position: sticky; left: 0; z-index: 1; border-right: 1px solid var(--line); color: var(--dim); font-weight: normal; }
+th b { display: block; white-space: nowrap; }
+th span { display: block; font-weight: normal; font-size: .82rem; color: var(--dim); overflow-wrap: anywhere; }
+th code { font-size: .78rem; color: var(--dim); font-weight: normal; }
+tbody tr:hover td { background: var(--band); }
+.s { display: block; width: max-content; max-width: 17rem; margin: 0 0 .25rem; padding: .1rem .55rem; border-radius: 999px; color: var(--ink); background: var(--fill);
+ font-weight: 600; font-size: .88rem; }
+.s.lost, .s.refused, .s.differs { border-radius: 6px; }
+.s.before { padding: 0 .55rem; font-weight: normal; font-size: .8rem; text-decoration: line-through; }
+.s a { color: inherit; font-weight: normal; font-size: .72rem; vertical-align: super; text-decoration: none; margin-left: .2rem; }
+.nothing { color: var(--dim); cursor: help; }
+.legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: 1rem 0; color: var(--dim); font-size: .85rem; }
+.legend .s { display: inline-block; margin: 0 .3rem 0 0; }
+ol, ul { padding-left: 1.6rem; font-size: .9rem; } li { margin: .25rem 0; overflow-wrap: anywhere; }
+li:target { background: light-dark(#fff8c5, #3a3000); }
+@media print { body { padding: 0; } .scroll { overflow: visible; } }
+`
+
+// legendLines are the words of cells with what they mean.
+var legendLines = [...]struct{ class, word, means string }{
+	{"kept", "kept", "the server sees the client's own address"},
+	{"pinned", "pinned", "kept by a rule, whatever rules come behind"},
+	{"masqueraded", "as X", "it sees that address instead"},
+	{"lost", "lost", "no answer comes back"},
+	{"refused", "refused", "an error does"},
+	{"unknown", "?", "not known"},
+}
+
+// HTML is a page of its own: no scripts, nothing from elsewhere.
+func (m *Matrix) HTML() string {
+	grids, notes := m.grids()
+	var b strings.Builder
+	fmt.Fprintf(&b, "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>Who is seen as whom: %s</title>\n",
+		html.EscapeString(strings.Join(m.Nodes, ", ")))
+	b.WriteString("<style>" + pageStyle + palette + "</style>\n<h1>Who is seen as whom</h1>\n")
+	fmt.Fprintf(&b, "<p class=\"sub\">%s, %s. In each cell: what the server sees of the client.</p>\n", html.EscapeString(m.subject()), m.protocol())
+	for i := range grids {
+		grids[i].html(&b, notes, len(grids) > 1)
+	}
+	b.WriteString("<p class=\"legend\">\n")
+	for _, l := range legendLines {
+		fmt.Fprintf(&b, "<span><span class=\"s %s\">%s</span>%s</span>\n", l.class, l.word, l.means)
+	}
+	b.WriteString("</p>\n")
+	if len(notes) > 0 {
+		b.WriteString("<h2>By whom, and why</h2>\n<ol>\n")
+		for i, n := range notes {
+			fmt.Fprintf(&b, "<li id=\"n%d\">%s</li>\n", i+1, html.EscapeString(n))
+		}
+		b.WriteString("</ol>\n")
+	}
+	if len(m.Notes) > 0 {
+		b.WriteString("<h2>Notes</h2>\n<ul>\n")
+		for _, n := range m.Notes {
+			fmt.Fprintf(&b, "<li>%s</li>\n", html.EscapeString(n))
+		}
+		b.WriteString("</ul>\n")
+	}
+	b.WriteString("</html>\n")
+	return b.String()
+}
+
+func (g *grid) html(b *strings.Builder, notes []string, several bool) {
+	if several {
+		fmt.Fprintf(b, "<h2>%s</h2>\n", g.title)
+	}
+	fmt.Fprintf(b, "<div class=\"scroll\"><table>\n<thead><tr><th>%s<br>to ↓ from →</th>", g.title)
+	for _, h := range g.heads {
+		h.html(b, "col")
+	}
+	b.WriteString("</tr></thead>\n<tbody>\n")
+	for i := range g.rows {
+		b.WriteString("<tr>")
+		g.rows[i].label.html(b, "row")
+		for _, c := range g.rows[i].cells {
+			c.html(b, notes)
+		}
+		b.WriteString("</tr>\n")
+	}
+	b.WriteString("</tbody></table></div>\n")
+}
+
+func (l *label) html(b *strings.Builder, scope string) {
+	fmt.Fprintf(b, "<th scope=\"%s\"><b>%s</b>", scope, html.EscapeString(l.title))
+	for _, line := range [...]string{l.about, l.where} {
+		if line != "" && !strings.EqualFold(line, l.title) {
+			fmt.Fprintf(b, "<span>%s</span>", html.EscapeString(line))
+		}
+	}
+	fmt.Fprintf(b, "<code>%s</code></th>", html.EscapeString(l.name))
+}
+
+func (c *gridCell) html(b *strings.Builder, notes []string) {
+	b.WriteString("<td>")
+	if len(c.lines) == 0 {
+		fmt.Fprintf(b, "<span class=\"nothing\" title=\"%s\">·</span>", html.EscapeString(c.why))
+	}
+	for _, l := range c.lines {
+		title, link := "", ""
+		if l.note > 0 {
+			title = fmt.Sprintf(" title=\"%s\"", html.EscapeString(notes[l.note-1]))
+			link = fmt.Sprintf("<a href=\"#n%d\">%[1]d</a>", l.note)
+		}
+		fmt.Fprintf(b, "<span class=\"s %s\"%s>%s%s</span>", l.class, title, html.EscapeString(l.text), link)
+	}
+	b.WriteString("</td>")
+}
