@@ -3,9 +3,12 @@
 package e2e
 
 import (
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/unmasq/unmasq/test/kube"
@@ -18,7 +21,6 @@ func tools(t *testing.T, program string) kube.Image {
 	t.Helper()
 	// Without /etc/protocols nft lists numbers for the names of protocols.
 	files := map[string]string{"/unmasq": program, "/etc/protocols": "/etc/protocols"}
-	library := regexp.MustCompile(`(/\S+) \(0x`)
 	for _, name := range []string{"nft", "iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save",
 		"ipset", "ip", "bridge", "conntrack"} {
 		path, err := exec.LookPath(name)
@@ -29,13 +31,6 @@ func tools(t *testing.T, program string) kube.Image {
 			t.Fatal(err)
 		}
 		files["/usr/sbin/"+name] = path
-		out, err := exec.Command("ldd", path).Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range library.FindAllStringSubmatch(string(out), -1) {
-			files[m[1]] = m[1]
-		}
 	}
 	extensions, err := filepath.Glob("/usr/lib/*/xtables/*.so")
 	if err != nil || len(extensions) == 0 {
@@ -43,6 +38,15 @@ func tools(t *testing.T, program string) kube.Image {
 	}
 	for _, e := range extensions {
 		files[e] = e
+	}
+	library := regexp.MustCompile(`(/\S+) \(0x`)
+	programs := slices.DeleteFunc(slices.Collect(maps.Values(files)), func(f string) bool { return f == program || strings.HasPrefix(f, "/etc/") })
+	out, err := exec.Command("ldd", programs...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range library.FindAllStringSubmatch(string(out), -1) {
+		files[m[1]] = m[1]
 	}
 	return kube.Image{Name: toolsImage, Files: files, Entrypoint: []string{"/unmasq"}}
 }
