@@ -58,7 +58,7 @@ func newDoctor() *cobra.Command {
 	f := cmd.Flags()
 	f.StringArrayVar(&opts.snapshots, "snapshot", nil, "a snapshot or dump, `PATH`, or - for standard input; repeatable: of one node, or NAME=PATH of several")
 	f.StringVar(&opts.explain, "explain", "", "tell about a finding's `CODE`, and do nothing else")
-	f.BoolVar(&opts.connections, "connections", false, "take this host's tracked connections too, for kept-unanswered, ports-taken and replies-lost: they may be many")
+	f.BoolVar(&opts.connections, "connections", false, "take this host's tracked connections too, for kept-unanswered, ports-taken, replies-lost and single-entry: they may be many")
 	f.StringArrayVar(&opts.saved, "saved-rules", savedRules, "`FILE` that this host loads rules from at boot, looked at with what it includes; repeatable")
 	f.StringVar(&opts.taken, "takeover-record", defaultTakeover, "`FILE` that remembers what was taken over on this host")
 	opts.documents.flags(cmd, "filename", "config")

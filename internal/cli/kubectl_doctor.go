@@ -125,6 +125,9 @@ func doctorOf(ctx context.Context, client *kubectl.Client, a kubectl.Agent, flag
 		for i := range r.NotLookedAt {
 			r.NotLookedAt[i].Node = a.Node
 		}
+		for i := range r.Entering {
+			r.Entering[i].Node = a.Node
+		}
 		return r, ""
 	}
 	problem = strings.TrimPrefix(strings.TrimSpace(said.String()), "unmasq: ")

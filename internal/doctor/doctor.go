@@ -49,6 +49,7 @@ var checks = []check{
 	{"rp-filter-strict", Error, "the reverse path filter drops what comes in", []need{links, routes, rules, sysctls}, strictFilter},
 	{"rules-returned", Warning, "what was taken over stands again", []need{rules}, rulesReturned},
 	{"saved-table", Warning, "a file that is loaded at boot holds unmasq's table", nil, savedUnmasq},
+	{"single-entry", Warning, "one node carries all that comes to ClusterIPs", []need{links, routes, rules}, enters},
 	{"table-altered", Error, "unmasq's table isn't what its policy says", []need{rules}, tableAltered},
 	{"table-missing", Error, "a policy that isn't in force", []need{rules}, tableMissing},
 	{"tunnel-blocked", Error, "the firewall drops a tunnel's packets", []need{links, routes, rules}, tunnelBlocked},
@@ -116,7 +117,7 @@ func About(code string) (Severity, string) {
 	return "", ""
 }
 
-// Examine looks at each node by itself.
+// Examine looks at each node by itself, and at what several say together.
 func Examine(nodes ...Node) Report {
 	r := Report{Version: 1, Findings: []Finding{}, NotLookedAt: []Unmade{}}
 	for _, n := range nodes {
@@ -130,18 +131,22 @@ func Examine(nodes ...Node) Report {
 				f.Mend = append([]string{p.policy()}, f.Mend...)
 			}
 		}
+		r.Entering = append(r.Entering, p.entering...)
 	}
+	r.Findings = append(r.Findings, singleEntry(r.Entering)...)
 	r.sort()
 	return r
 }
 
-// Join reports of several nodes.
+// Join reports of several nodes, each of one.
 func Join(reports ...Report) Report {
 	all := Report{Version: 1, Findings: []Finding{}, NotLookedAt: []Unmade{}}
 	for _, r := range reports {
 		all.Findings = append(all.Findings, r.Findings...)
 		all.NotLookedAt = append(all.NotLookedAt, r.NotLookedAt...)
+		all.Entering = append(all.Entering, r.Entering...)
 	}
+	all.Findings = append(all.Findings, singleEntry(all.Entering)...)
 	all.sort()
 	return all
 }
@@ -196,6 +201,7 @@ type patient struct {
 	keeps, hides []askedRule
 	// remote are rules for clients of remote backends, serviceCIDRs of their services.
 	remote, serviceCIDRs []string
+	entering             []Entering
 }
 
 func newPatient(n Node) *patient {

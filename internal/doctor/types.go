@@ -56,6 +56,8 @@ type Report struct {
 	Version     int       `json:"version"`
 	Findings    []Finding `json:"findings"`
 	NotLookedAt []Unmade  `json:"notLookedAt"`
+	// Entering of each node whose tracked connections were given.
+	Entering []Entering `json:"entering,omitempty"`
 }
 
 // Errors says whether one of the findings is an error.

