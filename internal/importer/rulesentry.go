@@ -183,32 +183,10 @@ func cidrsOf(prefixes []netip.Prefix) (out []v1alpha1.CIDR) {
 func (w *ruleWriter) ruleName(e *rules.Entry) string {
 	name := "rule"
 	if len(e.Rules) > 0 {
-		name = fmt.Sprintf("%s-%d", dnsLabel(e.Rules[0].Chain.Name), e.Rules[0].Rule.Index)
+		name = fmt.Sprintf("%s-%d", e.Rules[0].Chain.Name, e.Rules[0].Rule.Index)
 	}
 	if e.Family == packet.IPv6Family {
 		name += "-v6"
 	}
-	first := name
-	for n := 2; w.rules[name]; n++ {
-		name = fmt.Sprintf("%s-%d", first, n)
-	}
-	w.rules[name] = true
-	return name
-}
-
-// dnsLabel makes what may stand at the beginning of a rule's name of a chain's.
-func dnsLabel(name string) string {
-	const most = 40
-	label := strings.Map(func(r rune) rune {
-		switch {
-		case '0' <= r && r <= '9', 'a' <= r && r <= 'z':
-			return r
-		}
-		return '-'
-	}, strings.ToLower(name))
-	label = strings.Trim(label[:min(len(label), most)], "-")
-	if label == "" {
-		return "chain"
-	}
-	return label
+	return uniqueLabel(name, w.rules)
 }
