@@ -47,6 +47,7 @@ var checks = []check{
 	{"ports-taken", Error, "a translated address runs out of ports", []need{rules}, portsTaken},
 	{"replies-lost", Error, "clients of a routed ClusterIP get no answers", []need{links, routes}, repliesLost},
 	{"rp-filter-strict", Error, "the reverse path filter drops what comes in", []need{links, routes, rules, sysctls}, strictFilter},
+	{"rules-misread", Warning, "rules that the node's programs can't read", nil, rulesMisread},
 	{"rules-returned", Warning, "what was taken over stands again", []need{rules}, rulesReturned},
 	{"saved-table", Warning, "a file that is loaded at boot holds unmasq's table", nil, savedUnmasq},
 	{"single-entry", Warning, "one node carries all that comes to ClusterIPs", []need{links, routes, rules}, enters},

@@ -180,6 +180,11 @@ func (n *native) addDevices(from *nftables.Table) {
 	}
 }
 
+// notShown: iptables-save failed, or says that it can't show the table.
+//
+//	# Table `nat' is incompatible, use 'nft' tool.
+func notShown(t *ruleset.Table) bool { return t.Unread || t.Excerpt && len(t.Chains) == 0 }
+
 // behindIPTables says whether iptables-save shows the table. Where it doesn't,
 // nft's listing stands in, without the parameters of iptables' extensions.
 func (n *native) behindIPTables(b *builder, t *nftables.Table) bool {
@@ -188,12 +193,12 @@ func (n *native) behindIPTables(b *builder, t *nftables.Table) bool {
 		family, program = packet.IPv6Family, "ip6tables-save"
 	}
 	if slices.ContainsFunc(b.host.Rules.Tables, func(x *ruleset.Table) bool {
-		return x.Family == family && x.Name == t.Name && x.Variant != ruleset.Legacy && x.Native == nil && !x.Unread
+		return x.Family == family && x.Name == t.Name && x.Variant != ruleset.Legacy && x.Native == nil && !notShown(x)
 	}) {
 		return true
 	}
 	b.tables.all = slices.DeleteFunc(b.tables.all, func(x *ruleset.Table) bool { // nft has what iptables-save couldn't print
-		return x.Unread && x.Family == family && x.Name == t.Name && x.Variant == ruleset.NFT
+		return notShown(x) && x.Native == nil && x.Family == family && x.Name == t.Name && x.Variant == ruleset.NFT
 	})
 	why := fmt.Sprintf("table %s %s is written by iptables-nft; give %s too: nft doesn't show the parameters of its extensions", t.Family, t.Name, program)
 	if b.host.IPTables[family] {

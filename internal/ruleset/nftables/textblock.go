@@ -128,7 +128,9 @@ func (p *textReader) tableLine(t *Table, word string) bool {
 	switch word {
 	case "flags":
 		p.next()
-		t.Flags = p.flags()
+		if t.Flags = p.flags(); t.Flags == nil { // nft leaves out those that it doesn't know
+			t.Flags = []string{"unknown"}
+		}
 		return p.lineEnd()
 	case "comment":
 		return p.commentLine(&t.Comment)
