@@ -20,10 +20,7 @@ func docker() Kind {
 	return Kind{
 		Name: "docker", Reads: "daemon.json, a unit file with dockerd's flags, output of docker network inspect",
 		Knows: func(f File) bool {
-			if len(objects(f)) == 0 {
-				return slices.ContainsFunc(wordsOf(f, 1, false), startsProgram("dockerd"))
-			}
-			return slices.ContainsFunc(objects(f), func(v Value) bool { return isDockerNetwork(v) || isDockerDaemon(v) })
+			return runsProgram(f, "dockerd") || slices.ContainsFunc(objects(f), func(v Value) bool { return isDockerNetwork(v) || isDockerDaemon(v) })
 		},
 		Import: importDocker,
 	}
@@ -79,7 +76,7 @@ func importDocker(files []File, opts Options) (*Result, error) {
 		}
 		networks = append(more, networks...)
 	}
-	d := NewDocument(opts, "docker", "What docker does for these settings.")
+	d := NewDocument(opts, "docker")
 	names := map[string]bool{}
 	for i := range networks {
 		networks[i].rules(r, d, names)
@@ -206,7 +203,7 @@ type dockerDaemon struct {
 
 // read takes daemon.json, flags, or networks.
 func (d *dockerDaemon) read(r *Result, f File) (networks []dockerNetwork, err error) {
-	if words := wordsOf(f, 1, false); len(objects(f)) == 0 && slices.ContainsFunc(words, startsProgram("dockerd")) {
+	if words, starts := programLine(f, "dockerd"); starts {
 		d.seen, d.file = true, f.Name
 		d.flags = append(d.flags, flagsOf(words, "bip", "fixed-cidr-v6", "bridge", "b")...)
 		return nil, nil

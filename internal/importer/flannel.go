@@ -38,9 +38,6 @@ func flannel() Kind {
 	}
 }
 
-// flannelPrograms are names of containers, images and commands.
-var flannelPrograms = [...]string{"flanneld", "kube-flannel", "flannel"}
-
 // flannelSettings are all that files say.
 type flannelSettings struct {
 	flags Settings
@@ -78,8 +75,7 @@ func (s *flannelSettings) readText(f File) bool {
 	env = slices.DeleteFunc(env, func(one Setting) bool {
 		return !strings.HasPrefix(one.Name, "FLANNEL_") && !strings.HasPrefix(one.Name, "FLANNELD_")
 	})
-	words := wordsOf(f, 1, false)
-	if slices.ContainsFunc(words, startsProgram("flanneld")) {
+	if words, starts := programLine(f, "flanneld"); starts {
 		s.flags = append(s.flags, flagsOf(words)...)
 	} else if len(env) == 0 {
 		return false
@@ -101,13 +97,8 @@ func (s *flannelSettings) readObject(v Value) (known bool, err error) {
 			*conf, known = inner[0], true
 		}
 	}
-	for _, program := range flannelPrograms {
-		for _, c := range containers(v, program) {
-			if flags := c.Flags(); len(flags) > 0 || len(c.Env) > 0 {
-				s.flags, s.env = append(s.flags, flags...), append(s.env, c.Env...)
-			}
-			known = true
-		}
+	for _, c := range containers(v, "flanneld", "kube-flannel", "flannel") {
+		s.flags, s.env, known = append(s.flags, c.Flags()...), append(s.env, c.Env...), true
 	}
 	switch {
 	case v.Get("kind").Is():
@@ -225,7 +216,7 @@ func (s *flannelSettings) result(opts Options) (*Result, error) {
 		at = one.At
 	}
 	r := &Result{}
-	d := NewDocument(opts, "flannel", "What flannel does for these settings.")
+	d := NewDocument(opts, "flannel")
 	d.Facts.PodCIDRs = d.CIDRs("facts.podCIDRs", n.cluster)
 	d.Facts.LocalPodCIDRs = d.CIDRs("facts.localPodCIDRs", n.local)
 	r.Documents = append(r.Documents, d)

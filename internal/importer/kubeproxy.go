@@ -147,7 +147,7 @@ func proxySettingsOf(files []File) (*proxySettings, error) {
 			}
 			continue
 		}
-		more, err := commandLine([]File{f}, kubeProxyProgram, "cluster-cidr", "proxy-mode", "detect-local-mode", "iptables-masquerade-bit", "config")
+		more, _, err := startWith([]File{f}, []string{kubeProxyProgram}, "cluster-cidr", "proxy-mode", "detect-local-mode", "iptables-masquerade-bit", "config")
 		if err != nil {
 			return nil, err
 		}

@@ -20,7 +20,7 @@ func kubeRouter() Kind {
 const kubeRouterProgram = "kube-router"
 
 func importKubeRouter(files []File, opts Options) (*Result, error) {
-	flags, err := commandLine(files, kubeRouterProgram, "cluster-cidr")
+	flags, _, err := startWith(files, []string{kubeRouterProgram}, "cluster-cidr")
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func importKubeRouter(files []File, opts Options) (*Result, error) {
 		return nil, err
 	}
 	var r Result
-	d := NewDocument(opts, kubeRouterProgram, "What kube-router does for these flags.")
+	d := NewDocument(opts, kubeRouterProgram)
 	if d.Facts.PodCIDRs, err = kubeRouterPods(d, flags, opts); err != nil {
 		return nil, err
 	}

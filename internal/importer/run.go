@@ -18,6 +18,9 @@ func Run(kind Kind, files []File, opts Options) (*Result, error) {
 	if opts.Cluster {
 		result.withoutFacts()
 	}
+	for _, d := range result.Documents {
+		d.About = append([]string{fmt.Sprintf("Imported from %s's settings in %s.", kind.Name, fileNames(files))}, d.About...)
+	}
 	if err := result.check(); err != nil {
 		return nil, err
 	}
@@ -64,6 +67,19 @@ func (r *Result) check() error {
 	return nil
 }
 
+// fileNames as long as they are few.
+func fileNames(files []File) string {
+	const most = 5
+	var names []string
+	for _, f := range files {
+		names = append(names, f.Name)
+	}
+	if len(names) > most {
+		names = append(names[:most-1], fmt.Sprintf("%d more", len(files)-most+1))
+	}
+	return strings.Join(names, ", ")
+}
+
 // Recognise says which kind the files are of.
 func Recognise(files []File) (Kind, error) {
 	var found []Kind
@@ -75,11 +91,7 @@ func Recognise(files []File) (Kind, error) {
 	if len(found) == 1 {
 		return found[0], nil
 	}
-	names := make([]string, 0, len(files))
-	for _, f := range files {
-		names = append(names, f.Name)
-	}
-	what := strings.Join(names, ", ")
+	what := fileNames(files)
 	if len(found) == 0 {
 		return Kind{}, fmt.Errorf("%s: nothing here is known as one component's settings; say whose they are: unmasq import KIND FILE…, with KIND %s", what, orList(Kinds()))
 	}

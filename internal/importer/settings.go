@@ -116,27 +116,27 @@ type Container struct {
 func (c Container) Flags(valued ...string) Settings { return flagsOf(c.words, valued...) }
 
 // containers of a DaemonSet, Deployment, Pod, or anything with a pod template, that run
-// a program: by the container's name, its image's or its command's.
-func containers(v Value, program string) (all []Container) {
+// a program of one of these names: by the container's name, its image's or its command's.
+func containers(v Value, programs ...string) (all []Container) {
 	spec := v.Get("spec")
 	if t := spec.Get("template", "spec"); t.Is() {
 		spec = t
 	}
 	for _, c := range append(spec.Get("containers").Items(), spec.Get("initContainers").Items()...) {
-		if runs(c, program) {
+		if runs(c, programs) {
 			all = append(all, container(c))
 		}
 	}
 	return all
 }
 
-func runs(c Value, program string) bool {
+func runs(c Value, programs []string) bool {
 	image, _, _ := strings.Cut(path.Base(c.Get("image").Text()), ":")
 	names := []string{c.Get("name").Text(), image}
 	for _, w := range c.Get("command").Items() {
 		names = append(names, path.Base(w.Text()))
 	}
-	return slices.Contains(names, program)
+	return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(programs, n) })
 }
 
 func container(v Value) Container {
@@ -226,19 +226,28 @@ func families(networks []Network) (v4, v6 bool) {
 	return v4 || len(networks) == 0, v6 || len(networks) == 0
 }
 
-// runsProgram says whether a file has a container that runs a program, or is a
-// command line or unit file that starts it.
-func runsProgram(f File, program string) bool {
+// runsProgram says whether a file has a container that runs a program of one of these
+// names, or is a command line or unit file that starts it.
+func runsProgram(f File, programs ...string) bool {
 	for _, o := range objects(f) {
-		if len(containers(o, program)) > 0 {
+		if len(containers(o, programs...)) > 0 {
 			return true
 		}
 	}
-	return len(objects(f)) == 0 && slices.ContainsFunc(wordsOf(f, 1, false), startsProgram(program))
+	_, starts := programLine(f, programs...)
+	return starts
 }
 
-func startsProgram(program string) func(word) bool {
-	return func(w word) bool { return path.Base(strings.TrimPrefix(w.text, "ExecStart=")) == program }
+// programLine is the command line in a text, where it starts a program of one of
+// these names.
+func programLine(f File, programs ...string) (words []word, starts bool) {
+	if len(objects(f)) > 0 {
+		return nil, false
+	}
+	words = wordsOf(f, 1, false)
+	return words, slices.ContainsFunc(words, func(w word) bool {
+		return slices.Contains(programs, path.Base(strings.TrimPrefix(w.text, "ExecStart=")))
+	})
 }
 
 // objects are the documents of a file that are mappings; none where it is no YAML.
@@ -255,37 +264,37 @@ func objects(f File) (all []Value) {
 	return all
 }
 
-// commandLine collects a program's flags from DaemonSets, command lines and unit
-// files; of two of one name the last holds.
-func commandLine(files []File, program string, valued ...string) (Settings, error) {
-	var all Settings
+// startWith collects what a program of one of these names is started with, its flags
+// and its environment, from DaemonSets, command lines and unit files. Flags in valued
+// may have their value in the next word.
+func startWith(files []File, programs []string, valued ...string) (flags, env Settings, err error) {
 	for _, f := range files {
-		if len(objects(f)) == 0 && slices.ContainsFunc(wordsOf(f, 1, false), startsProgram(program)) {
-			all = append(all, flagsOf(wordsOf(f, 1, false), valued...)...)
+		if words, starts := programLine(f, programs...); starts {
+			flags = append(flags, flagsOf(words, valued...)...)
 			continue
 		}
-		found, err := containersOf(f, program)
+		found, err := containersOf(f, programs)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, c := range found {
-			all = append(all, c.Flags(valued...)...)
+			flags, env = append(flags, c.Flags(valued...)...), append(env, c.Env...)
 		}
 	}
-	return all, nil
+	return flags, env, nil
 }
 
 // containersOf are a file's containers that run a program, at least one.
-func containersOf(f File, program string) (all []Container, err error) {
+func containersOf(f File, programs []string) (all []Container, err error) {
 	documents, err := Documents(f)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range documents {
-		all = append(all, containers(d, program)...)
+		all = append(all, containers(d, programs...)...)
 	}
 	if len(all) == 0 {
-		return nil, &policy.FieldError{File: f.Name, Line: 1, Message: fmt.Sprintf("nothing here starts %s; expected its DaemonSet, as `kubectl get -o yaml` prints it, or a command line", program)}
+		return nil, &policy.FieldError{File: f.Name, Line: 1, Message: fmt.Sprintf("nothing here starts %s; expected its DaemonSet, as `kubectl get -o yaml` prints it, or a command line", programs[0])}
 	}
 	return all, nil
 }

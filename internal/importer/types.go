@@ -59,7 +59,7 @@ type Kind struct {
 
 // Kinds in the order of the documentation.
 func Kinds() []Kind {
-	return append([]Kind{kubeRouter(), flannel(), docker(), kubeProxy()}, moreKinds()...)
+	return append([]Kind{kubeRouter(), flannel(), docker(), kubeProxy(), awsVPCCNI(), kindnet(), ipMasqAgent(), azureIPMasqAgent()}, moreKinds()...)
 }
 
 // Named finds a kind.

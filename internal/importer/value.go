@@ -192,6 +192,11 @@ func (v Value) Prefix() (Network, error) {
 	return Network{p.Masked(), v.Place()}, nil
 }
 
+// block says whether the value is a text whose lines are lines of the file too.
+func (v Value) block() bool {
+	return v.node != nil && v.node.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 && !v.inOneLine
+}
+
 // Inner reads the YAML or JSON in a string, such as a key of a ConfigMap, as
 // Documents does with a file. Errors and places name the outer file's lines.
 func (v Value) Inner() ([]Value, error) {
@@ -201,8 +206,7 @@ func (v Value) Inner() ([]Value, error) {
 	}
 	roots, bad := policy.YAML(policy.Source{Name: v.file, Content: []byte(text)})
 	inner := Value{file: v.file, path: v.path, before: v.Line()}
-	block := v.node != nil && v.node.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0
-	inner.inOneLine = !block || v.inOneLine
+	inner.inOneLine = !v.block()
 	if bad != nil {
 		bad.Path = v.path
 		if inner.inOneLine {

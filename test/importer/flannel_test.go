@@ -12,10 +12,6 @@ const (
 	flannelSubnet  = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_IPV6_NETWORK=fd00:10:244::/48\nFLANNEL_IPV6_SUBNET=fd00:10:244:1::1/64\nFLANNEL_MTU=1500\nFLANNEL_IPMASQ=true\n"
 )
 
-func text(name, content string) importer.File {
-	return importer.File{Name: name, Data: []byte(content)}
-}
-
 // TestFlannel: the rules of its own code, in both modes; a node's import with its
 // subnet, and a cluster's without.
 func TestFlannel(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -239,12 +239,18 @@ func told(f wires.Fate) string {
 }
 
 // dump is what a real program wrote on a node of the usual layout, loaded into
-// another: test/judge/testdata/dumps, made by hack/dumps. Rules and lines that
-// without says are left out.
+// another: test/judge/testdata/dumps, made by hack/dumps. Lines that without says are
+// left out.
 func dump(name string, without ...func(line string) bool) func(*testing.T, *node) {
+	return recorded("../judge/testdata/dumps/"+name+".txt", without...)
+}
+
+// recorded is such a file; the iptables variant is in its name.
+func recorded(path string, without ...func(line string) bool) func(*testing.T, *node) {
+	name := strings.TrimSuffix(filepath.Base(path), ".txt")
 	return func(t *testing.T, n *node) {
 		t.Helper()
-		a, err := txtar.ParseFile("../judge/testdata/dumps/" + name + ".txt")
+		a, err := txtar.ParseFile(path)
 		n.must(t, err)
 		variant := name[strings.LastIndex(name, "-")+1:]
 		slices.SortStableFunc(a.Files, func(a, b txtar.File) int { return strings.Compare(rank(a.Name), rank(b.Name)) })
@@ -283,27 +289,24 @@ func (n *node) load(t *testing.T, name, text, variant string) {
 	}
 }
 
-// text loads rules by hand: of iptables-save for both families, or nft's.
+// rulesText loads rules written by hand: lines of iptables-save for both families.
 func rulesText(variant, v4, v6 string) func(*testing.T, *node) {
 	return func(t *testing.T, n *node) {
 		t.Helper()
-		if variant == "nftables" {
-			n.run(t, v4+v6, "nft", "-f", "-")
-			return
-		}
 		n.run(t, v4, "iptables-"+variant+"-restore")
 		n.run(t, v6, "ip6tables-"+variant+"-restore")
 	}
 }
 
-// file is a file of settings from testdata.
-func file(t *testing.T, name string) importer.File {
-	t.Helper()
-	data, err := os.ReadFile("testdata/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return importer.File{Name: name, Data: data}
+func text(name, content string) importer.File {
+	return importer.File{Name: name, Data: []byte(content)}
 }
 
 func replaced(text, old, new string) string { return strings.ReplaceAll(text, old, new) }
+
+func prefixes(texts ...string) (all []netip.Prefix) {
+	for _, p := range texts {
+		all = append(all, netip.MustParsePrefix(p))
+	}
+	return all
+}
