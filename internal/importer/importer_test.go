@@ -98,7 +98,7 @@ func printed(t *testing.T, kind Kind, files []File, opts Options) (stdout, stder
 func readBack(t *testing.T, result *Result, text []byte) {
 	rules := 0
 	for _, d := range result.Documents {
-		if !d.Off {
+		if !d.Off && (d.NodeSelector == nil || d.NodeSelector.MatchLabels == nil) { // others are other nodes'
 			rules += len(d.Rules)
 		}
 	}

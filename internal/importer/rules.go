@@ -164,4 +164,4 @@ func (w *ruleWriter) finish(list *rules.List) {
 }
 
 // moreKinds are those of networks with resources of their own, and of bare rules.
-func moreKinds() []Kind { return []Kind{calico(), kubeOVN(), gke(), natRules()} }
+func moreKinds() []Kind { return []Kind{cilium(), calico(), kubeOVN(), gke(), natRules()} }

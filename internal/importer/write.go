@@ -110,9 +110,14 @@ func (d *Document) write(w io.Writer) error {
 	return encoder.Close()
 }
 
-// plain takes JSON's style off.
+// plain takes JSON's style off, but for texts that older readers of YAML, kubectl's
+// among them, take for true or false.
 func plain(n *yaml.Node) {
 	n.Style = 0
+	switch strings.ToLower(n.Value) {
+	case "y", "n", "yes", "no", "on", "off":
+		n.Style = yaml.DoubleQuotedStyle
+	}
 	for _, c := range n.Content {
 		plain(c)
 	}
