@@ -183,15 +183,23 @@ func (c *Cell) shown(notes *footnotes) []gridLine {
 	return lines
 }
 
-// Words are what sights come to, in a line: "kept 50 %, as node-a's eth0 50 %".
+// Words are what sights come to, in a line: "kept 50 %, as node-a's eth0 50 %". Those
+// that differ only in why are one.
 func Words(sights []Sight) string {
-	var all []string
-	for i := range sights {
-		if text := sights[i].words(len(sights) > 1); !slices.Contains(all, text) {
-			all = append(all, text)
+	var all []Sight
+	for _, s := range sights {
+		i := slices.IndexFunc(all, func(o Sight) bool { return o.words(false) == s.words(false) })
+		if i < 0 {
+			all = append(all, s)
+		} else {
+			all[i].join(&s)
 		}
 	}
-	return strings.Join(all, ", ")
+	var text []string
+	for i := range all {
+		text = append(text, all[i].words(len(all) > 1))
+	}
+	return strings.Join(text, ", ")
 }
 
 // words of a sight, with its share where it is one of several.

@@ -67,6 +67,7 @@ func (w *world) nodeNames() (names []string) {
 func Predict(s Situation) Matrix {
 	w := newWorld(s)
 	w.findServices()
+	w.choosePort()
 	columns := w.chosen()
 	for _, c := range columns {
 		for _, t := range c.targets {
@@ -75,6 +76,7 @@ func Predict(s Situation) Matrix {
 			}
 		}
 	}
+	w.prefer()
 	m := Matrix{Version: Version, Nodes: w.nodeNames(), Rows: []Row{}, Columns: []Column{}, Cells: []Cell{}}
 	for _, e := range w.ends(Source, w.findPlaces(Source, columns)) {
 		m.Rows = append(m.Rows, Row{Name: e.name, Role: e.role, Place: e.place})
@@ -156,7 +158,7 @@ func (w *world) columns(services []*service) []Column {
 func (w *world) serviceColumns(services []*service) []Column {
 	var all []Column
 	add := func(s *service, role Role) {
-		c := Column{Name: string(role), Role: role, Service: s.String(), Targets: s.targets}
+		c := Column{Name: string(role), Role: role, Service: s.name, Targets: s.targets}
 		if slices.ContainsFunc(all, func(o Column) bool { return o.Name == c.Name }) || len(w.Services) > 0 || w.AllServices {
 			c.Name = s.String() + " " + string(role)
 		}

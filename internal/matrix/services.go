@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -61,6 +62,9 @@ func (w *world) findServices() {
 		group.targets = append(group.targets, Target{Address: address, Port: s.Port, Protocol: protocolName(w.Protocol)})
 	}
 	w.services = slices.DeleteFunc(w.services, func(s *service) bool { return len(s.targets) == 0 })
+	for _, s := range w.services {
+		slices.SortFunc(s.targets, func(a, b Target) int { return cmp.Compare(a.Address.BitLen(), b.Address.BitLen()) })
+	}
 }
 
 func protocolName(p uint8) string {

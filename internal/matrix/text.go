@@ -7,8 +7,8 @@ import (
 )
 
 // legend of the words in cells.
-const legend = `kept: the server sees the client's own address; (eth0): which one of a node's. pinned: kept by a rule, whatever
-rules come behind. as X: it sees X instead. lost: no answer comes back. refused: an error does. ?: not known. ·: not asked.`
+const legend = `kept: the server sees the client's own address; (eth0): which one of a node's. pinned: kept by a rule, whatever rules
+come behind. as X: it sees X instead. lost: no answer comes back. refused: an error does. ?: not known. ·: not asked.`
 
 // Text is the matrix for a terminal: destinations down, sources across.
 func (m *Matrix) Text() string {

@@ -31,7 +31,7 @@ type Situation struct {
 	// AllServices asks about each that is known.
 	AllServices bool
 	// Port that pods, nodes and hosts outside are asked at, where the rules tell of
-	// none; 0 is [DefaultPort].
+	// none; 0 is [DefaultPort], or the next that no service has.
 	Port uint16
 	// Protocol of all connections, packet.TCP or packet.UDP; 0 is TCP. Services of
 	// another are left out.
@@ -161,7 +161,7 @@ type Column struct {
 	Role Role   `json:"role"`
 	// Place of what isn't a service.
 	Place *Place `json:"place,omitempty"`
-	// Service, namespace/name:port, where its rules name it.
+	// Service, namespace/name:port, where the rules name it.
 	Service string `json:"service,omitempty"`
 	// Targets that are connected to, at most one of each family.
 	Targets []Target `json:"targets"`

@@ -35,7 +35,7 @@ type node struct {
 const nobody = -1
 
 func newWorld(s Situation) *world {
-	s.Port, s.Protocol = cmp.Or(s.Port, DefaultPort), cmp.Or(s.Protocol, packet.TCP)
+	s.Protocol = cmp.Or(s.Protocol, packet.TCP)
 	w := &world{Situation: s, backends: map[netip.Addr]bool{}}
 	var named []explain.Node
 	for i, n := range s.Nodes {
@@ -56,6 +56,36 @@ func newWorld(s Situation) *world {
 
 // nameOf a node: as it was named, as it calls itself, or in words.
 func nameOf(n Node) string { return cmp.Or(n.Name, n.Host.Name, "this node") }
+
+// prefer networks with a backend, then those with something on them: a bridge of an
+// engine that isn't used stands on many nodes.
+func (w *world) prefer() {
+	for _, n := range w.nodes {
+		rank := func(x vicinity.Network) int {
+			for b := range w.backends {
+				if x.Prefix.Contains(b) {
+					return 0
+				}
+			}
+			if x.Empty {
+				return 2
+			}
+			return 1
+		}
+		slices.SortStableFunc(n.networks, func(a, b vicinity.Network) int { return rank(a) - rank(b) })
+	}
+}
+
+// choosePort that pods, nodes and hosts outside are asked at, unless it was stated: one
+// that no service has.
+func (w *world) choosePort() {
+	if w.Port != 0 {
+		return
+	}
+	for w.Port = DefaultPort; slices.ContainsFunc(w.services, func(s *service) bool { return s.kind != vicinity.ClusterIP && s.targets[0].Port == w.Port }); {
+		w.Port++
+	}
+}
 
 func (w *world) here() *node { return w.nodes[0] }
 

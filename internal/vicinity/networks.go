@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/route"
@@ -19,6 +20,8 @@ type Network struct {
 	Members []netip.Addr
 	// Why it is taken for one.
 	Why string
+	// Empty: nothing hangs on its bridge now.
+	Empty bool
 }
 
 // Family of the network.
@@ -27,8 +30,8 @@ func (n *Network) Family() packet.Family { return packet.Of(n.Prefix.Addr()) }
 // fewestBits: an address block of fewer bits is no network of one node.
 const fewestBits = 8
 
-// Networks goes by bridges with ports of containers, and by routes to single addresses
-// behind such links.
+// Networks goes by bridges with ports of containers or with none, and by routes to
+// single addresses behind such links.
 func Networks(h *snapshot.Host) []Network {
 	var all []Network
 	for i := range h.Network.Links {
@@ -41,7 +44,7 @@ func Networks(h *snapshot.Host) []Network {
 // containers or machines: a bridge over a network card is the node's own uplink.
 func bridgeNetworks(h *snapshot.Host, l *route.Link) []Network {
 	n := &h.Network
-	if l.Kind != "bridge" || !l.Up {
+	if l.Kind != "bridge" || !l.Up || strings.HasPrefix(l.Name, "virbr") || isUplink(n, l.Name) {
 		return nil
 	}
 	port := ""
@@ -54,15 +57,16 @@ func bridgeNetworks(h *snapshot.Host, l *route.Link) []Network {
 		}
 		port = n.Links[i].Name
 	}
-	if port == "" {
-		return nil
+	why := "and nothing on it"
+	if port != "" {
+		why = "and port " + port
 	}
 	var all []Network
 	for _, a := range n.Addresses {
 		if a.Interface != l.Name || !isNetwork(a.Prefix) {
 			continue
 		}
-		found := Network{Prefix: a.Prefix.Masked(), Link: l.Name, Why: "bridge " + l.Name + " has " + a.Prefix.String() + " and port " + port}
+		found := Network{Prefix: a.Prefix.Masked(), Link: l.Name, Empty: port == "", Why: "bridge " + l.Name + " has " + a.Prefix.String() + " " + why}
 		for _, b := range n.Neighbors {
 			if b.Interface == l.Name && b.MAC != "" && found.Prefix.Contains(b.Address) && !isLocal(h, b.Address) {
 				found.Members = append(found.Members, b.Address)
@@ -72,6 +76,13 @@ func bridgeNetworks(h *snapshot.Host, l *route.Link) []Network {
 		all = append(all, found)
 	}
 	return all
+}
+
+// isUplink: a default route leaves by it.
+func isUplink(n *route.Network, link string) bool {
+	return slices.ContainsFunc(n.Routes, func(r route.Route) bool {
+		return r.Destination.IsValid() && r.Destination.Bits() == 0 && slices.ContainsFunc(r.Nexthops, func(h route.Nexthop) bool { return h.Interface == link })
+	})
 }
 
 // forContainers: kinds of links to a container or a machine.
@@ -97,7 +108,7 @@ func routedMembers(h *snapshot.Host) []Network {
 		if link == nil || link.Kind != "veth" || link.Master != "" || !a.IsGlobalUnicast() || rt.Protocol == "kernel" || isLocal(h, a) {
 			continue // of no container: the node's own address there has such a route too
 		}
-		all = append(all, Network{rt.Destination, link.Name, []netip.Addr{a}, "route " + rt.Text})
+		all = append(all, Network{Prefix: rt.Destination, Link: link.Name, Members: []netip.Addr{a}, Why: "route " + rt.Text})
 	}
 	return all
 }

@@ -179,7 +179,39 @@ func nativeServices(t *ruleset.Table, add func(Service, bool)) {
 			add(s, ok)
 		}
 	}
+	for _, c := range t.Native.Chains {
+		for _, rule := range c.Rules {
+			add(nativePublished(t, rule))
+		}
+	}
 }
+
+// nativePublished is the port of a rule that a container engine writes:
+//
+//	iifname != "docker0" ip daddr 192.168.5.10 tcp dport 8081 dnat to 172.17.0.2:81
+func nativePublished(t *ruleset.Table, rule *nftables.Rule) (s Service, ok bool) {
+	s = Service{Kind: Published, Family: t.Family}
+	for _, statement := range rule.Statements {
+		switch x := statement.(type) {
+		case nftables.Match:
+			left, right := nftables.ExprText(x.Left), nftables.ExprText(x.Right)
+			protocol := protocols[strings.TrimSuffix(left, " dport")]
+			port, err := strconv.ParseUint(right, 10, 16)
+			switch a, errAddress := netip.ParseAddr(right); {
+			case x.Op != "==" && x.Op != "in":
+			case protocol != 0 && err == nil && strings.HasSuffix(left, " dport"):
+				s.Protocol, s.Port = protocol, uint16(port)
+			case strings.HasSuffix(left, " daddr") && errAddress == nil:
+				s.Address = a
+			}
+		case nftables.NAT:
+			ok = ok || x.Kind == nftables.DNAT
+		}
+	}
+	return s, ok && s.Port != 0 && s.Family != 0 && !s.Address.IsLoopback()
+}
+
+var protocols = map[string]uint8{"tcp": packet.TCP, "udp": packet.UDP, "sctp": packet.SCTP}
 
 // members of a set, as text; nil where there is no such set.
 func members(set *nftables.Set) map[string]bool {
@@ -215,7 +247,7 @@ func elementService(t *ruleset.Table, set *nftables.Set, e *nftables.Element) (S
 		}
 		s.Address, parts, s.Kind = a, parts[1:], ClusterIP
 	}
-	s.Protocol = map[string]uint8{"tcp": packet.TCP, "udp": packet.UDP, "sctp": packet.SCTP}[parts[0]]
+	s.Protocol = protocols[parts[0]]
 	port, err := strconv.ParseUint(parts[1], 10, 16)
 	s.Port = uint16(port)
 	if v, ok := e.Data.(nftables.VerdictValue); ok && !s.NoBackends {
