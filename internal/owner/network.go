@@ -287,7 +287,7 @@ func (p place) kubeOVN() Owner {
 		`kubectl patch subnet NAME --type merge -p '{"spec":{"natOutgoing":false}}'`,
 		"kubectl edit subnet NAME   # spec.natOutgoingPolicyRules: [{match: {dstIPs: CIDR}, action: forward}]",
 	}
-	o.Trap = "of natOutgoingPolicyRules the last match wins"
+	o.Trap = "of natOutgoingPolicyRules that match, one with action nat wins, whatever their order"
 	switch {
 	case usesSet(p.rule, "ovn40subnets-nat-policy", "ovn60subnets-nat-policy"), hasAnyPrefix(p.chain.Name, "OVN-NAT-"):
 		o.Setting = "natOutgoingPolicyRules of the Subnet"
