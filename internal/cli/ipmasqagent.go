@@ -5,8 +5,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,6 +35,7 @@ nothing; changes are seen at once. See docs/ip-masq-agent.md.`
 // masqAgentOptions are what its flags say.
 type masqAgentOptions struct {
 	agentOptions
+	handOver  handOver
 	settings  masqagent.Settings
 	dialect   string
 	dir       string
@@ -73,12 +76,17 @@ func (o *masqAgentOptions) run(cmd *cobra.Command, args []string) error {
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "ip-masq-agent by unmasq %s\n", cmd.Root().Version)
 		return err
 	}
+	if err := o.handOver.check(); err != nil {
+		return inputError{err}
+	}
+	if o.handOver.once() {
+		return o.handOver.runOnce(cmd)
+	}
 	log, err := o.logger(cmd, o.level())
 	if err != nil {
 		return err
 	}
-	source := &masqSource{dir: o.dir, settings: o.settings, log: log, chosen: masqagent.Dialect(o.dialect),
-		random: o.has("random-fully"), evidence: masqagent.Evidence{Program: filepath.Base(os.Args[0]), Flags: o.given}}
+	source := o.source(filepath.Base(os.Args[0]), log)
 	if err := o.settle(source); err != nil {
 		return inputError{err}
 	}
@@ -87,7 +95,13 @@ func (o *masqAgentOptions) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	opts.Config, opts.Read, opts.Tell = []string{o.dir}, source.read, source.tell
+	o.handOver.whenInForce(&opts, log)
 	return o.enforce(opts, source)
+}
+
+func (o *masqAgentOptions) source(program string, log *slog.Logger) *masqSource {
+	return &masqSource{dir: o.dir, settings: o.settings, log: log, chosen: masqagent.Dialect(o.dialect),
+		random: slices.Contains(o.given, "random-fully"), evidence: masqagent.Evidence{Program: program, Flags: o.given}}
 }
 
 // enforce ends with the first wrong file, where that is asked for.
@@ -105,7 +119,7 @@ func (o *masqAgentOptions) enforce(opts agent.Options, source *masqSource) error
 
 // settle checks what flags mean together, and says what they don't.
 func (o *masqAgentOptions) settle(s *masqSource) error {
-	if _, _, err := s.dialect(nil); err != nil {
+	if _, _, err := s.settingsOf(nil); err != nil {
 		return err
 	}
 	widest, rest, err := masqagent.ParsePorts(o.toPorts)
@@ -131,13 +145,4 @@ func (o *masqAgentOptions) settle(s *masqSource) error {
 		s.flagWarnings = append(s.flagWarnings, fmt.Sprintf("arguments from %q on are not read: they are no flags (a switch is turned off by --NAME=false)", o.after[0]))
 	}
 	return nil
-}
-
-func (o *masqAgentOptions) has(name string) bool {
-	for _, g := range o.given {
-		if g == name {
-			return true
-		}
-	}
-	return false
 }

@@ -36,14 +36,20 @@ type masqSource struct {
 	warnings []string
 }
 
-// dialect of the files of these names.
-func (s *masqSource) dialect(names []string) (masqagent.Dialect, string, error) {
-	if s.chosen != "" {
-		return s.chosen, "--dialect", nil
+// settingsOf the files of these names, and why they are read in that dialect.
+func (s *masqSource) settingsOf(names []string) (out masqagent.Settings, why string, err error) {
+	out = s.settings
+	if out.Dialect, why = s.chosen, "--dialect"; out.Dialect == "" {
+		e := s.evidence
+		e.Files = names
+		if out.Dialect, why, err = e.Find(); err != nil {
+			return out, "", err
+		}
 	}
-	e := s.evidence
-	e.Files = names
-	return e.Find()
+	if !s.random {
+		out.RandomFully = masqagent.RandomFullyByDefault(out.Dialect)
+	}
+	return out, why, nil
 }
 
 func (s *masqSource) read() ([]policy.Source, error) {
@@ -63,20 +69,15 @@ func (s *masqSource) readAll() (policy.Source, error) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	d, why, findErr := s.dialect(names)
+	settings, why, findErr := s.settingsOf(names)
 	if findErr != nil {
 		return policy.Source{}, findErr
 	}
 	// Azure's agent wants its directory; for the others no file is a choice.
-	if err != nil && (d == masqagent.Azure || !errors.Is(err, fs.ErrNotExist)) {
+	if err != nil && (settings.Dialect == masqagent.Azure || !errors.Is(err, fs.ErrNotExist)) {
 		return policy.Source{}, fmt.Errorf("read the configuration: %w", err)
 	}
-	settings := s.settings
-	settings.Dialect = d
-	if !s.random {
-		settings.RandomFully = masqagent.RandomFullyByDefault(d)
-	}
-	files, err := readMasqFiles(s.dir, masqagent.Reads(d, names))
+	files, err := readMasqFiles(s.dir, masqagent.Reads(settings.Dialect, names))
 	if err != nil {
 		return policy.Source{}, err
 	}

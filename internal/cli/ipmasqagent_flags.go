@@ -34,7 +34,7 @@ func (o *optional) Set(text string) error {
 // klog and glog have are among them but -v.
 var noEffect = []struct{ name, kind, why string }{
 	{"resync-interval", "int", "seconds; changes are seen at once"},
-	{"logtostderr", "bool", stderrOnly}, {"alsologtostderr", "bool", stderrOnly}, {"stderrthreshold", "", stderrOnly},
+	{"logtostderr", "bool", stderrOnly}, {"alsologtostderr", "bool", stderrOnly}, {"alsologtostderrthreshold", "", stderrOnly}, {"stderrthreshold", "", stderrOnly},
 	{"log_dir", "", stderrOnly}, {"log_file", "", stderrOnly}, {"log_file_max_size", "uint", stderrOnly},
 	{"legacy_stderr_threshold_behavior", "bool", stderrOnly},
 	{"log-flush-frequency", "", "logs are written at once"},
@@ -70,6 +70,7 @@ func (o *masqAgentOptions) flagSet() *flag.FlagSet {
 	f.BoolVar(&o.clearOnExit, "clear-on-exit", false, "remove the rules on exit")
 	f.StringVar(&o.ownership, "table-ownership", "auto", "auto: own the table where the kernel can (Linux 6.9); off: watch and restore it instead")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	o.handOver.flags(f)
 	for _, x := range noEffect {
 		accept(f, x.name, x.kind, x.why)
 		if dashed := strings.ReplaceAll(x.name, "_", "-"); dashed != x.name {
