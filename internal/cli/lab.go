@@ -54,9 +54,10 @@ type labOptions struct {
 }
 
 const labHelp = `Builds hosts, pods, bridges, routers and outside peers as network namespaces,
-lets the real programs write docker's, flannel's, kube-router's and the CNI
-bridge's NAT rules there, and makes real TCP, UDP and ICMP calls, IPv4 and IPv6:
-without unmasq, with it, and after the other component has restarted.
+lets the real programs write docker's, flannel's, kube-router's, the CNI
+bridge's and kube-proxy's NAT rules there, and makes real TCP, UDP and ICMP
+calls, IPv4 and IPv6: without unmasq, with it, and after the other component
+has restarted.
 It needs root; the host's own network is not touched.`
 
 // newLab makes `unmasq lab`.

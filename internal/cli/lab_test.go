@@ -16,7 +16,7 @@ func TestPlanLabs(t *testing.T) {
 		want          string
 	}{
 		{name: "all, by default", variant: "nft",
-			want: "docker (nft), flannel/old (nft), flannel/iptables (nft), flannel/nftables, kube-router (nft), cni-bridge/iptables (nft), cni-bridge/nftables, office/iptables (nft), office/nftables, office/iptables-clustercidr (nft), office/nftables-clustercidr"},
+			want: "docker (nft), flannel/old (nft), flannel/iptables (nft), flannel/nftables, kube-router (nft), cni-bridge/iptables (nft), cni-bridge/nftables, office/iptables (nft), office/nftables, office/iptables-clustercidr (nft), office/nftables-clustercidr, services/iptables (nft), services/nftables"},
 		{name: "both variants where there are two", variant: "both", names: []string{"cni-bridge"},
 			want: "cni-bridge/iptables (legacy), cni-bridge/iptables (nft), cni-bridge/nftables"},
 		{name: "one form", variant: "legacy", names: []string{"flannel/nftables", "docker"}, want: "flannel/nftables, docker (legacy)"},
@@ -41,16 +41,16 @@ func TestLabUsage(t *testing.T) {
 	for _, c := range []struct {
 		args, want string
 	}{
-		{"run dokcer", `no scenario "dokcer" (there are: docker, flannel, kube-router, cni-bridge, office)`},
+		{"run dokcer", `no scenario "dokcer" (there are: docker, flannel, kube-router, cni-bridge, office, services)`},
 		{"run docker --variant new", `variant "new": want legacy, nft or both`},
 		{"run --all docker", "either names or --all"},
 		{"run docker -o yaml", `output "yaml": want json`},
 		{"list -o yaml", `output "yaml": want json`},
 		{"up docker --variant both", "up builds one form: --variant legacy or nft"},
 		{"up flannel", "flannel has the forms old, iptables and nftables: name one, such as flannel/old"},
-		{"up", "name one scenario: docker, flannel, kube-router, cni-bridge, office (see `lab up --help`)"},
+		{"up", "name one scenario: docker, flannel, kube-router, cni-bridge, office, services (see `lab up --help`)"},
 		{"donw", `unknown command "donw"; did you mean "down"?`},
-		{"down nothing", `no scenario "nothing" (there are: docker, flannel, kube-router, cni-bridge, office)`},
+		{"down nothing", `no scenario "nothing" (there are: docker, flannel, kube-router, cni-bridge, office, services)`},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			cmd := newLab()
@@ -75,7 +75,7 @@ func TestLabList(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 5 || !strings.HasPrefix(lines[0], "docker       two docker hosts") {
+	if len(lines) != 6 || !strings.HasPrefix(lines[0], "docker       two docker hosts") {
 		t.Errorf("got\n%s", out.String())
 	}
 }

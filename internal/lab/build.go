@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -98,8 +99,9 @@ func (w *World) makeSpace(s *Space) error {
 		}
 	}
 	for _, setting := range s.Sysctls {
+		setting, optional := strings.CutPrefix(setting, "-")
 		key, value, _ := strings.Cut(setting, "=")
-		if err := ns.Sysctl(key, value); err != nil {
+		if err := ns.Sysctl(key, value); err != nil && (!optional || !errors.Is(err, fs.ErrNotExist)) {
 			return err
 		}
 	}
@@ -119,6 +121,12 @@ func (w *World) plugPorts(s *Space) error {
 			return err
 		}
 		if err := far.Enslave(plug, p.Bridge); err != nil {
+			return err
+		}
+		if at, err := w.Scenario.Space(p.Space); err != nil || !at.Hairpin {
+			continue
+		}
+		if _, err := far.Run("", "ip", "link", "set", plug, "type", "bridge_slave", "hairpin", "on"); err != nil {
 			return err
 		}
 	}

@@ -3,9 +3,11 @@ package lab
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
+	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/probe"
 )
 
@@ -27,19 +29,42 @@ func (st *Standing) Describe(out io.Writer, program string) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	call := s.Calls[0]
-	to, err := s.Space(call.To)
+	return st.suggest(out, program)
+}
+
+// suggest writes commands to try: with the first call to a service, where there is one.
+func (st *Standing) suggest(out io.Writer, program string) error {
+	s := st.Scenario
+	call := s.Calls[max(slices.IndexFunc(s.Calls, func(c Call) bool { return c.Service != "" }), 0)]
+	target, err := s.Target(call, packet.IPv4Family)
 	if err != nil {
 		return err
 	}
-	address := to.addresses()[0]
-	fmt.Fprintf(out, "\nTry:\n  %s lab probe %s    # who is seen as whom\n", program, s.Name)                                                         //nolint:errcheck // the last write tells
-	fmt.Fprintf(out, "  ip netns exec %s bash -c 'cat </dev/tcp/%s/%d'    # a peer says whom it sees\n", s.Namespace(call.From), address, probe.Port) //nolint:errcheck // the last write tells
+	from, err := s.Space(call.From)
+	if err != nil {
+		return err
+	}
+	host := s.Hosts()[0]
+	if from.Role == Pod {
+		host = from.Ports[0].Space
+	}
+	in := "ip netns exec " + s.Namespace(host)
+	lines := []string{
+		fmt.Sprintf("%s lab probe %s    # who is seen as whom", program, s.Name),
+		fmt.Sprintf("ip netns exec %s bash -c 'cat </dev/tcp/%s/%d'    # a peer says whom it sees", s.Namespace(call.From), target.Addr(), target.Port()),
+		fmt.Sprintf("%s tcpdump -lni any tcp port %d or tcp port %d    # meanwhile: the connection before and after translation", in, probe.Port, target.Port()),
+		fmt.Sprintf("%s %s explain %s %s", in, program, from.Address(packet.IPv4Family), target),
+		fmt.Sprintf("%s %s doctor", in, program),
+	}
+	if target.Port() == probe.Port {
+		lines[2] = strings.Replace(lines[2], fmt.Sprintf(" or tcp port %d", probe.Port), "", 1)
+	}
 	for _, host := range s.Hosts() {
 		for _, policy := range st.Policies {
-			fmt.Fprintf(out, "  ip netns exec %s %s agent --config %s &\n", s.Namespace(host), program, policy) //nolint:errcheck // the last write tells
+			lines = append(lines, fmt.Sprintf("ip netns exec %s %s agent --config %s &", s.Namespace(host), program, policy))
 		}
 	}
-	_, err = fmt.Fprintf(out, "  %s lab down %s\n", program, s.Name)
+	lines = append(lines, fmt.Sprintf("%s lab down %s", program, s.Name))
+	_, err = fmt.Fprintf(out, "\nTry:\n  %s\n", strings.Join(lines, "\n  "))
 	return err
 }

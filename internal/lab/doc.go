@@ -1,7 +1,8 @@
 // Package lab builds whole scenarios in network namespaces and makes real
 // connections in them: hosts, pods behind bridges, routers and outside peers,
-// IPv4 and IPv6, with the NAT rules of docker, flannel, kube-router and the CNI
-// bridge plugin written by the real programs. A peer says, or for what gets no
+// IPv4 and IPv6, with the NAT rules of docker, flannel, kube-router, the CNI bridge
+// plugin and kube-proxy written by the real programs, tunnels and stateful filters.
+// A peer says, or for what gets no
 // reply records, the source address that it saw.
 //
 // A Scenario is data: a topology, foreign rules, who calls whom, and stages with

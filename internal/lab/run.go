@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,6 +55,8 @@ type StageResult struct {
 	// Wanted is what calls are to be seen as at the end; only in stages without
 	// unmasq, where it is not expected yet.
 	Wanted map[Call]Expect
+	// Grid: it is shown as one (Scenario.Grid).
+	Grid bool
 }
 
 // OK says whether every call of every stage was seen as expected.
@@ -140,7 +144,7 @@ func (r *running) stages(ctx context.Context, res *Result) error {
 	s := r.world.Scenario
 	stages := s.StagesOf(r.world.Form)
 	for _, stage := range stages {
-		result := StageResult{Title: stage.Title, Policy: stage.Policy}
+		result := StageResult{Title: stage.Title, Policy: stage.Policy, Grid: s.Grid}
 		if stage.Policy == "" {
 			result.Wanted = stages[len(stages)-1].Expect
 		} else if stage.Policy != r.policy {
@@ -154,7 +158,7 @@ func (r *running) stages(ctx context.Context, res *Result) error {
 				return err
 			}
 		}
-		r.phase(fmt.Sprintf("calling: %d pairs, IPv4 and IPv6, TCP, UDP and ICMP", len(s.Calls)))
+		r.phase(fmt.Sprintf("calling: %d pairs, IPv4 and IPv6, %s", len(s.Calls), joinWords(s.protocols())))
 		var err error
 		if result.Sightings, err = r.world.measure(ctx, r.caller, r.peers, stage.Expect); err != nil {
 			return err
@@ -224,6 +228,19 @@ func writePolicy(dir, name, text string) (string, error) {
 		return "", fmt.Errorf("write the policy: %w", err)
 	}
 	return file, nil
+}
+
+// protocols of the calls, as they are printed.
+func (s *Scenario) protocols() []string {
+	var words []string
+	for _, c := range s.Calls {
+		for _, p := range c.Protocols() {
+			if p = strings.ToUpper(p); !slices.Contains(words, p) {
+				words = append(words, p)
+			}
+		}
+	}
+	return words
 }
 
 // targets are the spaces that are called.

@@ -28,7 +28,7 @@ func policiesOf(name string) fs.FS {
 
 // Scenarios returns all of them.
 func Scenarios() []Scenario {
-	return []Scenario{docker(), flannel(), kubeRouter(), cniBridge(), office()}
+	return []Scenario{docker(), flannel(), kubeRouter(), cniBridge(), office(), services()}
 }
 
 // Find returns the scenario of a name, and the forms that are meant: all of it,

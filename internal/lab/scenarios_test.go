@@ -172,7 +172,7 @@ func TestFind(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"dokcer":      `no scenario "dokcer" (there are: docker, flannel, kube-router, cni-bridge, office)`,
+		"dokcer":      `no scenario "dokcer" (there are: docker, flannel, kube-router, cni-bridge, office, services)`,
 		"flannel/new": `scenario flannel has no form "new" (its forms: old, iptables, nftables)`,
 	} {
 		if _, _, err := Find(name); err == nil || err.Error() != want {
@@ -184,7 +184,8 @@ func TestFind(t *testing.T) {
 func TestVariantsOfForms(t *testing.T) {
 	want := map[string]int{"docker": 2, "flannel/old": 2, "flannel/iptables": 2, "flannel/nftables": 1,
 		"kube-router": 2, "cni-bridge/iptables": 2, "cni-bridge/nftables": 1,
-		"office/iptables": 2, "office/nftables": 1, "office/iptables-clustercidr": 2, "office/nftables-clustercidr": 1}
+		"office/iptables": 2, "office/nftables": 1, "office/iptables-clustercidr": 2, "office/nftables-clustercidr": 1,
+		"services/iptables": 2, "services/nftables": 1}
 	for _, s := range Scenarios() {
 		for i := range s.Forms {
 			f := &s.Forms[i]

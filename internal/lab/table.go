@@ -55,11 +55,19 @@ func (l *line) like(s *Sighting) bool {
 }
 
 // WriteTable writes who is seen as whom in a stage.
+func WriteTable(w io.Writer, stage *StageResult, colour bool) error {
+	if stage.Grid {
+		return writeGrid(w, stage, colour)
+	}
+	return writeLines(w, stage, colour)
+}
+
+// writeLines writes a line for each pair.
 //
 //	FROM              TO                PROTOCOL      SEEN AS                VERDICT
 //	pod1 172.5.138.2  pod2 172.5.139.2  tcp udp icmp  192.168.5.138 (host1)  hidden behind host1; wanted: its own address
 //	pod1 172.5.138.2  pod2 by web 10.96.0.9:80  tcp udp tcp6 udp6  192.168.5.138 (host1)  hidden behind host1
-func WriteTable(w io.Writer, stage *StageResult, colour bool) error {
+func writeLines(w io.Writer, stage *StageResult, colour bool) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "  FROM\tTO\tPROTOCOL\tSEEN AS\tVERDICT") //nolint:errcheck // Flush tells
 	for _, l := range lines(stage) {

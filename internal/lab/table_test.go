@@ -2,6 +2,7 @@ package lab
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,6 +21,66 @@ func sighting(protocol, seen string, sight, expected Sight, note string) Sightin
 		s.Seen = netip.MustParseAddrPort(seen)
 	}
 	return s
+}
+
+// serviceCall is one of client 192.168.200.10 by service far.
+func serviceCall(protocol string, f packet.Family, to, node string, sight Sight) Sighting {
+	s := Sighting{Call: Call{From: "client", To: to, Service: "far", Node: node}, Family: f, Protocol: protocol, Replied: sight != NoReply, Sight: sight, Expected: sight,
+		Source: netip.MustParseAddrPort("192.168.200.10:20001"), Target: netip.MustParseAddrPort("10.96.0.9:80")}
+	if f == packet.IPv6Family {
+		s.Source, s.Target = netip.MustParseAddrPort("[fd00:192:168:200::10]:20001"), netip.MustParseAddrPort("[fd00:96::9]:80")
+	}
+	if node != "" {
+		s.Target = netip.MustParseAddrPort("10.0.10.11:30080")
+	}
+	switch sight {
+	case NoReply:
+		s.Note = "lost"
+	case Itself:
+		s.Seen = s.Source
+	default:
+		s.Seen = netip.MustParseAddrPort("[fd00:10:0:10::11]:4000")
+	}
+	return s
+}
+
+func TestWriteGrid(t *testing.T) {
+	mixed := []Sighting{
+		serviceCall(probe.TCP, packet.IPv4Family, "web2", "", Itself), serviceCall(probe.TCP, packet.IPv6Family, "web2", "", Itself),
+		serviceCall(probe.TCP, packet.IPv4Family, "web2", "node1", Itself), serviceCall(probe.TCP, packet.IPv6Family, "web2", "node1", "node1"),
+	}
+	wrong := slices.Clone(mixed)
+	wrong[1].Expected = "node1"
+	far := Call{From: "client", To: "web2", Service: "far"}
+	for _, c := range []struct {
+		name, want string
+		stage      StageResult
+	}{
+		{"before: a star where the end is another", `
+  SEEN AS  far    far node1:30080
+  client   own *  own/node1
+  * not so with the policy, see below
+  By TCP and UDP, IPv4 and IPv6: 4 calls.
+`, StageResult{Sightings: mixed, Wanted: map[Call]Expect{far: Both("node1")}}},
+		{"after, and one call is wrong", `
+  SEEN AS  far    far node1:30080
+  client   ✗ own  ✓ own/node1
+  By TCP and UDP, IPv4 and IPv6: 4 calls.
+  FROM                         TO                           PROTOCOL  SEEN AS               VERDICT
+  client fd00:192:168:200::10  web2 by far [fd00:96::9]:80  tcp6      fd00:192:168:200::10  ✗ its own address; expected: hidden behind node1
+`, StageResult{Sightings: wrong, Policy: "policy.yaml"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out strings.Builder
+			c.stage.Grid = true
+			if err := WriteTable(&out, &c.stage, false); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(strings.TrimPrefix(c.want, "\n"), out.String()); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
 }
 
 func TestWriteTable(t *testing.T) {
@@ -67,6 +128,19 @@ func TestWriteTable(t *testing.T) {
   FROM              TO                PROTOCOL  SEEN AS      VERDICT
   pod1 172.5.138.2  pod2 172.5.139.2  tcp       172.5.138.2  ✓ no reply: it reached pod2 as 172.5.138.2, and there is no route back to that
   pod1 172.5.138.2  pod2 172.5.139.2  udp       -            ✗ no reply: nothing was seen at pod2; expected: its own address
+`},
+		{
+			name: "services: families that were seen alike are one line, pings have no backend",
+			stage: StageResult{Sightings: []Sighting{
+				serviceCall(probe.TCP, packet.IPv4Family, "web2", "", NoReply), serviceCall(probe.TCP, packet.IPv6Family, "web2", "", NoReply),
+				serviceCall(probe.UDP, packet.IPv4Family, "web2", "node1", Itself), serviceCall(probe.UDP, packet.IPv6Family, "web2", "node1", "node1"),
+				serviceCall(probe.ICMP, packet.IPv4Family, "", "", NoReply), serviceCall(probe.ICMP, packet.IPv6Family, "", "", NoReply)}},
+			want: `
+  FROM                         TO                        PROTOCOL    SEEN AS                   VERDICT
+  client 192.168.200.10        web2 by far 10.96.0.9:80  tcp tcp6    -                         no reply: lost
+  client 192.168.200.10        web2 by far node1:30080   udp         192.168.200.10            its own address
+  client fd00:192:168:200::10  web2 by far node1:30080   udp6        fd00:10:0:10::11 (node1)  hidden behind node1
+  client 192.168.200.10        ping far 10.96.0.9        icmp icmp6  -                         no reply: lost
 `},
 		{
 			name:   "colour leaves the columns alone",

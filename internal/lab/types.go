@@ -20,6 +20,8 @@ type Scenario struct {
 	// of each family, where it is told.
 	Services    []Service
 	ClusterCIDR []netip.Prefix
+	// Grid: stages are shown with a row for each caller, a column for each of what is called.
+	Grid bool
 	// Recorded are the ways in which kube-proxy is run.
 	Recorded []KubeProxy
 	// Forms are the ways in which the foreign rules are written; at least one.
@@ -49,8 +51,11 @@ type Space struct {
 	Bridges []Bridge
 	Ports   []Port
 	Tunnels []Tunnel
+	// Hairpin: a port of its bridges gets back what it sent, as CNI plugins set it.
+	Hairpin bool
 	Routes  []Route
-	// Sysctls beside forwarding: "net.ipv4.conf.all.rp_filter=0".
+	// Sysctls beside forwarding: "net.ipv4.conf.all.rp_filter=0"; "-net.bridge…=0" is
+	// passed over on kernels that don't have it.
 	Sysctls []string
 	// Filter, as nft -f takes it, is what the space lets through.
 	Filter string

@@ -174,7 +174,7 @@ func (r *Runner) Probe(ctx context.Context, name string) (res *StageResult, err 
 	defer closePeers(peers)
 	caller := newCaller()
 	caller.Patience = probePatience
-	res = &StageResult{Title: "now"}
+	res = &StageResult{Title: "now", Grid: s.Grid}
 	res.Sightings, err = w.measure(ctx, caller, peers, nil)
 	return res, err
 }
