@@ -28,21 +28,27 @@ type importOptions struct {
 	output string
 	// Networks as given.
 	podCIDRs, localPodCIDRs, serviceCIDRs, vpcCIDRs []string
+	// fromNode and snapshots: a node's rules are read, not files of settings.
+	fromNode  bool
+	snapshots []string
 }
 
 func newImport() *cobra.Command {
 	opts := &importOptions{}
 	cmd := &cobra.Command{
-		Use:   "import [KIND] FILE…",
+		Use:   "import [KIND] FILE… | --from-node | --snapshot PATH",
 		Short: "Turn other components' settings into policy documents",
 		Long:  fmt.Sprintf(importHelp, kindsTable()),
 		Example: `  kubectl -n kube-system get ds kube-router -o yaml | unmasq import kube-router -
-  unmasq import docker /etc/docker/daemon.json > policy.yaml`,
+  unmasq import docker /etc/docker/daemon.json > policy.yaml
+  sudo unmasq import --from-node > policy.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error { return opts.run(cmd, args) },
 	}
 	f := cmd.Flags()
 	f.StringVarP(&opts.output, "output", "o", "", "`FORMAT`: json, or yaml (default)")
 	f.StringVar(&opts.Name, "name", "", "`NAME` of the policy; default: the kind's")
+	f.BoolVar(&opts.fromNode, "from-node", false, "read the NAT rules of this node: a document for each component that wrote some")
+	f.StringArrayVar(&opts.snapshots, "snapshot", nil, "the same of a snapshot or dump, `PATH`, or - for standard input; repeatable: of one node")
 	f.BoolVar(&opts.Cluster, "cluster", false, "for the Kubernetes API, which knows the facts itself: leave spec.facts out")
 	f.StringSliceVar(&opts.podCIDRs, "pod-cidrs", nil, "`CIDR`s of all pods in the cluster, where the files don't say")
 	f.StringSliceVar(&opts.localPodCIDRs, "local-pod-cidrs", nil, "`CIDR`s of one node's pods, for a policy of that node")
@@ -65,6 +71,9 @@ func (o *importOptions) run(cmd *cobra.Command, args []string) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	if o.fromNode || len(o.snapshots) > 0 {
+		return o.runNode(cmd, args)
+	}
 	kind, files, err := importInput(args, cmd.InOrStdin())
 	if err != nil {
 		return inputError{err}
@@ -79,11 +88,15 @@ func (o *importOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return inputError{err}
 	}
+	return o.print(cmd, result, kind.Name)
+}
+
+func (o *importOptions) print(cmd *cobra.Command, result *importer.Result, kind string) error {
 	for _, w := range result.Warnings {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", w)
 	}
 	if o.output == "json" {
-		return result.WriteJSON(cmd.OutOrStdout(), kind.Name)
+		return result.WriteJSON(cmd.OutOrStdout(), kind)
 	}
 	return result.WriteYAML(cmd.OutOrStdout())
 }

@@ -54,7 +54,24 @@ func importRules(files []File, opts Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return FromHost(host, opts, false)
+	r, err := FromHost(host, opts, false)
+	if err == nil && len(r.Documents) == 0 {
+		return nil, fmt.Errorf("%s: no rule here translates sources of packets that a policy decides", strings.Join(namesOf(host), ", "))
+	}
+	return r, err
+}
+
+// Node imports a node's rules as [Run] does files of a kind: a document for each owner
+// whose rules follow one another, none where no rule translates.
+func Node(host *snapshot.Host, opts Options) (*Result, error) {
+	r, err := FromHost(host, opts, true)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Cluster {
+		r.withoutFacts()
+	}
+	return r, r.check()
 }
 
 // FromHost says what a node's rules do. byOwner: a document for each owner whose rules
@@ -76,9 +93,6 @@ func FromHost(host *snapshot.Host, opts Options, byOwner bool) (*Result, error) 
 		w.entry(&list.Entries[i])
 	}
 	w.finish(list)
-	if len(r.Documents) == 0 {
-		return nil, fmt.Errorf("%s: no rule here translates sources of packets that a policy decides", strings.Join(namesOf(host), ", "))
-	}
 	return r, nil
 }
 
@@ -103,6 +117,14 @@ func ownerText(name string) string {
 		return "written by hand, or by something unknown"
 	}
 	return name
+}
+
+// about is what stands above an owner's document, by its name.
+func about(name string) string {
+	if name == documentName(owner.Unknown) {
+		return "What rules do on this node that were written by hand, or by something unknown."
+	}
+	return "What the rules of " + name + " do on this node."
 }
 
 // documentName of an owner.
@@ -134,7 +156,7 @@ func (w *ruleWriter) document(e *rules.Entry) *Document {
 	}
 	w.current = NewDocument(Options{}, full)
 	if w.byOwner {
-		w.current.About = append(w.current.About, fmt.Sprintf("What the rules of %s do on this node.", ownerText(name)))
+		w.current.About = append(w.current.About, about(name))
 	} else {
 		w.current.About = append(w.current.About, "What the NAT rules of this node do, in the order in which they are asked.")
 	}

@@ -1,12 +1,15 @@
 package importer_test
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
 	"golang.org/x/tools/txtar"
 
 	"github.com/unmasq/unmasq/internal/importer"
+	"github.com/unmasq/unmasq/internal/kernel/capture"
+	"github.com/unmasq/unmasq/internal/policy"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
@@ -95,4 +98,42 @@ func ownAddresses() []row {
 		{name: "the node's own address among the pods to a remote pod", source: gateway, target: [2]string{"10.244.2.7", "fd00:10:244:2::7"}},
 		{name: "node to a second uplink's network, from the first's address", source: own, target: [2]string{"172.31.0.99", "fd00:172:31::99"}},
 	}
+}
+
+// TestFromNode imports a running node on which several components have written rules,
+// through what is captured of it, a document for each.
+func TestFromNode(t *testing.T) {
+	theirs, mine := newNode(t, usual()), newNode(t, usual())
+	dump("ip-masq-agent-nft")(t, theirs)
+	dump("kube-router-legacy")(t, theirs)
+	dump("flannel-nftables")(t, theirs)
+	theirs.run(t, "", "iptables-nft", "-t", "nat", "-A", "POSTROUTING", "-o", "eth1", "-j", "SNAT", "--to-source", "172.31.0.10")
+	var host *snapshot.Host
+	theirs.must(t, theirs.ns.Do(func() (err error) {
+		host, err = capture.Live(t.Context(), capture.Options{})
+		return err
+	}))
+	result, err := importer.Node(host, importer.Options{})
+	theirs.must(t, err)
+	for _, w := range result.Warnings {
+		t.Logf("warning: %s", w)
+	}
+	var text bytes.Buffer
+	theirs.must(t, result.WriteYAML(&text))
+	for _, owner := range []string{"ip-masq-agent", "kube-router", "flannel", "by-hand"} {
+		if !strings.Contains(text.String(), "metadata: {name: "+owner) {
+			t.Errorf("there is no document of %s:\n%s", owner, text.Bytes())
+		}
+	}
+	loaded, err := policy.Load([]policy.Source{{Name: "imported", Content: text.Bytes()}}, policy.Options{})
+	theirs.must(t, err)
+	mine.apply(t, loaded)
+	flows := usualFlows(ownAddresses()...)
+	want, got := theirs.fates(t, flows), mine.fates(t, flows)
+	for i, f := range flows {
+		if want[i] != got[i] {
+			t.Errorf("%s\n\tthe node: %s\n\tits import: %s", f, want[i], got[i])
+		}
+	}
+	t.Logf("checked: %d flows", len(flows))
 }
