@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -144,6 +145,9 @@ func (s *ciliumSettings) result(opts Options) (*Result, error) {
 			return nil, err
 		}
 		r.Documents = append(r.Documents, d)
+	}
+	if len(s.gateways)+len(r.Documents) == 0 {
+		return nil, errors.New("these files set no option of Cilium's; expected " + cilium().Reads)
 	}
 	if len(r.Documents) == 0 {
 		return nil, s.gateways[0].Wrong("nothing of it can be carried over")
