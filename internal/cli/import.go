@@ -54,7 +54,7 @@ func newImport() *cobra.Command {
 	f.StringSliceVar(&opts.localPodCIDRs, "local-pod-cidrs", nil, "`CIDR`s of one node's pods, for a policy of that node")
 	f.StringSliceVar(&opts.serviceCIDRs, "service-cidrs", nil, "`CIDR`s of ClusterIPs, where the files don't say")
 	f.StringSliceVar(&opts.vpcCIDRs, "vpc-cidrs", nil, "`CIDR`s of the VPC, for aws-vpc-cni, which asks AWS for them")
-	f.StringVar(&opts.MasqueradeAll, "masquerade-all", "", "how kube-proxy's and kube-router's setting of that name is carried over: `WAY` where-needed or exact; default: both, exact commented out")
+	f.StringVar(&opts.MasqueradeAll, "masquerade-all", "", "how kube-proxy's and kube-router's setting of that name is carried over: `WAY` where-needed (default; of kube-proxy the other too, commented out) or exact")
 	return cmd
 }
 
@@ -74,7 +74,7 @@ func (o *importOptions) run(cmd *cobra.Command, args []string) error {
 	if o.fromNode || len(o.snapshots) > 0 {
 		return o.runNode(cmd, args)
 	}
-	kind, files, err := importInput(args, cmd.InOrStdin())
+	kind, files, err := importInput(cmd, args)
 	if err != nil {
 		return inputError{err}
 	}
@@ -127,21 +127,56 @@ func (o *importOptions) check() error {
 }
 
 // importInput are the kind, where the first argument is one, and the files.
-func importInput(args []string, stdin io.Reader) (kind importer.Kind, files []importer.File, err error) {
+func importInput(cmd *cobra.Command, args []string) (kind importer.Kind, files []importer.File, err error) {
 	if len(args) > 0 {
 		var known bool
 		if kind, known = importer.Named(args[0]); known {
 			args = args[1:]
 		} else if _, err := os.Stat(args[0]); err != nil && args[0] != policyfile.Stdin {
-			return kind, nil, fmt.Errorf("%q is neither a kind nor a file (see `unmasq import --help`)", args[0])
+			return kind, nil, fmt.Errorf("%q is neither a kind nor a file%s", args[0], nearestKind(args[0]))
 		}
 	}
 	if len(args) == 0 {
 		return kind, nil, fmt.Errorf("no file given: name files with settings, or - for standard input (see `unmasq import --help`)")
 	}
-	sources, err := policyfile.Read(args, stdin)
-	for _, s := range sources {
-		files = append(files, importer.File{Name: s.Name, Data: s.Content})
+	for _, path := range args {
+		f, err := settingsFile(path, cmd.InOrStdin())
+		if err != nil {
+			return kind, nil, err
+		}
+		files = append(files, f)
 	}
-	return kind, files, err
+	return kind, files, nil
+}
+
+// mostSettings bounds a file, in bytes: a cluster's DaemonSets are far smaller.
+const mostSettings = 16 << 20
+
+func settingsFile(path string, stdin io.Reader) (f importer.File, err error) {
+	in := stdin
+	if f.Name = "stdin"; path != policyfile.Stdin {
+		file, err := os.Open(path)
+		if err != nil {
+			return f, err
+		}
+		defer file.Close()
+		f.Name, in = path, file
+	}
+	if f.Data, err = io.ReadAll(io.LimitReader(in, mostSettings+1)); err != nil {
+		return f, err
+	}
+	if len(f.Data) > mostSettings {
+		return f, fmt.Errorf("%s: larger than %d MiB; expected settings of one component", f.Name, mostSettings>>20)
+	}
+	return f, nil
+}
+
+// nearestKind suggests a kind as unknown commands are answered.
+func nearestKind(word string) string {
+	root, kinds := &cobra.Command{Use: "unmasq"}, &cobra.Command{Use: "import", SuggestionsMinimumDistance: 2}
+	root.AddCommand(kinds)
+	for _, k := range importer.Kinds() {
+		kinds.AddCommand(&cobra.Command{Use: k.Name, Run: func(*cobra.Command, []string) {}})
+	}
+	return suggestion(kinds, word)
 }
