@@ -196,24 +196,30 @@ func (e Sees) String() string {
 
 // Difference between what is expected and what there is.
 type Difference struct {
-	Line                int
-	Row, Column, Family string
-	Want, Got           string
+	// Line of the file.
+	Line   int    `json:"line"`
+	Row    string `json:"row"`
+	Column string `json:"column"`
+	// Family, empty where none of the cell's is answered.
+	Family string `json:"family,omitempty"`
+	Want   string `json:"want"`
+	Got    string `json:"got,omitempty"`
 	// Unanswered says why there is nothing to compare with; else it is empty.
-	Unanswered string
+	Unanswered string `json:"unanswered,omitempty"`
 }
 
 // Comparison of a matrix with what is expected.
 type Comparison struct {
-	File string
+	Version int    `json:"version"`
+	File    string `json:"file"`
 	// Compared cells; a family each.
-	Compared    int
-	Differences []Difference
+	Compared    int          `json:"compared"`
+	Differences []Difference `json:"differences"`
 }
 
 // Compare each expectation with what was measured, or else predicted.
 func (m *Matrix) Compare(e Expected) Comparison {
-	c := Comparison{File: e.File}
+	c := Comparison{Version: Version, File: e.File, Differences: []Difference{}}
 	for _, x := range e.Cells {
 		row, column, why := m.find(x.Row, x.Column)
 		answered := false

@@ -34,6 +34,8 @@ func (s Situation) Check() error {
 			return fmt.Errorf("place %q comes in at node %q, whose state wasn't given; expected one of %s", p.Name, p.Node, strings.Join(w.nodeNames(), ", "))
 		case len(p.Addresses) == 0:
 			return fmt.Errorf("place %q has no address", p.Name)
+		case p.Interface != "" && w.nodes[max(w.home(&p), 0)].lacks(p.Interface):
+			return fmt.Errorf("place %q comes in by interface %q, which %s doesn't have", p.Name, p.Interface, w.nodes[max(w.home(&p), 0)].Name)
 		}
 	}
 	return nil
@@ -157,15 +159,17 @@ func (w *world) columns(services []*service) []Column {
 
 func (w *world) serviceColumns(services []*service) []Column {
 	var all []Column
+	taken := map[string]bool{}
 	add := func(s *service, role Role) {
-		c := Column{Name: string(role), Role: role, Service: s.name, Targets: s.targets}
-		if slices.ContainsFunc(all, func(o Column) bool { return o.Name == c.Name }) || len(w.Services) > 0 || w.AllServices {
-			c.Name = s.String() + " " + string(role)
+		name := string(role)
+		if taken[name] || len(w.Services) > 0 || w.AllServices {
+			name = s.String() + " " + name
 		}
-		for n := 2; slices.ContainsFunc(all, func(o Column) bool { return o.Name == c.Name }); n++ {
-			c.Name = fmt.Sprint(s, " ", role, " ", n)
+		for n, bare := 2, name; taken[name]; n++ {
+			name = fmt.Sprint(bare, " ", n)
 		}
-		all = append(all, c)
+		taken[name] = true
+		all = append(all, Column{Name: name, Role: role, Service: s.name, Targets: s.targets})
 	}
 	for _, s := range services {
 		add(s, w.role(s))

@@ -109,6 +109,11 @@ func (n *node) holds(a netip.Addr) bool {
 	return known && local
 }
 
+// lacks an interface, as far as its links are known.
+func (n *node) lacks(link string) bool {
+	return n.Host.Network.KnownLinks && n.Host.Network.Link(link) == nil
+}
+
 // network of the node's containers that has the address; nil without.
 func (n *node) network(a netip.Addr) *vicinity.Network {
 	var best *vicinity.Network
