@@ -14,18 +14,99 @@ import (
 
 	"github.com/unmasq/unmasq/internal/kubectl"
 	"github.com/unmasq/unmasq/internal/matrix"
-	"github.com/unmasq/unmasq/internal/packet"
-	"github.com/unmasq/unmasq/internal/probe"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
+
+const kubectlMatrixHelp = `Says who is seen as whom, as unmasq matrix does, by snapshots that the agents of two nodes
+take: pods, nodes, services in all their forms.
+
+With --probe it is measured too: in a namespace of its own, short-lived pods on both
+nodes (and in the nodes' networks) answer and call each other, directly and by services
+whose backends they are, ClusterIPs and NodePorts. All of it is removed at the end, on
+Ctrl-C and on failure too; what a killed run has left goes with the next run, or with
+--clean-up. --from-here makes this machine the client outside.
+
+Exit status 1: something measured isn't what was predicted, or --expect found a
+difference.`
 
 // kubectlMatrix is `kubectl unmasq matrix`.
 type kubectlMatrix struct {
 	*kubectlOptions
-	nodes                  []string
-	probe, cleanUp         bool
-	image, outside, output string
-	timeout                time.Duration
+	matrixOptions
+	nodes          []string
+	probe, cleanUp bool
+	fromHere       bool
+	entersAt       string
+	image          string
+	timeout        time.Duration
+}
+
+func newKubectlMatrix(opts *kubectlOptions) *cobra.Command {
+	o := &kubectlMatrix{kubectlOptions: opts}
+	cmd := &cobra.Command{
+		Use:   "matrix",
+		Short: "Who is seen as whom, between pods, nodes, services and the world outside",
+		Long:  kubectlMatrixHelp,
+		Example: `  kubectl unmasq matrix
+  kubectl unmasq matrix --probe --nodes n1,n2 -o html > matrix.html
+  kubectl unmasq matrix --probe --expect expected.json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
+	}
+	o.matrixOptions.flags(cmd)
+	f := cmd.Flags()
+	f.StringSliceVar(&o.nodes, "nodes", nil, "`NAMES` of the nodes, the first of which is here; left out, the first two that have an agent")
+	f.BoolVar(&o.probe, "probe", false, "measure it too, with real connections of pods and services that are made for it and removed")
+	f.BoolVar(&o.fromHere, "from-here", false, "with --probe, this machine is the client outside, and is called as one")
+	f.StringVar(&o.entersAt, "enters-at", "", "`NODE` that this machine's packets to ClusterIPs come in at; left out, it calls nodes alone")
+	f.BoolVar(&o.cleanUp, "clean-up", false, "remove what earlier runs with --probe have left, and do nothing else")
+	f.StringVar(&o.image, "image", "", "`IMAGE` of the pods that --probe makes; left out, the agent's")
+	f.DurationVar(&o.timeout, "timeout", 2*time.Minute, "how long pods may take to run")
+	return cmd
+}
+
+func (o *kubectlMatrix) run(cmd *cobra.Command) error {
+	if err := checkMatrixOutput(o.output, o.expect); err != nil {
+		return err
+	}
+	expected, err := readExpected(o.expect)
+	if err != nil {
+		return err
+	}
+	s, err := o.asked()
+	switch {
+	case err != nil:
+		return inputError{err}
+	case !o.probe && (o.fromHere || o.entersAt != "" || o.image != ""):
+		return inputError{errors.New("--from-here, --enters-at and --image are for --probe")}
+	case o.entersAt != "" && !o.fromHere:
+		return inputError{errors.New("--enters-at is for --from-here")}
+	case o.probe && (len(s.Services) > 0 || s.AllServices):
+		return inputError{errors.New("--probe asks about services of its own; expected no --service and no --all-services")}
+	}
+	ctx, stop, client, err := o.client(cmd)
+	defer stop()
+	if err != nil {
+		return err
+	}
+	if o.cleanUp {
+		return removeLeftovers(ctx, client, true, cmd.ErrOrStderr())
+	}
+	agents, err := o.chooseNodes(ctx, client)
+	if err != nil {
+		return err
+	}
+	if o.probe {
+		return o.probed(ctx, cmd, client, agents, s, expected)
+	}
+	if s.Nodes, err = snapshots(ctx, client, agents, cmd.ErrOrStderr()); err != nil {
+		return err
+	}
+	if err := s.Check(); err != nil {
+		return inputError{err}
+	}
+	m := matrix.Predict(s)
+	return showMatrix(cmd.OutOrStdout(), &m, expected, o.output)
 }
 
 // chooseNodes takes those that were named, or the first two that have an agent.
@@ -91,81 +172,4 @@ func snapshotOf(ctx context.Context, client *kubectl.Client, a kubectl.Agent, sa
 		return nil, fmt.Errorf("the archive of node %s didn't arrive whole: %w; try again", a.Node, err)
 	}
 	return snapshot.FromFiles(files)
-}
-
-// measured makes a stage, measures on it, and removes it.
-func (o *kubectlMatrix) measured(ctx context.Context, client *kubectl.Client, agents []kubectl.Agent, s matrix.Situation, errOut io.Writer) (m matrix.Matrix, err error) {
-	progress := func(text string) { fmt.Fprintln(errOut, text) }
-	if err := removeLeftovers(ctx, client, false, errOut); err != nil {
-		return m, err
-	}
-	config := kubectl.StageConfig{Image: o.image, Port: probe.RandomPort(), By: thisRun(), Life: int64(stageLife / time.Second)}
-	for _, a := range agents {
-		config.Nodes = append(config.Nodes, a.Node)
-	}
-	if config.Image == "" {
-		config.Image = agents[0].Image
-	}
-	stage, err := client.MakeStage(ctx, config, o.timeout, progress)
-	if err != nil {
-		return m, err
-	}
-	defer func() {
-		progress("removing namespace " + stage.Namespace)
-		err = errors.Join(err, stage.Remove(context.WithoutCancel(ctx), removePatience))
-	}()
-	if err := settle(ctx, stage, progress); err != nil {
-		return m, err
-	}
-	if s.Nodes, err = snapshots(ctx, client, agents, errOut); err != nil {
-		return m, err
-	}
-	s.Places, s.Services, s.Port = append(s.Places, stagePlaces(stage)...), stageServices(stage), stage.Port
-	m = matrix.Predict(s)
-	x := probe.Measure{Spaces: stageSpaces(stage, s.Nodes)}
-	return m, x.Fill(ctx, &m)
-}
-
-func newKubectlMatrix(opts *kubectlOptions) *cobra.Command {
-	o := &kubectlMatrix{kubectlOptions: opts}
-	cmd := &cobra.Command{
-		Use:   "matrix",
-		Short: "Who is seen as whom, between pods, nodes, services and the world outside",
-		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
-	}
-	f := cmd.Flags()
-	f.StringSliceVar(&o.nodes, "nodes", nil, "`NAMES` of the nodes, the first of which is here; left out, the first two that have an agent")
-	f.BoolVar(&o.probe, "probe", false, "measure it too, with real connections of pods and services that are made for it and removed")
-	f.BoolVar(&o.cleanUp, "clean-up", false, "remove what earlier runs with --probe have left, and do nothing else")
-	f.StringVar(&o.image, "image", "", "`IMAGE` of the pods that --probe makes; left out, the agent's")
-	f.StringVarP(&o.output, "output", "o", "", "`FORMAT`: json")
-	f.DurationVar(&o.timeout, "timeout", 2*time.Minute, "how long pods may take to run")
-	return cmd
-}
-
-func (o *kubectlMatrix) run(cmd *cobra.Command) error {
-	ctx, stop, client, err := o.client(cmd)
-	defer stop()
-	if err != nil {
-		return err
-	}
-	if o.cleanUp {
-		return removeLeftovers(ctx, client, true, cmd.ErrOrStderr())
-	}
-	agents, err := o.chooseNodes(ctx, client)
-	if err != nil {
-		return err
-	}
-	s := matrix.Situation{Protocol: packet.TCP}
-	var m matrix.Matrix
-	if o.probe {
-		m, err = o.measured(ctx, client, agents, s, cmd.ErrOrStderr())
-	} else if s.Nodes, err = snapshots(ctx, client, agents, cmd.ErrOrStderr()); err == nil {
-		m = matrix.Predict(s)
-	}
-	if err != nil {
-		return err
-	}
-	return writeJSON(cmd.OutOrStdout(), m)
 }

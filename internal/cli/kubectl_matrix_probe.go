@@ -7,12 +7,10 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/unmasq/unmasq/internal/kubectl"
-	"github.com/unmasq/unmasq/internal/matrix"
 	"github.com/unmasq/unmasq/internal/probe"
 )
 
@@ -136,50 +134,4 @@ func unsettled(ctx context.Context, s *kubectl.Stage) (silent int, err error) {
 		}
 	}
 	return silent, nil
-}
-
-// stagePlaces are the ends of the matrix that a stage has: nodes by their names, and of
-// each node's two pods one that calls and one that is called.
-func stagePlaces(s *kubectl.Stage) (places []matrix.Place) {
-	for _, p := range s.Pods {
-		place := matrix.Place{Kind: matrix.Pod, Name: p.As(), Node: p.Node, Addresses: p.Addresses}
-		switch {
-		case p.Host:
-			place.Kind = matrix.Host
-		case p.Backend:
-			place.Only = matrix.Destination
-		default:
-			place.Only = matrix.Source
-		}
-		places = append(places, place)
-	}
-	return places
-}
-
-// stageSpaces are where calls come from. A node has, beside the addresses that the API
-// knows, all of its links'.
-func stageSpaces(s *kubectl.Stage, nodes []matrix.Node) (spaces probe.Spaces) {
-	for _, p := range s.Pods {
-		space := probe.Space{Name: p.As(), Addresses: slices.Clone(p.Addresses), Peer: s.Port, Call: s.Call(p)}
-		if p.Host {
-			for _, n := range nodes {
-				if n.Name != p.Node {
-					continue
-				}
-				for _, a := range n.Host.Network.Addresses {
-					space.Addresses = append(space.Addresses, a.Prefix.Addr())
-				}
-			}
-		}
-		spaces = append(spaces, space)
-	}
-	return spaces
-}
-
-// stageServices names them for the prediction.
-func stageServices(s *kubectl.Stage) (names []string) {
-	for _, service := range s.Services {
-		names = append(names, fmt.Sprintf("%s/%s", s.Namespace, service.Name))
-	}
-	return names
 }

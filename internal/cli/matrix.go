@@ -36,6 +36,7 @@ type matrixOptions struct {
 	expect    string
 	output    string
 	documents documents
+	probe     probeOptions
 }
 
 func newMatrix() *cobra.Command {
@@ -51,19 +52,25 @@ func newMatrix() *cobra.Command {
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
+	cmd.Flags().StringArrayVar(&o.snapshots, "snapshot", nil, "a snapshot or dump, `PATH`, or - for standard input; repeatable: of one node, or NAME=PATH of several, the first of which is here")
+	o.flags(cmd)
+	o.probe.flags(cmd)
+	o.documents.flags(cmd, "filename", "config")
+	return cmd
+}
+
+// flags of what is asked and shown, wherever nodes' state comes from.
+func (o *matrixOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringArrayVar(&o.snapshots, "snapshot", nil, "a snapshot or dump, `PATH`, or - for standard input; repeatable: of one node, or NAME=PATH of several, the first of which is here")
 	f.StringVar(&o.places, "places", "", "`FILE` of places: clients outside and where they come in, networks, pods, nodes")
 	f.StringArrayVar(&o.networks, "network", nil, "ask about a host of this network too (`CIDR`); repeatable")
 	f.StringArrayVar(&o.outside, "outside", nil, "`ADDRESS` of the client outside; repeatable: one of each family")
 	f.StringArrayVar(&o.services, "service", nil, "ask about this service, `NAMESPACE/NAME[:PORT]` or an address, in place of one of each kind; repeatable")
 	f.BoolVar(&o.all, "all-services", false, "ask about all services")
-	f.Uint16Var(&o.port, "port", matrix.DefaultPort, "`PORT` to ask pods, nodes and hosts outside at, where no service tells it")
+	f.Uint16Var(&o.port, "port", 0, "`PORT` to ask pods, nodes and hosts outside at, where no service tells it; left out, 8080 or the next that no service has")
 	f.StringVar(&o.protocol, "protocol", "tcp", "`PROTOCOL` of all connections: tcp or udp")
 	f.StringVar(&o.expect, "expect", "", "compare with what `FILE` expects: YAML, or an earlier -o json")
-	o.documents.flags(cmd, "filename", "config")
 	f.StringVarP(&o.output, "output", "o", "", "`FORMAT`: json, svg, html, or text (default)")
-	return cmd
 }
 
 func (o *matrixOptions) run(cmd *cobra.Command) error {
@@ -73,6 +80,9 @@ func (o *matrixOptions) run(cmd *cobra.Command) error {
 	expected, err := readExpected(o.expect)
 	if err != nil {
 		return err
+	}
+	if o.probe.on {
+		return o.probed(cmd, expected)
 	}
 	s, err := o.situation(cmd)
 	if err != nil {
@@ -139,8 +149,6 @@ func (o *matrixOptions) asked() (s matrix.Situation, err error) {
 	switch {
 	case o.all && len(o.services) > 0:
 		return s, errors.New("--all-services and --service; expected one of them")
-	case o.port == 0:
-		return s, errors.New("--port 0; expected a number from 1 to 65535")
 	}
 	if o.places != "" {
 		text, err := os.ReadFile(o.places)

@@ -49,8 +49,8 @@ func (l Local) do(f func() error) error {
 	return l.NS.Do(f)
 }
 
-// addresses that others can know it by.
-func (l Local) addresses() (all []netip.Addr, err error) {
+// Addresses that others can know it by.
+func (l Local) Addresses() (all []netip.Addr, err error) {
 	err = l.do(func() error {
 		found, err := net.InterfaceAddrs()
 		for _, a := range found {
@@ -116,7 +116,7 @@ func openPeers(ctx context.Context, locals []Local, port uint16) (peers []*Peer,
 func localSpaces(locals []Local, port uint16) (all Spaces, err error) {
 	caller := NewCaller()
 	for _, l := range locals {
-		addresses, err := l.addresses()
+		addresses, err := l.Addresses()
 		if err != nil {
 			return nil, fmt.Errorf("addresses of %s: %w", l.Name, err)
 		}

@@ -99,7 +99,7 @@ func (x Measure) plan(m *matrix.Matrix) []asked {
 
 // asked says why a cell isn't.
 func (x Measure) asked(m *matrix.Matrix, c *matrix.Cell) (a asked, why string) {
-	a = asked{cell: c, times: 1, space: x.Spaces.of(c.Source)}
+	a = asked{cell: c, times: 1, space: x.Spaces.from(m, c)}
 	i := slices.IndexFunc(m.Columns, func(column matrix.Column) bool { return column.Name == c.Column })
 	if i < 0 {
 		return a, fmt.Sprintf("not measured: column %s isn't known", c.Column)
@@ -109,15 +109,15 @@ func (x Measure) asked(m *matrix.Matrix, c *matrix.Cell) (a asked, why string) {
 	target := a.column.Target(packet.Of(to))
 	switch {
 	case a.space == nil || a.space.Call == nil:
-		return a, fmt.Sprintf("not measured: from %s, whose network namespace isn't known here (--namespace)", c.Row)
+		return a, fmt.Sprintf("not measured: from %s, of which no network namespace is known here", c.Row)
 	case a.space.Elsewhere != nil && a.space.Elsewhere(to):
 		return a, fmt.Sprintf("not measured: from %s to services and pods: which way its packets to them take isn't known", c.Row)
 	case target == nil:
 		return a, fmt.Sprintf("not measured: %s has no target", c.Column)
 	}
 	a.order = Order{Protocol: target.Protocol, Target: c.Destination}
-	a.peers = x.answers(c.Destination, target)
-	if !a.peers && (len(target.Backends) == 0 || target.Protocol != TCP) && !x.nobody(c) {
+	a.peers = x.answers(c, target)
+	if !a.peers && (a.column.Place != nil || target.Protocol != TCP) && !x.nobody(c) {
 		return a, fmt.Sprintf("not measured: to %s: nobody there would answer", c.Column)
 	}
 	if len(target.Backends) > 1 || len(c.Predicted) > 1 {
@@ -126,12 +126,18 @@ func (x Measure) asked(m *matrix.Matrix, c *matrix.Cell) (a asked, why string) {
 	return a, ""
 }
 
-// answers says whether peers of ours do, at the destination or as all of its backends.
-func (x Measure) answers(to netip.AddrPort, target *matrix.Target) bool {
-	if len(target.Backends) == 0 {
-		return x.peerAt(to)
+// answers says whether peers of ours do, at the destination or wherever it leads to.
+func (x Measure) answers(c *matrix.Cell, target *matrix.Target) bool {
+	ends := slices.Clone(target.Backends)
+	for _, s := range c.Predicted {
+		if s.At.IsValid() && s.At.Port() != 0 {
+			ends = append(ends, s.At)
+		}
 	}
-	return !slices.ContainsFunc(target.Backends, func(b netip.AddrPort) bool { return !x.peerAt(b) })
+	if len(ends) == 0 {
+		return x.peerAt(c.Destination)
+	}
+	return !slices.ContainsFunc(ends, func(b netip.AddrPort) bool { return !x.peerAt(b) })
 }
 
 func (x Measure) peerAt(to netip.AddrPort) bool {

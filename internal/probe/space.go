@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+
+	"github.com/unmasq/unmasq/internal/matrix"
 )
 
 // Space is where calls come from and where a peer may answer: a network namespace of
@@ -23,6 +25,17 @@ type Space struct {
 
 // Spaces by whose calls a matrix is measured.
 type Spaces []Space
+
+// from which a cell's calls are made: the row's place, or who has the source address; of
+// nodes, addresses of bridges may be the same. Nil where nobody has.
+func (all Spaces) from(m *matrix.Matrix, c *matrix.Cell) *Space {
+	for _, r := range m.Rows {
+		if s := all.named(r.Place.Name); r.Name == c.Row && s != nil && slices.Contains(s.Addresses, c.Source) {
+			return s
+		}
+	}
+	return all.of(c.Source)
+}
 
 // of an address, or nil.
 func (all Spaces) of(a netip.Addr) *Space {
