@@ -3,16 +3,24 @@ package doctor
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/ruleset"
 	"github.com/unmasq/unmasq/internal/sim"
 )
 
 // strictFilter: what a neighbour sends to the node, or to a port that the node
-// publishes, is dropped because the way back leaves by another interface.
+// publishes, or what answers pods, is dropped because the way back leaves by another
+// interface.
 func strictFilter(p *patient) []Finding {
 	var all []Finding
 	var done []string
+	for i := range p.networks {
+		if f, link, ok := p.answersFiltered(&p.networks[i]); ok && !slices.Contains(done, link) {
+			all, done = append(all, f), append(done, link)
+		}
+	}
 	for _, b := range p.neighbours() {
 		if !b.address.Is4() || slices.Contains(done, b.link) {
 			continue
@@ -42,6 +50,45 @@ func (p *patient) filtered(b neighbour) (Finding, bool) {
 		return p.strict(q, answers[0].DecidedBy.Text), true
 	}
 	return Finding{}, false
+}
+
+// answersFiltered: pods' packets leave by a link for a mark of theirs, and the answers there are
+// dropped: they haven't it, and without it the way back is another.
+func (p *patient) answersFiltered(n *network) (f Finding, link string, found bool) {
+	if n.family() != packet.IPv4Family || n.link == "" || p.restoresMarks() {
+		return Finding{}, "", false
+	}
+	there := p.ask(tcp(n.member, outside(packet.IPv4Family), https, n.link))
+	if len(there) == 0 || !there.every(func(o *sim.Outcome) bool {
+		return accepted(o) && o.OutInterface != "" && o.OutInterface == there[0].OutInterface
+	}) {
+		return Finding{}, "", false
+	}
+	link = there[0].OutInterface
+	q := tcp(outside(packet.IPv4Family), n.member, https, link)
+	back := p.ask(q)
+	if !back.every(saidBy("rp_filter on ")) {
+		return Finding{}, "", false
+	}
+	f = p.strict(q, back[0].DecidedBy.Text)
+	f.Summary = fmt.Sprintf("rp_filter on %s drops the answers to %s", link, n.prefix)
+	f.Consequence = fmt.Sprintf("What %s sends leaves by %s, and connections hang: the node drops the answers without a word.", n.prefix, link)
+	return f, link, true
+}
+
+// restoresMarks: packets of known connections may have a mark, and with it another route, that
+// those of new ones haven't.
+func (p *patient) restoresMarks() bool {
+	for _, t := range p.host.Rules.Tables {
+		for _, c := range t.Chains {
+			if slices.ContainsFunc(c.Rules, func(r ruleset.Rule) bool {
+				return strings.Contains(r.Text, "restore-mark") || strings.Contains(r.Text, "mark set ct mark")
+			}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (p *patient) strict(q sim.Question, why string) Finding {

@@ -229,7 +229,7 @@ type lesson struct {
 }
 
 func all() []lesson {
-	return slices.Concat(lessons, kernelLessons, agentLessons, leftLessons, misreadLessons, ruleLessons, otherLessons, serviceLessons, tunnelLessons, wayLessons, policyLessons, overlapLessons)
+	return slices.Concat(lessons, kernelLessons, agentLessons, leftLessons, misreadLessons, ruleLessons, otherLessons, serviceLessons, tunnelLessons, wayLessons, policyLessons, overlapLessons, pathLessons)
 }
 
 func TestFindings(t *testing.T) {
