@@ -155,7 +155,7 @@ func TestRulesAreTheirImport(t *testing.T) {
 		n.rules(t, host, result)
 	})
 	t.Logf("checked: %d flows, %d of them translated; of %d the fate depends on a rule with a warning", n.flows, n.translated, n.warned)
-	if n.translated < n.flows/10 || n.warned > n.flows*2/3 {
+	if n.translated < n.flows/20 || n.warned > n.flows*2/3 {
 		t.Error("too few of them tell anything")
 	}
 }
@@ -168,7 +168,10 @@ func (n *compared) rules(t *rapid.T, host *snapshot.Host, result *importer.Resul
 	if err := result.WriteYAML(&text); err != nil {
 		t.Fatal(err)
 	}
-	loaded, err := policy.Load([]policy.Source{{Name: "imported", Content: text.Bytes()}}, policy.Options{})
+	loaded, err := &policy.Loaded{}, error(nil)
+	if len(result.Documents) > 0 {
+		loaded, err = policy.Load([]policy.Source{{Name: "imported", Content: text.Bytes()}}, policy.Options{})
+	}
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text.Bytes())
 	}

@@ -247,6 +247,13 @@ func (s *step) snat(first, last netip.Addr, ports bool, flags ruleset.NATFlags) 
 		s.losses = append(s.losses, "it changes ports alone")
 		return
 	}
+	for _, a := range []netip.Addr{first, last} {
+		if a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.Is4In6() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+			s.act = stop
+			s.losses = append(s.losses, "no packet comes from "+a.String())
+			return
+		}
+	}
 	if ports {
 		s.losses = append(s.losses, "its range of source ports is left out: snat has none")
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/policy"
 )
 
@@ -195,7 +196,7 @@ func (w *walker) keep(r state) {
 
 // add an entry, unless another decides about all of it before.
 func (w *walker) add(e Entry) {
-	if e.empty() {
+	if e.empty() || e.guarded() {
 		return
 	}
 	for i := range w.entries {
@@ -204,6 +205,18 @@ func (w *walker) add(e Entry) {
 		}
 	}
 	w.entries = append(w.entries, e)
+}
+
+// guarded: policies leave all of it alone, whatever their rules say.
+func (r Region) guarded() bool {
+	sources, destinations := "127.0.0.0/8", "224.0.0.0/4"
+	if r.Family == packet.IPv6Family {
+		sources, destinations = "fe80::/10", "ff00::/8"
+	}
+	within := func(a Addresses, p string) bool {
+		return a.within(Addresses{In: []netip.Prefix{netip.MustParsePrefix(p)}})
+	}
+	return within(r.Source, sources) || within(r.Destination, destinations)
 }
 
 // doubtful: which packets the rule takes can't be said. It translates none of them
