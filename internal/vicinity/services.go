@@ -230,6 +230,7 @@ func members(set *nftables.Set) map[string]bool {
 //	10.96.0.10 . udp . 53 : goto service-ABCDEFGH-kube-system/dns/udp/dns
 //	tcp . 30080 : goto external-…
 //	10.96.0.5 . tcp . 80 comment "default/none:http" : goto reject-chain
+//	tcp . 30081 comment "default/far:http" : drop
 func elementService(t *ruleset.Table, set *nftables.Set, e *nftables.Element) (Service, bool) {
 	key, ok := e.Key.(nftables.Concat)
 	if !ok || len(key.Parts) < 2 || len(key.Parts) > 3 {
@@ -250,7 +251,10 @@ func elementService(t *ruleset.Table, set *nftables.Set, e *nftables.Element) (S
 	s.Protocol = protocols[parts[0]]
 	port, err := strconv.ParseUint(parts[1], 10, 16)
 	s.Port = uint16(port)
-	if v, ok := e.Data.(nftables.VerdictValue); ok && !s.NoBackends {
+	v, ok := e.Data.(nftables.VerdictValue)
+	// What other nodes have backends of is dropped, the rest is rejected.
+	s.Local = ok && s.NoBackends && s.Kind == NodePort && v.Verdict.Kind == nftables.Drop
+	if ok && !s.NoBackends {
 		chain := v.Verdict.Chain
 		s.Name = chainService(chain)
 		if strings.HasPrefix(chain, "external-") || strings.HasPrefix(chain, "firewall-") {
