@@ -96,18 +96,14 @@ func width(s string) int { return utf8.RuneCountInString(s) }
 
 func pad(s string, n int) string { return s + strings.Repeat(" ", max(0, n-width(s))) }
 
-// text of a grid, with what doesn't fit in a cell on more lines.
+// text of a grid, with what doesn't fit in a cell on more lines: cells as wide as the
+// page lets them be.
 func (g *grid) text(b *strings.Builder) {
-	widths := make([]int, len(g.heads)+1)
-	lines := [][]block{g.headBlocks()}
-	for i := range g.rows {
-		lines = append(lines, g.rows[i].blocks())
-	}
-	for _, row := range lines {
-		for i, cell := range row {
-			for _, line := range cell {
-				widths[i] = max(widths[i], width(line))
-			}
+	var lines [][]block
+	var widths []int
+	for most := widest; most >= narrowest; most-- {
+		if lines, widths = g.laidOut(most); total(widths) <= mostWidth {
+			break
 		}
 	}
 	for i, row := range lines {
@@ -116,6 +112,25 @@ func (g *grid) text(b *strings.Builder) {
 			b.WriteString(strings.Repeat("─", total(widths)) + "\n")
 		}
 	}
+}
+
+// Widths of cells.
+const widest, narrowest = 36, 14
+
+// laidOut in cells of a width.
+func (g *grid) laidOut(most int) (lines [][]block, widths []int) {
+	lines, widths = [][]block{g.headBlocks(most)}, make([]int, len(g.heads)+1)
+	for i := range g.rows {
+		lines = append(lines, g.rows[i].blocks(most))
+	}
+	for _, row := range lines {
+		for i, cell := range row {
+			for _, line := range cell {
+				widths[i] = max(widths[i], width(line))
+			}
+		}
+	}
+	return lines, widths
 }
 
 func total(widths []int) int {
@@ -129,16 +144,16 @@ func total(widths []int) int {
 // block is the lines of a cell.
 type block []string
 
-func (g *grid) headBlocks() []block {
+func (g *grid) headBlocks(most int) []block {
 	all := []block{{g.title}}
 	for _, h := range g.heads {
-		all = append(all, wrap(h.name, widest+8))
+		all = append(all, wrap(h.name, most))
 	}
 	return all
 }
 
-// widest of a cell, unless a word is longer.
-const widest = 18
+// longestName of a row that isn't broken: those of roles are shorter.
+const longestName = 26
 
 // marked is the line with its footnote, which isn't parted from the last words.
 func (l *gridLine) marked() string {
@@ -152,12 +167,12 @@ func (l *gridLine) marked() string {
 // hardSpace is one that lines aren't broken at.
 const hardSpace = "\u00a0"
 
-func (r *gridRow) blocks() []block {
-	all := []block{wrap(r.name, widest+8)}
+func (r *gridRow) blocks(most int) []block {
+	all := []block{wrap(r.name, max(most, longestName))}
 	for _, c := range r.cells {
 		var lines block
 		for _, l := range c.lines {
-			lines = append(lines, wrap(l.marked(), widest)...)
+			lines = append(lines, wrap(l.marked(), most)...)
 		}
 		if len(c.lines) == 0 {
 			lines = block{"·"}
