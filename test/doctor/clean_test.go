@@ -50,7 +50,16 @@ iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables
 			cleanForm(t, noRules+recorded(t, "kube-proxy-"+proxy)+recorded(t, "flannel"+flannel)+vxlanPods, &out4)
 		})
 	}
+	for _, v := range foreign.Variants {
+		t.Run("kube-proxy, "+string(v)+", all of whose services have endpoints", func(t *testing.T) {
+			t.Parallel()
+			cleanForm(t, noRules+refused.ReplaceAllString(recorded(t, "kube-proxy-v1.37.1-"+string(v)), "")+recorded(t, "flannel-"+string(v))+vxlanPods, &out4)
+		})
+	}
 }
+
+// refused is what has no endpoints.
+var refused = regexp.MustCompile(`(?m)^-A .* has no (local )?endpoints" .*$`)
 
 // out4 is a pod's way to the world.
 var out4 = call{from: pod1, to: out, address: "203.0.113.9:80"}
