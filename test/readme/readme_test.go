@@ -14,7 +14,8 @@ import (
 	"github.com/unmasq/unmasq/internal/policy"
 )
 
-var documents = []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/policy.md", "docs/kubernetes.md", "docs/explain.md", "docs/doctor.md", "docs/flows.md", "docs/matrix.md"}
+var documents = []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/policy.md", "docs/kubernetes.md", "docs/explain.md", "docs/doctor.md", "docs/flows.md", "docs/matrix.md", "docs/import.md",
+	"docs/peers/kube-router.md", "docs/peers/flannel.md", "docs/peers/docker.md", "docs/peers/kube-proxy.md", "docs/peers/aws-vpc-cni.md", "docs/peers/kindnet.md"}
 
 func read(t *testing.T, name string) string {
 	t.Helper()
@@ -79,7 +80,7 @@ func TestCommandsExist(t *testing.T) {
 func isCommand(words string) bool {
 	first, _, _ := strings.Cut(words, " ")
 	switch first {
-	case "agent", "apply", "clear", "status", "render", "validate", "lab", "explain", "snapshot", "doctor", "flows":
+	case "agent", "apply", "clear", "status", "render", "validate", "lab", "explain", "snapshot", "doctor", "flows", "import", "matrix":
 		return true
 	}
 	return false
