@@ -75,15 +75,16 @@ func parseRecording(text string) Recording {
 	return r
 }
 
-// rules are those of kube-proxy on the hosts.
-func (k KubeProxy) rules(policies fs.FS, hosts ...string) []Rules {
-	text, err := fs.ReadFile(policies, k.File())
+// KubeProxy returns what kube-proxy, run in one of the ways that are recorded, writes
+// on the hosts.
+func (s *Scenario) KubeProxy(k KubeProxy) []Rules {
+	text, err := fs.ReadFile(s.Policies, k.File())
 	if err != nil {
 		text = nil // before the first recording; a test misses it
 	}
 	recording := parseRecording(string(text))
 	var all []Rules
-	for _, host := range hosts {
+	for _, host := range s.Hosts() {
 		all = append(all, Rules{On: host, Component: foreign.Recorded("kube-proxy", k.Native, recording[host])})
 	}
 	return all

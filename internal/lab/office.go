@@ -70,7 +70,7 @@ func officeExpect(local, remote, pod Sight) map[Call]Expect {
 
 func officeForm(k, all KubeProxy, s *Scenario) Form {
 	mode := map[bool]string{false: "iptables", true: "nftables"}[k.Native]
-	rules := k.rules(s.Policies, s.Hosts()...)
+	rules := s.KubeProxy(k)
 	before, policy := Stage{}, ""
 	about := "kube-proxy in " + mode + " mode, as the real one wrote them"
 	after := officeExpect(Itself, "node1", Itself)
@@ -85,7 +85,7 @@ func officeForm(k, all KubeProxy, s *Scenario) Form {
 	}
 	return Form{Name: k.String(), About: about, Rules: rules, Stages: []Stage{
 		before,
-		{Title: "kube-proxy with masqueradeAll: all answer, all clients are hidden", Step: restart(all.rules(s.Policies, s.Hosts()...)),
+		{Title: "kube-proxy with masqueradeAll: all answer, all clients are hidden", Step: restart(s.KubeProxy(all)),
 			Expect: officeExpect("node1", "node1", "node1")},
 		{Title: "after: unmasq with this policy, without masqueradeAll", Policy: policy, Step: restartPeers, Expect: after},
 	}}

@@ -55,7 +55,6 @@ func serviceCalls() []Call {
 
 func servicesForm(k, all KubeProxy, s *Scenario) Form {
 	mode := map[bool]string{false: "iptables", true: "nftables"}[k.Native]
-	hosts := s.Hosts()
 	expect := func(sight func(Call) Sight) map[Call]Expect {
 		m := map[Call]Expect{}
 		for _, c := range s.Calls {
@@ -64,10 +63,10 @@ func servicesForm(k, all KubeProxy, s *Scenario) Form {
 		return m
 	}
 	return Form{Name: mode, About: "kube-proxy in " + mode + " mode, as the real one wrote them, with --cluster-cidr",
-		Rules: k.rules(s.Policies, hosts...),
+		Rules: s.KubeProxy(k),
 		Stages: []Stage{
 			{Title: "before: kube-proxy alone", Expect: expect(servicesBefore)},
-			{Title: "kube-proxy with masqueradeAll", Step: restart(all.rules(s.Policies, hosts...)), Expect: expect(servicesAll)},
+			{Title: "kube-proxy with masqueradeAll", Step: restart(s.KubeProxy(all)), Expect: expect(servicesAll)},
 			{Title: "after: unmasq with this policy, without masqueradeAll", Policy: "policy.yaml", Step: restartPeers, Expect: expect(servicesAfter)},
 		}}
 }

@@ -145,10 +145,14 @@ func load(program, arg1, arg2, stdin string) func(testing.TB, *netns.NS) {
 
 // compare lets contestants take turns and reports the median of each one's ratio
 // to its baseline.
-func compare(b *testing.B, contestants []contestant) {
+func compare(b *testing.B, contestants []contestant) { compareAt(b, 4242, contestants) }
+
+// compareAt does so with flows to a certain port.
+func compareAt(b *testing.B, port uint16, contestants []contestant) {
 	var paths []*path
 	for _, c := range contestants {
 		p := newPath(b, c.name, c.targets)
+		p.port = port
 		c.install(b, p.node)
 		paths = append(paths, p)
 	}

@@ -34,6 +34,7 @@ type path struct {
 	frame           []byte
 	next            uint32 // numbers flows
 	targets         []netip.Addr
+	port            uint16 // of the targets
 }
 
 const (
@@ -121,7 +122,7 @@ func (p *path) write(frame []byte, i uint32) {
 	copy(ip[12:16], []byte{10, 244, byte(i >> 16), 2 + byte(i>>14&3)})
 	copy(ip[16:20], target[:])
 	binary.BigEndian.PutUint16(ip[20:], uint16(1024+i&0x3fff))
-	binary.BigEndian.PutUint16(ip[22:], 4242)
+	binary.BigEndian.PutUint16(ip[22:], p.port)
 	ip[10], ip[11] = 0, 0
 	var sum uint32
 	for j := 0; j < 20; j += 2 {
