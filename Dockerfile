@@ -1,7 +1,8 @@
-# Two images of one binary, for amd64 and arm64:
+# Three images of one binary, for amd64 and arm64:
 #
-#   docker buildx build --target unmasq -t REGISTRY/unmasq:0.1.0 .        the binary alone
-#   docker buildx build --target tools  -t REGISTRY/unmasq:0.1.0-tools .  with the programs that explain and snapshot run
+#   docker buildx build --target unmasq        -t REGISTRY/unmasq:0.1.0 .         the binary alone
+#   docker buildx build --target ip-masq-agent -t REGISTRY/ip-masq-agent:0.1.0 .  in ip-masq-agent's place, see docs/ip-masq-agent.md
+#   docker buildx build --target tools         -t REGISTRY/unmasq:0.1.0-tools .   with the programs that explain and snapshot run
 #
 # What makes a build repeatable:
 #   - the binary depends on the source, VERSION and Go's version alone;
@@ -34,7 +35,7 @@ FROM scratch AS unmasq
 COPY --from=build /unmasq /unmasq
 ENTRYPOINT ["/unmasq"]
 
-FROM ${DEBIAN_IMAGE} AS tools
+FROM ${DEBIAN_IMAGE} AS programs
 ARG DEBIAN_SNAPSHOT
 RUN set -eu; \
     if [ -n "${DEBIAN_SNAPSHOT:-}" ]; then \
@@ -44,5 +45,13 @@ RUN set -eu; \
     apt-get update; \
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends conntrack ipset iproute2 iptables ipvsadm netbase nftables wireguard-tools; \
     rm -rf /var/lib/apt/lists/* /var/cache/apt /var/cache/ldconfig/aux-cache /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/log/*
+
+# What DaemonSets of ip-masq-agent and of Azure's ip-masq-agent-v2 start, by name too.
+FROM programs AS ip-masq-agent
+COPY --from=build /unmasq /unmasq
+RUN ln -s unmasq /ip-masq-agent; ln -s unmasq /ip-masq-agent-v2
+ENTRYPOINT ["/ip-masq-agent"]
+
+FROM programs AS tools
 COPY --from=build /unmasq /unmasq
 ENTRYPOINT ["/unmasq"]

@@ -249,6 +249,9 @@ func (a *Agent) reload() {
 	if err != nil {
 		a.status.setConfig(err)
 		a.refuse(err)
+		if a.loaded == nil {
+			a.hold("documents are right")
+		}
 		return
 	}
 	a.loaded = loaded

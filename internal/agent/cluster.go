@@ -66,7 +66,7 @@ func (a *Agent) followCluster(ctx context.Context, in *inputs) (done <-chan stru
 		return ended
 	}
 	in.cluster = a.opts.Cluster.Changed()
-	a.hold()
+	a.hold("the cluster is known")
 	a.cluster.due = time.NewTimer(reportAgain)
 	in.report = a.cluster.due.C
 	a.status.setCluster(a.opts.Cluster.Stale)
@@ -77,16 +77,16 @@ func (a *Agent) followCluster(ctx context.Context, in *inputs) (done <-chan stru
 	return ended
 }
 
-// hold keeps others from altering the table that an agent left, while neither API
-// nor cache says yet what shall stand. A plain table can't be kept so; nor can any
-// on kernels without ownership.
-func (a *Agent) hold() {
+// hold keeps others from altering the table that an agent left, while nobody says
+// yet what shall stand. A plain table can't be kept so; nor can any on kernels
+// without ownership.
+func (a *Agent) hold(until string) {
 	err := a.openTable()
 	if err == nil {
 		_, err = a.table.Hold()
 	}
 	if err != nil {
-		a.opts.Log.Warn("until the cluster is known the table that stands is anybody's to change", "error", err)
+		a.opts.Log.Warn("until "+until+" the table that stands is anybody's to change", "error", err)
 	}
 }
 

@@ -25,6 +25,7 @@ func TestLife(t *testing.T) {
 		{"huge file", hugeFile},
 		{"exit on bad config", exitOnBadConfig},
 		{"start with a bad file", startWithBadFile},
+		{"killed, with a bad file", killedWithBadFile},
 		{"config map", configMap},
 		{"directory comes late", directoryComesLate},
 		{"dialect is told by files", dialectIsToldByFiles},
@@ -183,6 +184,30 @@ func startWithBadFile(t *testing.T, program string) {
 	a.Await(t, "ready", func() bool { return a.Ready() == "" })
 	if !stands(t, ns, "10.77.0.0/16") {
 		t.Errorf("the mended file isn't in force:\n%s", list(t, ns))
+	}
+}
+
+// What an agent that was killed left is in force, and nobody else's to change where
+// the kernel knows owners, though the next one can't say what it should be.
+func killedWithBadFile(t *testing.T, program string) {
+	ns, dir := netnstest.Test(t, "host"), t.TempDir()
+	write(t, dir, good)
+	a := start(t, ns, program, dir)
+	owned := a.Metric("unmasq_table_ownership") == "1"
+	a.Kill()
+	write(t, dir, "*")
+	a = launch(t, ns, program, dir)
+	a.Await(t, "aware", func() bool { return strings.Contains(a.Ready(), "policy refused") })
+	if owned {
+		a.Await(t, "the owner", func() bool { return strings.Contains(a.Log(), "adopted the table") })
+		_, _ = ns.Run("", "nft", "flush", "ruleset")
+	}
+	if !stands(t, ns, "10.77.0.0/16") {
+		t.Errorf("what was in force is gone:\n%s", list(t, ns))
+	}
+	a.Stop(t)
+	if !stands(t, ns, "10.77.0.0/16") {
+		t.Errorf("it went with the agent:\n%s", list(t, ns))
 	}
 }
 
