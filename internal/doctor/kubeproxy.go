@@ -131,6 +131,13 @@ func (p *patient) withoutCIDR(s service, o *sim.Outcome, all []service) Finding 
 		Consequence: "Clients outside the cluster to whom a ClusterIP is routed get no answers from backends on other nodes: those answer past this node, which alone could translate them.",
 		Mend:        []string{"# or, which hides all clients from outside: kube-proxy's clusterCIDR, the network of all pods: kubectl -n kube-system edit configmap kube-proxy, and restart it"},
 	}
+	// It is a cluster's choice as long as nobody outside uses ClusterIPs.
+	entering := Entering{}
+	if p.countEntering(&entering, s.family(), all); entering.Connections == 0 {
+		f.Severity = Info
+	} else {
+		f.Evidence = append(f.Evidence, fmt.Sprintf("%d connections come from outside, such as %s", entering.Connections, entering.Example))
+	}
 	var from []string
 	for i := range p.networks {
 		if n := &p.networks[i]; n.family() == s.family() {

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/unmasq/unmasq/internal/doctor"
 	"github.com/unmasq/unmasq/internal/foreign"
 	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
 // TestCleanForms: nodes as they are set up everywhere, of which nothing is said.
@@ -55,6 +57,17 @@ iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables
 			t.Parallel()
 			cleanForm(t, noRules+refused.ReplaceAllString(recorded(t, "kube-proxy-v1.37.1-"+string(v)), "")+recorded(t, "flannel-"+string(v))+vxlanPods, &out4)
 		})
+	}
+}
+
+// TestExample: the nodes of the documentation's examples are in order.
+func TestExample(t *testing.T) {
+	for _, name := range []string{"node-a", "node-b"} {
+		host, err := snapshot.Read([]string{"../../docs/example/" + name}, nil)
+		must(t, err)
+		if r := doctor.Examine(doctor.Node{Host: host}); len(r.Findings) > 0 {
+			t.Errorf("%s: %s", name, text(&r))
+		}
 	}
 }
 

@@ -1,6 +1,11 @@
 package doctor_test
 
-import "strings"
+import (
+	"strings"
+	"testing"
+
+	"github.com/unmasq/unmasq/internal/doctor"
+)
 
 // serviceLessons are about kube-proxy, and who comes to its services.
 var serviceLessons = []lesson{
@@ -62,4 +67,18 @@ table ip kube-proxy {
 add element ip kube-proxy service-ips { 10.96.0.10 . tcp . 80 : goto service-WEB-default/web/tcp/http }
 END
 `
+}
+
+// TestClusterCIDRSeverity: it is a note until somebody comes from outside.
+func TestClusterCIDRSeverity(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, proxy(""))
+	toClusterIP(l)
+	for _, want := range []doctor.Severity{doctor.Info, doctor.Warning} {
+		r := l.examine()
+		if len(r.Findings) != 1 || r.Findings[0].Severity != want {
+			t.Errorf("expected one %s:\n%s", want, text(&r))
+		}
+		l.knock(l.out, 1, "10.96.0.10:80")
+	}
 }
