@@ -26,7 +26,7 @@ import (
 
 // tested packages, where none are named. test/shield, test/lab and test/field
 // aren't: a docker daemon and whole scenarios take hours in an emulator.
-var tested = []string{"./internal/kernel/nft", "./internal/kernel/link", "./internal/kernel/netns", "./internal/rig", "./internal/ipset", "./test/meaning", "./test/agent", "./test/guards", "./test/loss"}
+var tested = []string{"./internal/kernel/nft", "./internal/kernel/link", "./internal/kernel/netns", "./internal/rig", "./internal/ipset", "./test/meaning", "./test/agent", "./test/guards", "./test/loss", "./test/offload"}
 
 type options struct {
 	series   []string

@@ -40,6 +40,7 @@ var checks = []check{
 	{"networks-overlap", Error, "two networks have the same addresses", []need{links, routes}, overlaps},
 	{"never-matches", Warning, "rules that another one never lets a packet come to", []need{rules}, neverMatches},
 	{"notrack", Error, "no translation of what isn't tracked", []need{links, rules}, untracked},
+	{"offloaded", Warning, "connections that a flowtable takes past the rules", []need{links, rules}, offloaded},
 	{"pods-masqueraded", Warning, "other nodes' pods see the node in place of its pods", []need{links, routes, rules}, podToPod},
 	{"pods-not-listed", Warning, "ip-masq-agent's list lacks the pods", []need{links, routes, rules}, unlistedPods},
 	{"policies-misled", Warning, "network policies meet nodes in place of pods", []need{links, routes, rules}, policiesMisled},

@@ -194,6 +194,9 @@ func (t nativeTable) statement(s nftables.Statement) statement {
 		}
 		return unknownStatement(s.Name, "nft doesn't show the parameters of iptables' extensions; give iptables-save")
 	case nftables.UnknownStatement:
+		if s.Name == "flow add" {
+			return flowAdd(s.Why)
+		}
 		why := s.Why
 		if why == "" {
 			why = "not understood: " + s.Text
@@ -209,6 +212,18 @@ func assumed(what, why string) statement {
 			return onward, fallThrough
 		}
 		return mismatch, fallThrough
+	}
+}
+
+// flowAdd: of a connection that isn't confirmed yet it ends the rule, as a comparison
+// would that doesn't hold (net/netfilter/nft_flow_offload.c).
+func flowAdd(why string) statement {
+	known := assumed("state", why)
+	return func(r *run, at RuleRef, depth int) (flow, verdict) {
+		if r.connection == nil {
+			return mismatch, fallThrough
+		}
+		return known(r, at, depth)
 	}
 }
 

@@ -221,6 +221,8 @@ type lesson struct {
 	call *call
 	// before does what a script can't.
 	before func(*lab)
+	// alikeToo: before is done to what looks alike as well.
+	alikeToo bool
 	// mended is what a component does when its setting is changed as the mend says,
 	// where no command on the node can do that.
 	mended func(*lab)
@@ -229,7 +231,7 @@ type lesson struct {
 }
 
 func all() []lesson {
-	return slices.Concat(lessons, kernelLessons, agentLessons, leftLessons, misreadLessons, ruleLessons, otherLessons, serviceLessons, tunnelLessons, wayLessons, policyLessons, overlapLessons, pathLessons)
+	return slices.Concat(lessons, kernelLessons, agentLessons, leftLessons, misreadLessons, offloadLessons, ruleLessons, otherLessons, serviceLessons, tunnelLessons, wayLessons, policyLessons, overlapLessons, pathLessons)
 }
 
 func TestFindings(t *testing.T) {
@@ -238,7 +240,11 @@ func TestFindings(t *testing.T) {
 		for name, script := range c.alike {
 			t.Run(c.code+"/"+c.name+"/alike "+name, func(t *testing.T) {
 				t.Parallel()
-				r := newLab(t, script).examine()
+				l := newLab(t, script)
+				if c.alikeToo {
+					c.before(l)
+				}
+				r := l.examine()
 				if slices.Contains(codes(&r), c.code) {
 					t.Errorf("found where it isn't:\n%s", text(&r))
 				}
