@@ -1,7 +1,6 @@
 package masqagent
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -59,7 +58,7 @@ func (p *parser) file(f File) content {
 		return out
 	}
 	if root.Kind != yaml.MappingNode {
-		p.fail(policy.FieldError{File: f.Name, Line: root.Line, Message: fmt.Sprintf("expected a mapping with %s, found %s", orList(keysOf(p.settings.Dialect)), found(root))})
+		p.fail(policy.FieldError{File: f.Name, Line: root.Line, Message: fmt.Sprintf("expected a mapping with %s, found %s", orList(keysOf(p.settings.Dialect)), policy.Found(root))})
 		return out
 	}
 	fields := p.fields(f.Name, root)
@@ -129,22 +128,17 @@ func (p *parser) known(file string, key *yaml.Node) string {
 			return ""
 		}
 	}
-	p.warn(file, key.Line, "unknown key %s is ignored; known are %s", quoted(key.Value), orList(mine))
+	p.warn(file, key.Line, "unknown key %s is ignored; known are %s", policy.Shown(key), orList(mine))
 	return ""
 }
 
+// wrong shows the value, but those that hold others; nil: there is none to show.
 func (p *parser) wrong(file string, line int, path string, value *yaml.Node, message string) {
-	shown := ""
+	e := policy.FieldError{File: file, Line: line, Path: path, Message: message}
 	if value != nil && value.Kind == yaml.ScalarNode {
-		shown = value.Value
-		if value.ShortTag() == "!!str" {
-			shown = quoted(shown)
-		} else if shown == "" {
-			shown = "null"
-		}
-		shown = strings.ToValidUTF8(shown[:min(len(shown), 100)], "")
+		e.Value = policy.Shown(value)
 	}
-	p.fail(policy.FieldError{File: file, Line: line, Path: path, Value: shown, Message: message})
+	p.fail(e)
 }
 
 func null(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
@@ -156,7 +150,7 @@ func (p *parser) integer(file string, f field, to *int64) {
 	}
 	n, err := strconv.ParseInt(f.value.Value, 0, 64)
 	if f.value.Kind != yaml.ScalarNode || f.value.ShortTag() != "!!int" || err != nil {
-		p.wrong(file, f.value.Line, f.known, f.value, "is "+found(f.value)+"; expected a whole number")
+		p.wrong(file, f.value.Line, f.known, f.value, "is "+policy.Found(f.value)+"; expected a whole number")
 		return
 	}
 	*to = n
@@ -180,14 +174,14 @@ func (p *parser) boolean(file string, f field, to *bool) {
 			}
 		}
 	}
-	p.wrong(file, v.Line, f.known, v, "is "+found(v)+"; expected true or false")
+	p.wrong(file, v.Line, f.known, v, "is "+policy.Found(v)+"; expected true or false")
 }
 
 // duration is a string: not a number, and not nothing either.
 func (p *parser) duration(file string, f field) *metav1.Duration {
 	const want = `expected a string such as "60s"`
 	if f.value.Kind != yaml.ScalarNode || f.value.ShortTag() != "!!str" {
-		p.wrong(file, f.value.Line, f.known, f.value, "is "+found(f.value)+"; "+want)
+		p.wrong(file, f.value.Line, f.known, f.value, "is "+policy.Found(f.value)+"; "+want)
 		return nil
 	}
 	text, err := json.Marshal(f.value.Value)
@@ -208,7 +202,7 @@ func (p *parser) list(file string, f field, limit int64) (out []Destination) {
 		return nil
 	}
 	if f.value.Kind != yaml.SequenceNode {
-		p.wrong(file, f.value.Line, f.known, f.value, "is "+found(f.value)+"; expected a list of CIDRs")
+		p.wrong(file, f.value.Line, f.known, f.value, "is "+policy.Found(f.value)+"; expected a list of CIDRs")
 		return nil
 	}
 	entries := f.value.Content
@@ -243,11 +237,11 @@ func (p *parser) prefix(file string, line int, path string, n *yaml.Node) (netip
 	}
 	switch {
 	case n.Kind != yaml.ScalarNode:
-		return bad("expected a CIDR, found %s", found(n))
+		return bad("expected a CIDR, found %s", policy.Found(n))
 	case null(n):
 		return bad("has no value; expected a CIDR, or no entry")
 	case n.ShortTag() != "!!str":
-		return bad("is %s; expected a CIDR such as 10.0.0.0/8", found(n))
+		return bad("is %s; expected a CIDR such as 10.0.0.0/8", policy.Found(n))
 	}
 	prefix, err := netip.ParsePrefix(n.Value)
 	switch {
@@ -265,29 +259,6 @@ func (p *parser) prefix(file string, line int, path string, n *yaml.Node) (netip
 		p.warn(file, line, "%s has host bits set; %s is meant", prefix, prefix.Masked())
 	}
 	return prefix.Masked(), true
-}
-
-// found names what a value is.
-func found(n *yaml.Node) string {
-	switch n.Kind {
-	case yaml.MappingNode:
-		return "a mapping"
-	case yaml.SequenceNode:
-		return "a list"
-	}
-	name := map[string]string{
-		"!!str": "a string", "!!int": "a number", "!!float": "a number", "!!bool": "a boolean", "!!null": "nothing", "!!timestamp": "a time",
-	}[n.ShortTag()]
-	return cmp.Or(name, "of type "+n.ShortTag())
-}
-
-// quoted shows a text, a long one cut.
-func quoted(s string) string {
-	const most = 80
-	if len(s) > most {
-		return strconv.Quote(strings.ToValidUTF8(s[:most], "")) + "…"
-	}
-	return strconv.Quote(s)
 }
 
 func orList(all []string) string {

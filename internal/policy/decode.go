@@ -27,7 +27,7 @@ type decoder struct {
 func decodeDocument(s *Source, root *yaml.Node) *document {
 	d := &document{source: s.Name, noLines: s.NoLines, line: root.Line, lines: map[string]int{}, broken: map[string]bool{}}
 	if root.Kind != yaml.MappingNode {
-		d.fail("", "", "expected a mapping with apiVersion, kind, metadata and spec, found %s", found(root))
+		d.fail("", "", "expected a mapping with apiVersion, kind, metadata and spec, found %s", Found(root))
 		return d
 	}
 	if !checkHeader(d, root) {
@@ -54,7 +54,7 @@ func checkHeader(d *document, root *yaml.Node) bool {
 		}
 		if node.Kind != yaml.ScalarNode || node.Value != want.value {
 			d.lines[want.key] = node.Line
-			d.fail(want.key, shown(node), "is not known here; expected %s", want.value)
+			d.fail(want.key, Shown(node), "is not known here; expected %s", want.value)
 			ours = false
 		}
 	}
@@ -134,7 +134,7 @@ func (d *decoder) unmarshal(n *yaml.Node, u json.Unmarshaler, path string) {
 	}
 	if err != nil {
 		oneLine := strings.Join(strings.Fields(err.Error()), " ") // the YAML library's own can have several
-		d.broke(path, shown(n), "is not valid here: %s", oneLine)
+		d.broke(path, Shown(n), "is not valid here: %s", oneLine)
 	}
 }
 
@@ -237,7 +237,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	case v.CanInt() && tag == "!!int":
 		i, err := strconv.ParseInt(n.Value, 0, v.Type().Bits())
 		if err != nil {
-			d.broke(path, shown(n), "is too large; expected a whole number of at most %d bits", v.Type().Bits())
+			d.broke(path, Shown(n), "is too large; expected a whole number of at most %d bits", v.Type().Bits())
 			return
 		}
 		v.SetInt(i)
@@ -249,11 +249,11 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 func (d *decoder) wrongType(n *yaml.Node, t reflect.Type, path string) {
 	switch {
 	case n.Kind != yaml.ScalarNode:
-		d.broke(path, "", "expected %s, found %s", expected(t), found(n))
+		d.broke(path, "", "expected %s, found %s", expected(t), Found(n))
 	case t.Kind() == reflect.String:
-		d.broke(path, shown(n), "is %s; expected a string: write %s", found(n), quoted(n.Value))
+		d.broke(path, Shown(n), "is %s; expected a string: write %s", Found(n), quoted(n.Value))
 	default:
-		d.broke(path, shown(n), "is %s; expected %s", found(n), expected(t))
+		d.broke(path, Shown(n), "is %s; expected %s", Found(n), expected(t))
 	}
 }
 

@@ -47,8 +47,8 @@ func expected(t reflect.Type) string {
 	return "a whole number"
 }
 
-// found names what a node is.
-func found(n *yaml.Node) string {
+// Found names what a node is.
+func Found(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "a mapping"
@@ -70,11 +70,11 @@ func found(n *yaml.Node) string {
 	return "of type " + n.ShortTag()
 }
 
-// shown is a scalar as messages show it: strings quoted, others bare.
-func shown(n *yaml.Node) string {
+// Shown is a scalar as messages show it: strings quoted, others bare.
+func Shown(n *yaml.Node) string {
 	switch {
 	case n.Kind != yaml.ScalarNode:
-		return found(n)
+		return Found(n)
 	case n.ShortTag() == "!!str":
 		return quoted(n.Value)
 	case n.ShortTag() == "!!null":
