@@ -65,21 +65,37 @@ func (p *patient) behindTunnels(n *network) []farNode {
 	const most = 256
 	var all []farNode
 	for _, rt := range p.tunnelRoutes(n) {
-		if len(all) == most {
-			break
+		for _, network := range p.behind(rt) {
+			to := p.stranger(network, n.prefix)
+			if len(all) == most || !to.IsValid() {
+				continue
+			}
+			answers := p.ask(tcp(n.member, to, https, n.link))
+			if !answers.every(func(o *sim.Outcome) bool { return accepted(o) && o.Encapsulated != nil }) {
+				continue
+			}
+			node := answers[0].Encapsulated.Question.Destination
+			if !slices.ContainsFunc(all, func(f farNode) bool { return f.node == node }) {
+				all = append(all, farNode{node, rt})
+			}
 		}
-		to := p.stranger(rt.Destination, n.prefix)
-		if !to.IsValid() {
-			continue
+	}
+	return all
+}
+
+// behind the route are its destination, or, where one WireGuard link leads to several peers,
+// what each of them may have of it.
+func (p *patient) behind(rt *route.Route) []netip.Prefix {
+	var all []netip.Prefix
+	for _, peer := range p.host.WireGuard {
+		for _, allowed := range peer.Allowed {
+			if peer.Link == rt.Nexthops[0].Interface && rt.Destination.Contains(allowed.Addr()) && rt.Destination.Bits() <= allowed.Bits() {
+				all = append(all, allowed)
+			}
 		}
-		answers := p.ask(tcp(n.member, to, https, n.link))
-		if !answers.every(func(o *sim.Outcome) bool { return accepted(o) && o.Encapsulated != nil }) {
-			continue
-		}
-		node := answers[0].Encapsulated.Question.Destination
-		if !slices.ContainsFunc(all, func(f farNode) bool { return f.node == node }) {
-			all = append(all, farNode{node, rt})
-		}
+	}
+	if all == nil {
+		return []netip.Prefix{rt.Destination}
 	}
 	return all
 }

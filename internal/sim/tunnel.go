@@ -24,6 +24,9 @@ func (r *run) leave() {
 		q.Protocol, q.DestinationPort = packet.UDP, int(link.Port)
 	case "wireguard":
 		q.Protocol, q.Mark = packet.UDP, 0
+		if peer, found := r.node.host.PeerTo(link.Name, r.dst); found && peer.Endpoint.IsValid() {
+			q.Mark, q.Destination, q.DestinationPort = peer.Mark, peer.Endpoint.Addr().Unmap(), int(peer.Endpoint.Port())
+		}
 	case "ipip":
 		q.Protocol = packet.IPIP
 	case "sit", "ip6tnl":
@@ -33,7 +36,9 @@ func (r *run) leave() {
 	default:
 		return
 	}
-	q.Destination = r.tunnelEnd(link)
+	if !q.Destination.IsValid() {
+		q.Destination = r.tunnelEnd(link)
+	}
 	r.tunnel = &Encapsulated{Interface: link.Name, Question: q}
 	if !q.Destination.IsValid() {
 		r.lacks("tunnel "+link.Name, "where its outer packet goes isn't known")

@@ -400,6 +400,8 @@ func (b *builder) other(f *file) {
 		}
 		b.host.IPsecOut = append(b.host.IPsecOut, ipsecOut(text)...)
 		b.host.NoIPsec = strings.TrimSpace(text) == "" && !b.partly(FileXFRM)
+	case FileWireGuard:
+		b.host.WireGuard = append(b.host.WireGuard, wireGuard(text)...)
 	case FileBPF:
 		b.programs = append(b.programs, *f)
 	}

@@ -47,6 +47,8 @@ type Host struct {
 	NoIPsec bool
 	// IPsecOut are the policies for what leaves.
 	IPsecOut []IPsecPolicy
+	// WireGuard has the peers of its links.
+	WireGuard []WireGuardPeer
 	// Bypass says, in a sentence, what takes pods' packets past netfilter, and what to
 	// do; empty where nothing is known to.
 	Bypass string
