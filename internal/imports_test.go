@@ -32,7 +32,7 @@ var layers = []struct {
 	{
 		"logic", "values in, values out: it runs on a bug report or a fixture as it runs on a live host",
 		[]string{
-			"internal/policy", "internal/policyfile", "internal/masqagent", "internal/importer", "internal/importer/rules", "internal/plan", "internal/render", "internal/facts", "internal/cni", "internal/cni/results", "internal/cluster", "internal/conflict",
+			"internal/policy", "internal/policyfile", "internal/masqagent", "internal/importer", "internal/importer/rules", "internal/exporter", "internal/plan", "internal/render", "internal/facts", "internal/cni", "internal/cni/results", "internal/cluster", "internal/conflict",
 			"internal/ruleset", "internal/ruleset/names", "internal/ruleset/iptables", "internal/ruleset/nftables", "internal/ipset", "internal/conntrack", "internal/route",
 			"internal/snapshot", "internal/snapshot/redact", "internal/sim", "internal/owner", "internal/explain", "internal/flows", "internal/takeover", "internal/doctor", "internal/vicinity", "internal/matrix",
 		},

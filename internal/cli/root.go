@@ -91,7 +91,7 @@ func newRoot(version string) *cobra.Command {
 		}
 		return inputError{fmt.Errorf("%w (see `%s --help`)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newAgent(), newIPMasqAgent(), newApply(), newClear(), newStatus(), newRender(), newValidate(), newExplain(), newDoctor(), newMatrix(), newSnapshot(), newTakeover(), newFlows(), newImport(), newLab(), newProbe())
+	root.AddCommand(newAgent(), newIPMasqAgent(), newApply(), newClear(), newStatus(), newRender(), newValidate(), newExplain(), newDoctor(), newMatrix(), newSnapshot(), newTakeover(), newFlows(), newImport(), newExport(), newLab(), newProbe())
 	return root
 }
 
