@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/unmasq/unmasq/internal/facts"
 	"github.com/unmasq/unmasq/internal/kernel/link"
 	"github.com/unmasq/unmasq/internal/kernel/nft"
 	"github.com/unmasq/unmasq/internal/plan"
@@ -33,6 +35,9 @@ type Options struct {
 	// Version that the agent reports.
 	Version string
 	CNIDir  string
+	// Pods says whether a network that the host shows is pods', not of containers or
+	// guests that no cluster knows; nil: all are.
+	Pods func(facts.Found[netip.Prefix]) bool
 	// MetricsAddress serves /metrics, HealthAddress /healthz and /readyz; "" serves
 	// nothing, but a HealthAddress of "" is the MetricsAddress.
 	MetricsAddress, HealthAddress string

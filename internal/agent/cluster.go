@@ -181,7 +181,7 @@ func (a *Agent) want() (*Want, error) {
 			tags = a.cluster.tags.of(&loaded.Policy)
 		}
 	}
-	w, err := join(loaded, known, a.opts.CNIDir)
+	w, err := join(loaded, known, a.opts.CNIDir, a.opts.Pods)
 	if err != nil {
 		return nil, err
 	}

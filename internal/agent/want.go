@@ -10,6 +10,8 @@ package agent
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/unmasq/unmasq/internal/discover"
@@ -33,7 +35,7 @@ type Want struct {
 // Compile joins documents with what the host shows of itself, in the caller's
 // network namespace, and compiles them.
 func Compile(loaded *policy.Loaded, cniDir string, features nft.Features) (*Want, error) {
-	w, err := join(loaded, nil, cniDir)
+	w, err := join(loaded, nil, cniDir, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -41,11 +43,15 @@ func Compile(loaded *policy.Loaded, cniDir string, features nft.Features) (*Want
 	return w, nil
 }
 
-// join does all but compile, with what a cluster says; nil: there is none.
-func join(loaded *policy.Loaded, c *facts.Cluster, cniDir string) (*Want, error) {
+// join does all but compile, with what a cluster says; nil: there is none. Networks
+// that the host shows are pods' where the last argument says so; nil: all are.
+func join(loaded *policy.Loaded, c *facts.Cluster, cniDir string, pods func(facts.Found[netip.Prefix]) bool) (*Want, error) {
 	found, warnings, err := discover.Discover(cniDir)
 	if err != nil {
 		return nil, fmt.Errorf("discover this host's facts: %w", err)
+	}
+	if pods != nil {
+		found.LocalPodCIDRs = slices.DeleteFunc(found.LocalPodCIDRs, func(f facts.Found[netip.Prefix]) bool { return !pods(f) })
 	}
 	known, lines, outside := facts.Merge(loaded.Stated, c, found)
 	w := &Want{Policy: &loaded.Policy, Facts: &known, Lines: lines, Outside: outside}

@@ -94,7 +94,7 @@ func (o *masqAgentOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	opts.Config, opts.Read, opts.Tell = []string{o.dir}, source.read, source.tell
+	opts.Config, opts.Read, opts.Pods, opts.Tell = []string{o.dir}, source.read, source.pods, source.tell
 	o.handOver.whenInForce(&opts, log)
 	return o.enforce(opts, source)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,8 @@ type masqSource struct {
 	config   masqagent.Config
 	why      string
 	warnings []string
+	// others are networks of the node that were not taken for pods' when it was looked last.
+	others []string
 }
 
 // settingsOf the files of these names, and why they are read in that dialect.
@@ -150,6 +153,19 @@ func (s *masqSource) good(c masqagent.Config, why string, files []masqagent.File
 	}
 }
 
+// pods says whether a network is Kubernetes' pods'. Those of containers that it knows
+// nothing of, docker's or podman's, and of guests, keep what others do for them.
+func (s *masqSource) pods(f facts.Found[netip.Prefix]) bool {
+	known := strings.HasPrefix(f.Origin, "CNI network ") && !strings.Contains(f.Origin, "podman") && !strings.Contains(f.Origin, "nerdctl")
+	for _, owner := range []string{"CNI bridge", "kubenet", "kube-router", "weave"} {
+		known = known || strings.HasSuffix(f.Origin, "("+owner+")")
+	}
+	if !known {
+		s.others = append(s.others, f.Value.String()+" of "+f.Origin)
+	}
+	return known
+}
+
 // tell adds what the agent can't know of documents that nobody wrote.
 func (s *masqSource) tell(w *agent.Want) {
 	c := &s.config
@@ -173,13 +189,18 @@ func (s *masqSource) tell(w *agent.Want) {
 		warnings = append(warnings, strings.ReplaceAll(text, "state spec.facts.podCIDRs", "state --pod-cidrs"))
 	}
 	w.Warnings = append(warnings, s.warnings...)
+	s.others = nil
 }
 
 // withoutPods is what doesn't hold where nobody knows which addresses are pods'.
 func (s *masqSource) withoutPods(family string) string {
-	if s.config.Dialect == masqagent.Cilium {
-		return "no pods' " + family + " networks are known on this node: nothing is done to any; state --pod-cidrs"
+	said := "no pods' " + family + " networks are known on this node"
+	if len(s.others) > 0 {
+		said += " (not taken for pods': " + strings.Join(s.others, ", ") + ")"
 	}
-	return "no pods' " + family + " networks are known on this node: the list is left alone as ip-masq-agent does, so that others may masquerade pods there, " +
+	if s.config.Dialect == masqagent.Cilium {
+		return said + ": nothing is done to any; state --pod-cidrs"
+	}
+	return said + ": the list is left alone as ip-masq-agent does, so that others may masquerade pods there, " +
 		"and clients of pods that aren't in the list are masqueraded; state --pod-cidrs"
 }

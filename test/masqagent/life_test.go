@@ -3,6 +3,7 @@ package masqagent_test
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +32,7 @@ func TestLife(t *testing.T) {
 		{"dialect is told by files", dialectIsToldByFiles},
 		{"names of the program", namesOfTheProgram},
 		{"what is said without pods", whatIsSaidWithoutPods},
+		{"whose networks are pods'", whoseNetworksArePods},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, program) })
 	}
@@ -324,4 +326,29 @@ func whatIsSaidWithoutPods(t *testing.T, program string) {
 	if strings.Contains(a.Log(), "level=WARN") {
 		t.Errorf("warnings though all is known:\n%s", a.Log())
 	}
+}
+
+// Pods are Kubernetes': docker's containers and guests keep what others do for them.
+func whoseNetworksArePods(t *testing.T, program string) {
+	ns, cni := netnstest.Test(t, "host"), t.TempDir()
+	bridge := func(name, network string) {
+		t.Helper()
+		if err := errors.Join(ns.Bridge(name), ns.Addr(name, netip.MustParsePrefix(network))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bridge("docker0", "172.17.0.1/16")
+	bridge("br0", "192.168.122.1/24")
+	a := agenttest.LaunchCommand(t, ns, program, "ip-masq-agent", "--config-dir", t.TempDir(), "--cni-dir", cni)
+	a.Await(t, "ready", func() bool { return a.Ready() == "" })
+	if want := "no pods' IPv4 networks are known on this node (not taken for pods': 172.17.0.0/16 of bridge docker0 (docker), 192.168.122.0/24 of bridge br0)"; !strings.Contains(a.Log(), want) {
+		t.Errorf("the log doesn't say %s:\n%s", want, a.Log())
+	}
+	bridge("cni0", "10.244.1.1/24")
+	a.Await(t, "aware of cni0", func() bool { return stands(t, ns, "fact podCIDRs = 10.244.1.0/24;") })
+	config := `{"cniVersion": "1.0.0", "name": "NAME", "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "subnet": "NETWORK"}}]}`
+	for name, network := range map[string]string{"gke-ptp": "10.64.1.0/24", "podman": "10.88.0.0/16"} {
+		agenttest.Write(t, filepath.Join(cni, name+".conflist"), strings.NewReplacer("NAME", name, "NETWORK", network).Replace(config))
+	}
+	a.Await(t, "aware of the network's configuration", func() bool { return stands(t, ns, "fact podCIDRs = 10.64.1.0/24, 10.244.1.0/24;") })
 }
