@@ -185,6 +185,9 @@ func (w *ruleWriter) ruleName(e *rules.Entry) string {
 	if len(e.Rules) > 0 {
 		name = fmt.Sprintf("%s-%d", e.Rules[0].Chain.Name, e.Rules[0].Rule.Index)
 	}
+	if !e.Forwarded {
+		name += "-node"
+	}
 	if e.Family == packet.IPv6Family {
 		name += "-v6"
 	}
