@@ -14,7 +14,7 @@ func office() Scenario {
 			"service; where kube-proxy is told the cluster's CIDR it hides all clients from outside anyway. The policies hide those\n" +
 			"of remote backends alone. Pinging a ClusterIP proves nothing: kube-proxy translates a service's ports, and an echo\n" +
 			"request has none. Be it a service that works or one that hangs: in iptables mode the packet circles between node1 and\n" +
-			"the router until its time to live is over, in nftables mode node1 rejects it.",
+			"the fabric until its time to live is over, in nftables mode node1 rejects it.",
 		Spaces:      officeSpaces(),
 		ClusterCIDR: prefixes("10.20.0.0/16", "fd00:10:20::/48"),
 		Services: []Service{
@@ -85,7 +85,7 @@ func officeForm(k, all KubeProxy, s *Scenario) Form {
 	}
 	return Form{Name: k.String(), About: about, Rules: rules, Stages: []Stage{
 		before,
-		{Title: "kube-proxy with masqueradeAll: all answer, all clients are hidden", Step: restart(s.KubeProxy(all)),
+		{Title: "with masqueradeAll, kube-proxy's own cure: all answer, all clients are hidden", Step: restart(s.KubeProxy(all)),
 			Expect: officeExpect("node1", "node1", "node1")},
 		{Title: "after: unmasq with this policy, without masqueradeAll", Policy: policy, Step: restartPeers, Expect: after},
 	}}
@@ -139,8 +139,8 @@ const officeFilter = `table inet fabric {
 	chain forward {
 		type filter hook forward priority filter; policy accept;
 		ct state established,related accept
-		ct state invalid drop
-		oifname "uplink" ct state new drop
+		ct state invalid counter drop
+		oifname "uplink" ct state new counter drop
 	}
 }
 `

@@ -66,7 +66,7 @@ func servicesForm(k, all KubeProxy, s *Scenario) Form {
 		Rules: s.KubeProxy(k),
 		Stages: []Stage{
 			{Title: "before: kube-proxy alone", Expect: expect(servicesBefore)},
-			{Title: "kube-proxy with masqueradeAll", Step: restart(s.KubeProxy(all)), Expect: expect(servicesAll)},
+			{Title: "with masqueradeAll", Step: restart(s.KubeProxy(all)), Expect: expect(servicesAll)},
 			{Title: "after: unmasq with this policy, without masqueradeAll", Policy: "policy.yaml", Step: restartPeers, Expect: expect(servicesAfter)},
 		}}
 }
