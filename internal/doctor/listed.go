@@ -15,45 +15,47 @@ import (
 // of destinations to leave alone lacks their network.
 func unlistedPods(p *patient) []Finding {
 	var all []Finding
+	var by []sim.RuleRef
 	for i := range p.networks {
 		n := &p.networks[i]
-		var f Finding
-		var lacks []string
 		for _, o := range p.otherPods(n) {
 			answers := p.ask(tcp(n.member, o.member, https, n.link))
 			at, one := answers.rule()
 			if !one || !answers.every(translated) || p.ownerOf(at) != owner.IPMasqAgent {
 				continue
 			}
-			lacks = append(lacks, o.prefix.String())
-			if f.Evidence == nil {
-				f.Evidence, f.Mend = []string{p.place(at), listed(at)}, p.changes(at)
+			found := slices.Index(by, at)
+			if found < 0 {
+				found, by = len(all), append(by, at)
+				all = append(all, Finding{
+					Summary:     fmt.Sprintf("the list of ip-masq-agent lacks %s, where %s sends to", o.prefix, n.prefix),
+					Evidence:    []string{p.place(at), listed(at)},
+					Consequence: "Pods see a node in place of each other; network policies that name pods don't fit, and who called can't be told.",
+					Mend:        append(p.changes(at), "# the networks of all nodes' pods belong into nonMasqueradeCIDRs, such as the cluster's whole CIDR"),
+				})
 			}
-			f.Evidence = append(f.Evidence, o.why)
+			f := &all[found]
+			if !slices.Contains(f.Evidence, o.why) {
+				f.Evidence = append(f.Evidence, o.why)
+			}
+			p.keep(f, "pods-see-pods", n.prefix.String(), o.prefix.String())
 		}
-		if lacks == nil {
-			continue
-		}
-		f.Summary = fmt.Sprintf("the list of ip-masq-agent lacks %s, where %s sends to", strings.Join(lacks, ", "), n.prefix)
-		f.Consequence = "Pods see a node in place of each other; network policies that name pods don't fit, and who called can't be told."
-		f.Mend = append(f.Mend, "# the networks of all nodes' pods belong into nonMasqueradeCIDRs, such as the cluster's whole CIDR")
-		p.keep(&f, "pods-see-pods", n.prefix.String(), lacks...)
-		all = append(all, f)
 	}
 	return all
 }
 
-// otherPods that the network's pods may send to: others of it, those of the node's
-// other networks, and those of other nodes.
+// otherPods that a network's pods may send to: others of it, where each pod is routed by
+// itself the next one's, and those of other nodes. Another bridge may be anybody's.
 func (p *patient) otherPods(n *network) []network {
 	var all []network
 	if neighbour := p.strangerTo(n.member, n.prefix); neighbour.IsValid() {
 		all = append(all, network{n.prefix, n.link, neighbour, n.why})
 	}
-	for _, o := range p.networks {
-		if o.family() == n.family() && o.link != n.link && o.prefix != n.prefix && o.link != "" {
-			all = append(all, o)
-		}
+	next := slices.IndexFunc(p.networks, func(o network) bool {
+		return o.prefix != n.prefix && o.family() == n.family() && o.prefix.IsSingleIP() && n.prefix.IsSingleIP()
+	})
+	if next >= 0 {
+		all = append(all, p.networks[next])
 	}
 	for _, rt := range p.others(n) {
 		all = append(all, network{rt.Destination, "", rt.Destination.Addr().Next().Next(), "route " + strings.TrimSpace(rt.Text)})

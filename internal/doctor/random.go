@@ -10,6 +10,9 @@ import (
 	"github.com/unmasq/unmasq/internal/sim"
 )
 
+// few failures since the node started are what any busy node has.
+const few = 100
+
 // portsCollide: the kernel has dropped packets since two connections were given one
 // port, and rules that translate the node's networks keep the ports that come.
 func portsCollide(p *patient) []Finding {
@@ -27,7 +30,12 @@ func portsCollide(p *patient) []Finding {
 			continue
 		}
 		seen = append(seen, at)
+		severity := Warning
+		if failed < few {
+			severity = Info
+		}
 		all = append(all, Finding{
+			Severity:    severity,
 			Summary:     fmt.Sprintf("connections have failed for a port that another one took; %s's rule for %s doesn't draw them at random", called(p.ownerOf(at)), n.prefix),
 			Evidence:    []string{p.counted("insert_failed"), p.place(at)},
 			Consequence: "Of two pods' connections to one peer that begin at the same moment with the same port the later one's first packet is dropped: a second's wait of TCP, five of DNS.",

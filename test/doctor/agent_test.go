@@ -28,6 +28,13 @@ var agentLessons = []lesson{
 		call: &call{from: pod1, to: out, address: "10.244.2.2:80", before: "192.0.2.1", after: "10.244.1.2"},
 	},
 	{
+		code: "pods-not-listed", name: "each pod has a route",
+		provoke: noIPv4 + routed, before: listing("192.0.2.0/24"),
+		with:  []string{"clients-hidden"},
+		alike: map[string]string{"they are listed": noIPv4 + routed + masqAgent("10.244.1.0/24")},
+		call:  &call{from: pod1, to: pod2, address: "10.244.1.3:80", before: "192.0.2.1", after: "10.244.1.2"},
+	},
+	{
 		code: "pods-not-listed", name: "the agent's list is changed",
 		provoke: noIPv4, before: listing("192.0.2.0/24"),
 		with: []string{"clients-hidden"},
@@ -123,6 +130,13 @@ iptables -t nat -A POSTROUTING ! -s 10.244.0.0/16 -d 10.244.1.0/24 -j RETURN
 iptables -t nat -A POSTROUTING ! -s 10.244.0.0/16 -d 10.244.0.0/16 -j MASQUERADE
 `
 )
+
+// routed takes the bridge away: each pod is on a link of its own, and asks the node for
+// all addresses, as calico has it.
+const routed = `ip link set veth1 nomaster; ip link set veth2 nomaster; ip link del cni0
+sysctl -qw net.ipv4.conf.veth1.proxy_arp=1 net.ipv4.conf.veth2.proxy_arp=1 net.ipv4.neigh.veth1.proxy_delay=0 net.ipv4.neigh.veth2.proxy_delay=0
+ip route add 10.244.1.2/32 dev veth1; ip route add 10.244.1.3/32 dev veth2
+`
 
 // listing runs ip-masq-agent with such a list, or changes it.
 func listing(list ...string) func(*lab) {
