@@ -22,6 +22,8 @@ type bundle struct {
 	others map[string]string
 	// wants are the codes that the bundle suffices for.
 	wants []string
+	// tracked: it has connections, and what the kernel has counted of them.
+	tracked bool
 }
 
 var everyCode = []string{"families-differ", "forwarding-off", "pods-masqueraded", "two-masqueraders"}
@@ -41,12 +43,14 @@ var bundles = []bundle{
 			"host/sos_commands/firewall_tables/ip6tables_-t_nat_-nvL":        "ip6tables -t nat -nvL",
 			"host/sos_commands/firewall_tables/nft_list_ruleset":             "nft list ruleset",
 			"host/sos_commands/kernel/sysctl_-a":                             "sysctl -a",
+			"host/sos_commands/conntrack/conntrack_-L_-o_extended":           "conntrack -L -o extended 2>/dev/null",
+			"host/sos_commands/conntrack/conntrack_-S":                       "conntrack -S",
 			"host/sos_commands/networking/namespaces/x/ip_netns_exec_x_ip_r": "echo default via 9.9.9.9 dev eth9",
 		},
 		others: map[string]string{
 			"host/etc/sysconfig/iptables": "*nat\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n", "host/var/log/messages": "ip route show table all\ndefault via 9.9.9.9 dev eth9\n",
 		},
-		wants: everyCode,
+		wants: everyCode, tracked: true,
 	},
 	{
 		tool: "EKS log collector",
@@ -59,8 +63,9 @@ var bundles = []bundle{
 			"networking/ifconfig.txt":      "echo eth0: flags=4163; echo inet 9.9.9.9",
 			"sysctls/sysctl_all.txt":       "sysctl --all 2>/dev/null",
 		},
-		others: map[string]string{"ipamd/enis.json": "{}", "var_log/messages": "-A POSTROUTING -j MASQUERADE\n"},
-		wants:  []string{"two-masqueraders"},
+		others:  map[string]string{"ipamd/enis.json": "{}", "var_log/messages": "-A POSTROUTING -j MASQUERADE\n"},
+		wants:   []string{"two-masqueraders"},
+		tracked: true,
 	},
 	{
 		tool: "cilium-bugtool",
@@ -99,7 +104,8 @@ var bundles = []bundle{
 func TestBundles(t *testing.T) {
 	l := newLab(t, noIPv4+docker+flannel+`
 iptables -t nat -D FLANNEL-POSTRTG 2
-ip6tables -t nat -F; ip route add 10.244.2.0/24 via 192.0.2.2; sysctl -qw net.ipv4.conf.eth0.forwarding=0`)
+ip6tables -t nat -F; ip route add 10.244.2.0/24 via 192.0.2.2; sysctl -qw net.ipv4.conf.eth0.forwarding=0
+conntrack -I -p tcp -s 10.244.1.7 -d 198.51.100.9 --sport 1000 --dport 80 --state ESTABLISHED -t 600`)
 	for _, b := range bundles {
 		t.Run(b.tool, func(t *testing.T) {
 			l.t = t
@@ -120,6 +126,9 @@ ip6tables -t nat -F; ip route add 10.244.2.0/24 via 192.0.2.2; sysctl -qw net.ip
 				r := doctor.Examine(doctor.Node{Host: host})
 				if got := codes(&r); !slices.Equal(slices.Sorted(slices.Values(got)), b.wants) {
 					t.Errorf("%s: %v; expected %v\n%s", filepath.Base(path), got, b.wants, text(&r))
+				}
+				if _, counted := host.Counters["insert_failed"]; counted != b.tracked || (len(host.Connections) > 0) != b.tracked {
+					t.Errorf("%s: %d connections, counters %v; expected some: %t", filepath.Base(path), len(host.Connections), host.Counters, b.tracked)
 				}
 				for _, n := range host.Notes {
 					t.Logf("note: %s:%d: %s: %s", filepath.Base(n.File), n.Line, n.Why, n.Text)
