@@ -10,13 +10,16 @@ import (
 	"github.com/unmasq/unmasq/internal/probe"
 )
 
+// pingWait is how long something is waited for that somebody says of an echo request.
+const pingWait = 1500 * time.Millisecond
+
 // ping sends an echo request to a service's address. No peer can see it; what routers
 // say of it is noted, as ping(8) prints it.
 func (w *World) ping(ctx context.Context, c *Caller, s *Sighting) error {
 	var o probe.Outcome
 	var note string
 	err := w.dial(s, func(from netip.Addr, to netip.AddrPort) error {
-		ctx, cancel := context.WithTimeout(ctx, c.wait(s.Expected))
+		ctx, cancel := context.WithTimeout(ctx, pingWait)
 		defer cancel()
 		conn, err := new(net.ListenConfig).ListenPacket(ctx, rawICMP(s.Family), from.String())
 		if err != nil {
