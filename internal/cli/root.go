@@ -37,9 +37,15 @@ host, and makes that decision hold whatever else writes NAT rules here.
 It also says, of any packet, what the peer will see and which rule decides:
 
   unmasq explain 10.244.1.7 192.168.200.253:443
+  unmasq matrix                        who is seen as whom, of all kinds
   unmasq doctor                        conflicts and risks, and what mends them
   unmasq flows                         connections, and which rule did what to them
-  unmasq snapshot -o node.tar.gz       to explain it elsewhere`
+  unmasq snapshot -o node.tar.gz       to explain it elsewhere
+
+And it takes over from others:
+
+  unmasq ip-masq-agent                 with ip-masq-agent's flags and files
+  unmasq import --from-node            what others do here, as a policy`
 
 // Main runs one command line and returns the exit status.
 func Main(version string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {

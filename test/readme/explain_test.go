@@ -392,7 +392,7 @@ func leading(n ast.Node) string {
 // TestFlagsOfREADME: a flag that README names by itself is one of a command's.
 func TestFlagsOfREADME(t *testing.T) {
 	var all strings.Builder
-	for _, command := range []string{"agent", "apply", "status", "validate", "render", "clear", "explain", "snapshot", "doctor", "flows"} {
+	for _, command := range []string{"agent", "apply", "status", "validate", "render", "clear", "explain", "snapshot", "doctor", "flows", "matrix", "takeover", "import", "export", "ip-masq-agent"} {
 		all.WriteString(helpOf(t, []string{command}))
 	}
 	flags := regexp.MustCompile("`(--[a-z][a-z-]+)[^`]*`").FindAllStringSubmatch(read(t, "README.md"), -1)
