@@ -69,12 +69,16 @@ func (l *lab) newer() {
 				number(unix.NFTA_BITWISE_LEN, 4), number(operation, and), number(second, unix.NFT_REG32_01)),
 			expression("cmp", number(unix.NFTA_CMP_SREG, unix.NFT_REG32_00), number(unix.NFTA_CMP_OP, unix.NFT_CMP_EQ),
 				attribute(unix.NFTA_CMP_DATA|unix.NLA_F_NESTED, attribute(unix.NFTA_DATA_VALUE, []byte{10, 0, 0, 0})))))
+	must(l.t, l.node.Do(func() error { return transact(newRule(rule)) }))
+}
+
+// newRule is a batch that adds a rule of family ip.
+func newRule(rule []byte) []byte {
 	const ours = unix.NFNL_SUBSYS_NFTABLES << 8
-	batch := slices.Concat(
+	return slices.Concat(
 		message(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.NFNL_SUBSYS_NFTABLES, nil),
 		message(ours|unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND|unix.NLM_F_ACK, 0, rule),
 		message(unix.NFNL_MSG_BATCH_END, 0, unix.NFNL_SUBSYS_NFTABLES, nil))
-	must(l.t, l.node.Do(func() error { return transact(batch) }))
 }
 
 // transact sends a batch, and returns the error that the kernel answers with.
