@@ -50,8 +50,8 @@ func leftoverFlannel(p *patient, t *ruleset.Table) []Finding {
 		}
 		for _, at := range old {
 			f.Evidence = append(f.Evidence, p.place(at))
-			f.Mend = append(f.Mend, remove(at))
 		}
+		f.Mend = removals(old)
 		all = append(all, f)
 	}
 	return all
@@ -101,6 +101,16 @@ func (p *patient) sameProgram(t *ruleset.Table) []*ruleset.Table {
 		if o.Native == nil && o.Variant == t.Variant && o.Family == t.Family && (o.Name == "nat" || o.Name == "filter") {
 			all = append(all, o)
 		}
+	}
+	return all
+}
+
+// removals of several rules of a chain, the last first: numbers of those before it stay.
+func removals(rules []sim.RuleRef) []string {
+	rules = slices.SortedFunc(slices.Values(rules), func(a, b sim.RuleRef) int { return b.Rule.Index - a.Rule.Index })
+	var all []string
+	for _, at := range rules {
+		all = append(all, remove(at))
 	}
 	return all
 }
@@ -162,7 +172,7 @@ func oldJumps(p *patient, t *ruleset.Table, c *ruleset.Chain) []Finding {
 	}
 	for _, at := range to[1:] {
 		f.Evidence = append(f.Evidence, p.place(at))
-		f.Mend = append(f.Mend, remove(at))
 	}
+	f.Mend = removals(to[1:])
 	return []Finding{f}
 }

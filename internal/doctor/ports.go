@@ -72,7 +72,7 @@ func (p *patient) full(c crowd, e *conntrack.Entry, taken int) (Finding, bool) {
 	if is {
 		f.Evidence = append(f.Evidence, p.place(at))
 		if room < free {
-			f.Mend = append([]string{p.anew(at, withoutPorts(at.Rule))}, f.Mend...)
+			f.Mend = append([]string{p.anew(at, withoutPorts(at.Rule), "without its ports")}, f.Mend...)
 		}
 		if p.host.Counters != nil {
 			f.Evidence = append(f.Evidence, p.counted("insert_failed"))
@@ -114,9 +114,12 @@ func portsOf(t ruleset.Target, free int) int {
 	return int(ports.Last) - int(ports.First) + 1
 }
 
-// anew is a command that puts a rule in another's place.
-func (p *patient) anew(at sim.RuleRef, rule string) string {
+// anew is a command that puts a rule in another's place; words where the dump doesn't
+// have the rule as a command takes it (iptables -L), or its handle (nft without -a).
+func (p *patient) anew(at sim.RuleRef, rule, how string) string {
 	switch n := at.Table.Native; {
+	case n == nil && !strings.HasPrefix(strings.TrimSpace(at.Rule.Text), "-A "), n != nil && at.Rule.Native.Handle == 0:
+		return "# write the rule anew " + how + ": " + p.place(at)
 	case n == nil:
 		return fmt.Sprintf("%s -t %s -R %s %d %s", program(at.Table), at.Table.Name, at.Chain.Name, at.Rule.Index, rule)
 	case p.ownerOf(at) == owner.Unmasq:

@@ -1,11 +1,13 @@
 package doctor
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/unmasq/unmasq/internal/ruleset"
 	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 	"github.com/unmasq/unmasq/internal/sim"
+	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
 // TestRulesAnew: rules of nft without their ports, and with random ones.
@@ -24,6 +26,25 @@ func TestRulesAnew(t *testing.T) {
 		}
 		if got := randomly(sim.RuleRef{Table: &ruleset.Table{Native: &nftables.Table{}}, Rule: rule}); got != c.random {
 			t.Errorf("%s with random ones: %s", c.rule, got)
+		}
+	}
+}
+
+// TestRulesAnewByHand: where a dump doesn't tell how a command would name the rule, no
+// command is made up.
+func TestRulesAnewByHand(t *testing.T) {
+	listed := sim.RuleRef{
+		Table: &ruleset.Table{Name: "nat"}, Chain: &ruleset.Chain{Name: "POSTROUTING"},
+		Rule: &ruleset.Rule{Text: "0 0 MASQUERADE all -- * eth0 10.244.1.0/24 0.0.0.0/0", Index: 3},
+	}
+	native := sim.RuleRef{
+		Table: ruleset.FromNative(&nftables.Table{Family: "ip", Name: "own"}), Chain: &ruleset.Chain{Name: "out"},
+		Rule: &ruleset.Rule{Text: "masquerade", Native: &nftables.Rule{}},
+	}
+	p := newPatient(Node{Host: &snapshot.Host{}})
+	for _, at := range []sim.RuleRef{listed, native} {
+		if got := p.anew(at, randomly(at), "with random ports"); !strings.HasPrefix(got, "# write the rule anew with random ports: ") || strings.Contains(got, "\n") {
+			t.Errorf("%s", got)
 		}
 	}
 }

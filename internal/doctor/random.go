@@ -39,7 +39,7 @@ func portsCollide(p *patient) []Finding {
 			Summary:     fmt.Sprintf("connections have failed for a port that another one took; %s's rule for %s doesn't draw them at random", called(p.ownerOf(at)), n.prefix),
 			Evidence:    []string{p.counted("insert_failed"), p.place(at)},
 			Consequence: "Of two pods' connections to one peer that begin at the same moment with the same port the later one's first packet is dropped: a second's wait of TCP, five of DNS.",
-			Mend:        append([]string{p.anew(at, randomly(at))}, p.changes(at)...),
+			Mend:        append([]string{p.anew(at, randomly(at), "with random ports")}, p.changes(at)...),
 		})
 	}
 	return all
