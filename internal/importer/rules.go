@@ -10,6 +10,7 @@ import (
 
 	"github.com/unmasq/unmasq/internal/importer/rules"
 	"github.com/unmasq/unmasq/internal/owner"
+	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
@@ -89,11 +90,43 @@ func FromHost(host *snapshot.Host, opts Options, byOwner bool) (*Result, error) 
 		r.Warn(placeOf(w.Ref), "%s", w.Why)
 	}
 	w := &ruleWriter{result: r, opts: opts, byOwner: byOwner, node: nodeOf(host), used: map[string]int{}}
-	for i := range list.Entries {
-		w.entry(&list.Entries[i])
+	for _, e := range inOrder(list.Entries, byOwner) {
+		w.entry(&e)
 	}
 	w.finish(list)
 	return r, nil
+}
+
+// inOrder is the order in which entries are written: by owners, what one owner does in
+// both families stands together as far as the order within each family allows.
+func inOrder(entries []rules.Entry, byOwner bool) (all []rules.Entry) {
+	if !byOwner {
+		return entries
+	}
+	runs := map[packet.Family][][]rules.Entry{}
+	for _, e := range entries {
+		f := runs[e.Family]
+		if n := len(f); n > 0 && f[n-1][0].Owner() == e.Owner() {
+			f[n-1] = append(f[n-1], e)
+		} else {
+			runs[e.Family] = append(f, []rules.Entry{e})
+		}
+	}
+	four, six := runs[packet.IPv4Family], runs[packet.IPv6Family]
+	for len(four) > 0 && len(six) > 0 {
+		a, b := four[0][0].Owner(), six[0][0].Owner()
+		later := slices.ContainsFunc(six[1:], func(run []rules.Entry) bool { return run[0].Owner() == a })
+		if a == b || !later {
+			all, four = append(all, four[0]...), four[1:]
+		}
+		if a == b || later {
+			all, six = append(all, six[0]...), six[1:]
+		}
+	}
+	for _, run := range append(four, six...) {
+		all = append(all, run...)
+	}
+	return all
 }
 
 func namesOf(host *snapshot.Host) []string {

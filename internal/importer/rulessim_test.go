@@ -131,13 +131,64 @@ func randomTarget(t *rapid.T, later []string) string {
 	return rapid.SampledFrom(targets).Draw(t, "target")
 }
 
+// randomNative is a table of nftables with two chains at the hook, and chains that jump
+// to later ones.
+func randomNative(t *rapid.T) string {
+	chains := []string{"leaving", "late", "one", "two"}
+	var b strings.Builder
+	b.WriteString("table ip ours {\n\tset pods {\n\t\ttype ipv4_addr\n\t\tflags interval\n\t\telements = { 10.244.0.0/16, 172.17.0.3 }\n\t}\n")
+	for i, c := range chains {
+		b.WriteString("\n\tchain " + c + " {\n")
+		if priority := []string{"srcnat - 10", "srcnat + 10", "", ""}[i]; priority != "" {
+			b.WriteString("\t\ttype nat hook postrouting priority " + priority + "; policy accept;\n")
+		}
+		for range rapid.IntRange(1, 4).Draw(t, "rules") {
+			b.WriteString("\t\t" + randomNativeRule(t, chains[max(i+1, 2):]) + "\n")
+		}
+		b.WriteString("\t}\n")
+	}
+	return b.String() + "}\n"
+}
+
+func randomNativeRule(t *rapid.T, later []string) string {
+	var words []string
+	add := func(of int, what string, choices ...string) {
+		if rapid.IntRange(1, of).Draw(t, what) == 1 {
+			words = append(words, rapid.SampledFrom(choices).Draw(t, what))
+		}
+	}
+	network := rapid.SampledFrom(networks)
+	add(2, "source", "ip saddr "+network.Draw(t, "network"), "ip saddr != "+network.Draw(t, "network"), "ip saddr @pods", "ip saddr != @pods", "ip saddr { 10.244.1.7, 172.17.0.0/16 }")
+	add(2, "destination", "ip daddr "+network.Draw(t, "network"), "ip daddr != "+network.Draw(t, "network"), "ip daddr != { 10.0.0.0/8, 203.0.113.7 }", "ip daddr 203.0.113.1-203.0.113.9")
+	add(4, "interface", `oifname "eth0"`, `oifname != "eth1"`, `oifname { "eth1", "docker0" }`, `oifname != { "eth1", "cni0" }`, `oifname "eth*"`, `oif "eth0"`)
+	add(4, "protocol", "tcp dport 80", "tcp dport != 80", "tcp dport { 22, 80, 1000-2000 }", "udp dport 53", "meta l4proto tcp", "meta l4proto != udp", "meta l4proto icmp", "tcp sport 99")
+	add(4, "more", "meta mark 0x1", "meta mark & 0x1 == 0x1", "meta mark & 0x1 != 0x1", "meta mark & 0x4000 == 0x4000", "fib daddr type local", "fib daddr type != local", "fib saddr type local",
+		"ct state new", "ct state established,related", `iifname "cni0"`, "meta skuid 1000", "ip6 saddr fd00::/8", "limit rate 5/second", "numgen random mod 2 0")
+	add(5, "counter", "counter packets 1 bytes 60")
+	verdicts := []string{"return", "return", "accept", "masquerade", "masquerade fully-random", "snat to 192.0.2.33", "snat to ip saddr", "meta mark set 0x1", "meta mark set meta mark & 0xfffffffe", "meta mark set meta mark | 0x1", ""}
+	for _, c := range later {
+		verdicts = append(verdicts, "jump "+c, "goto "+c)
+	}
+	if len(later) > 0 {
+		verdicts = append(verdicts, fmt.Sprintf(`oifname vmap { "eth0" : jump %s, "cni0" : accept }`, later[0]))
+	}
+	return strings.Join(append(words, rapid.SampledFrom(verdicts).Draw(t, "verdict")), " ")
+}
+
 // TestRulesAreTheirImport: for every flow the imported policy decides what the rules
 // do, unless there is a warning about a rule that the flow meets; and it never
 // translates what the rules don't, warned or not.
 func TestRulesAreTheirImport(t *testing.T) {
 	var n compared
 	rapid.Check(t, func(t *rapid.T) {
-		files := map[string][]byte{"iptables-save.txt": []byte(randomRules(t))}
+		files := map[string][]byte{}
+		which := rapid.SampledFrom([]string{"iptables", "nftables", "both"}).Draw(t, "which")
+		if which != "nftables" {
+			files["iptables-save.txt"] = []byte(randomRules(t))
+		}
+		if which != "iptables" {
+			files["nft.txt"] = []byte(randomNative(t))
+		}
 		for name, text := range nodeFiles {
 			files[name] = []byte(text)
 		}
@@ -151,6 +202,9 @@ func TestRulesAreTheirImport(t *testing.T) {
 				return
 			}
 			t.Fatal(err)
+		}
+		if len(host.Notes) > 0 {
+			t.Fatalf("not read: %v", host.Notes)
 		}
 		n.rules(t, host, result)
 	})

@@ -17,7 +17,7 @@ import (
 // difference is meant.
 func TestRules(t *testing.T) {
 	for _, name := range []string{
-		"flannel-legacy", "flannel-nftables", "ip-masq-agent-nft", "kube-router-legacy", "kube-router-nft", "cni-bridge-nft", "cni-bridge-nftables", "docker-legacy",
+		"flannel-legacy", "flannel-nftables", "ip-masq-agent-nft", "kube-router-legacy", "kube-router-nft", "cni-bridge-nft", "cni-bridge-nftables", "docker-legacy", "docker-nftables", "k3s-nft",
 	} {
 		t.Run(name, func(t *testing.T) {
 			node, flows := usual(), usualFlows(ownAddresses()...)

@@ -204,6 +204,13 @@ func (n *nativeRule) meta(m nftables.Meta, right nftables.Expr, not bool) bool {
 		return ok
 	case "oifname", "oif":
 		return n.interfaces(right, not)
+	case "iifname", "iif":
+		name := strings.Trim(nftables.ExprText(right), `"`)
+		if not || n.in != "" || name == "" || strings.ContainsAny(name, `*\@{`) {
+			return false
+		}
+		n.in = name
+		return true
 	case "l4proto":
 		protocols, ok := n.intervals("inet_proto", right)
 		if !ok || len(protocols) != 1 || !protocols[0].Single() {

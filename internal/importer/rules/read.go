@@ -14,7 +14,12 @@ import (
 
 // Read a host's rules. An error is about rules that can't be said as a list at all.
 func Read(h *snapshot.Host) (*List, error) {
-	r := &reader{sets: h.Sets, owners: owner.New(&h.Rules, h.Sets)}
+	r := &reader{sets: h.Sets, owners: owner.New(&h.Rules, h.Sets), networks: map[string][]netip.Prefix{}}
+	for _, a := range h.Network.Addresses {
+		if ip := a.Prefix.Addr(); !ip.IsLinkLocalUnicast() {
+			r.networks[a.Interface] = append(r.networks[a.Interface], a.Prefix.Masked())
+		}
+	}
 	list := &List{}
 	for _, f := range packet.Families {
 		w := &walker{warned: map[Warning]bool{}}
@@ -55,6 +60,8 @@ func nodeAddresses(h *snapshot.Host, f packet.Family) (own []netip.Prefix) {
 type reader struct {
 	sets   ipset.Sets
 	owners *owner.Index
+	// networks of interfaces.
+	networks map[string][]netip.Prefix
 	// given are the marks that rules give.
 	given uint32
 }
@@ -107,6 +114,7 @@ func (r *reader) chains(t *ruleset.Table, f packet.Family) map[string]*chain {
 			rule := &c.Rules[i]
 			ref := Ref{Table: t, Chain: c, Rule: rule, Owner: r.owners.Of(t, c, rule).Name}
 			for _, s := range r.stepsOf(f, t, rule, all) {
+				s.settleIn(f, r.networks)
 				if s.refs = []Ref{ref}; s.act == setMark {
 					r.given |= s.mark.Value
 				}

@@ -23,6 +23,8 @@ type step struct {
 	marks []markTest
 	// never: no packet that policies decide fits it.
 	never bool
+	// in is the interface that packets must have come in by; "": any.
+	in string
 	// unsaid is what of its conditions a region can't have, in words.
 	unsaid []string
 	// elements: sets whose present elements the parts have.
@@ -124,6 +126,26 @@ func (s *step) out(f packet.Family, pattern string, not bool) {
 	}
 }
 
+// settleIn says what is asked of the interface that packets come in by, as far as that
+// can be: of a rule that translates, or jumps, that they come from its networks.
+func (s *step) settleIn(f packet.Family, networks map[string][]netip.Prefix) {
+	var in []netip.Prefix
+	for _, p := range networks[s.in] {
+		if packet.Of(p.Addr()) == f {
+			in = append(in, p)
+		}
+	}
+	switch {
+	case s.in == "":
+	case s.act != translate && s.act != jump || len(in) == 0:
+		s.unsaid = append(s.unsaid, "the interface that packets came in by")
+	default:
+		s.addresses(f, ruleset.Source, in, nil, false)
+		s.where(f, false, func(r *Region) { r.Node = false })
+		s.losses = append(s.losses, "a policy can't ask for the interface that packets came in by: those from the networks of "+s.in+" are meant")
+	}
+}
+
 // cut a region by the step: what of it fits, and what doesn't because of a condition
 // that can't be cut out in one piece. false: nothing of it fits.
 func (s *step) cut(r state) (fits state, skips []Region, some bool) {
@@ -217,7 +239,7 @@ func (s *step) join(next *step) bool {
 
 // plain: it asks for addresses of one side and nothing else.
 func (s *step) plain() bool {
-	if s.never || len(s.parts) != 1 || s.parts[0].not || len(s.marks)+len(s.unsaid)+len(s.losses)+len(s.elements) > 0 {
+	if s.never || len(s.parts) != 1 || s.parts[0].not || s.in != "" || len(s.marks)+len(s.unsaid)+len(s.losses)+len(s.elements) > 0 {
 		return false
 	}
 	_, _, ok := s.parts[0].addresses()

@@ -56,7 +56,7 @@ func (e *Entry) join(next Entry) bool {
 	same := e.Action == next.Action && e.FullyRandom == next.FullyRandom && e.First == next.First && e.Last == next.Last &&
 		(e.Ports == nil) == (next.Ports == nil) && (e.Ports == nil || *e.Ports == *next.Ports) &&
 		e.Family == next.Family && e.Forwarded == next.Forwarded && e.Node == next.Node &&
-		slices.Equal(e.Out, next.Out) && slices.Equal(e.Region.Ports, next.Region.Ports) && e.owner() == next.owner()
+		slices.Equal(e.Out, next.Out) && slices.Equal(e.Region.Ports, next.Region.Ports) && e.Owner() == next.Owner()
 	if !same {
 		return false
 	}
@@ -90,8 +90,8 @@ func joinPrefixes(a, b []netip.Prefix) []netip.Prefix {
 	return a
 }
 
-// owner of the rule that decided; "" where no rule did.
-func (e *Entry) owner() string {
+// Owner of the rule that decided; "" where no rule did.
+func (e *Entry) Owner() string {
 	if len(e.Rules) == 0 {
 		return ""
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/unmasq/unmasq/internal/owner"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/policy"
 )
@@ -113,6 +114,9 @@ func (w *walker) step(s *step, rest []frame, r *state, full bool) (outcome, erro
 		return goOn, nil
 	}
 	w.sets = append(w.sets, s.elements...)
+	if s.act == jump {
+		w.lost(s)
+	}
 	for _, skip := range skips {
 		if both, some := fits.and(skip); some {
 			if _, err := w.walk(rest, state{both, r.mark, s}, true); err != nil {
@@ -165,15 +169,20 @@ func (w *walker) act(s *step, rest []frame, r *state, fits state, whole, full bo
 
 // decide that packets are translated.
 func (w *walker) decide(s *step, r Region) {
-	for _, loss := range s.losses {
-		w.warn(s, "%s", loss)
-	}
+	w.lost(s)
 	e := s.entry
 	if s.act == stop {
 		e.Action = policy.Leave
 	}
 	e.Region, e.Rules = r, s.refs
 	w.add(e)
+}
+
+// lost says what of a rule can't be said though it is followed.
+func (w *walker) lost(s *step) {
+	for _, loss := range s.losses {
+		w.warn(s, "%s", loss)
+	}
 }
 
 // keep is for packets that no rule translated. What the node sends itself is left
@@ -224,6 +233,7 @@ func (r Region) guarded() bool {
 func (w *walker) doubtful(s *step, fits Region) {
 	what := strings.Join(slices.Compact(slices.Clone(s.unsaid)), ", ")
 	switch {
+	case s.act == translate && s.refs[0].Owner == owner.KubeProxy: // services are left to it
 	case s.act == translate:
 		w.warn(s, "is left out: a policy can't ask for %s", what)
 	case s.act == jump && s.chain != nil:
