@@ -25,6 +25,7 @@ func nativeDumps() (all []dump) {
 	add("flannel", "flannel v0.28.4 with EnableNFTables and --ip-masq", usual(), flannelNative)
 	add("cni-bridge", "CNI plugins v1.9.1: bridge with ipMasq, two pods, the second with portmap, both plugins' backends nftables", usual(), cniBridge)
 	add("cni-ptp", "CNI plugins v1.9.1: ptp with ipMasq, two pods, the second with portmap, both plugins' backends nftables", ptpNode(), cniPTP)
+	add("aws-vpc-cni", "the rules of amazon-vpc-cni v1.23.2 for a VPC of 192.168.0.0/16, 10.244.0.0/16 and 172.31.0.0/16, with 198.51.100.0/24 excluded, its own marks through nftables", usual(), awsVPCCNI)
 	add("docker", newDocker+" and a second network", dockerNode(), dockerNative)
 	add("docker-published", newDocker+", a second network, and containers with published ports", dockerNode(), dockerPublished)
 	add("docker-published-noproxy", newDocker+" --userland-proxy=false, a second network, and containers with published ports", dockerNode(), dockerPublishedNoProxy)
@@ -96,6 +97,20 @@ func flannelNative(ctx context.Context, h *host) error {
 		return err
 	}
 	return h.runUntil(ctx, []string{"table ip flannel-ipv4", "table ip6 flannel-ipv6", "masquerade"}, program, "nftables", "10.244.0.0/16", "10.244.1.0/24", "fd00:10:244::/48", "fd00:10:244:1::/64")
+}
+
+// awsVPCCNI has rules of iptables and a table of nft's own.
+func awsVPCCNI(ctx context.Context, h *host) error {
+	program, err := peer(ctx, "./awsrules", "awsrules")
+	if err != nil {
+		return err
+	}
+	c := h.command(ctx, program, "192.168.0.0/16,10.244.0.0/16,172.31.0.0/16", "192.168.5.10")
+	c.Env = append(c.Env, "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS=198.51.100.0/24", "AWS_VPC_K8S_CNI_LOG_FILE=stdout")
+	if said, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, said)
+	}
+	return nil
 }
 
 // bare is the usual node without its bridge.

@@ -18,13 +18,13 @@ func awsNode() layout {
 	return l
 }
 
-// TestAWSVPCCNI: the rules of its own code, recorded.
+// TestAWSVPCCNI: the rules of its own code.
 func TestAWSVPCCNI(t *testing.T) {
 	const branch, excluded, second = "pod to the outside by a branch interface", "pod to an excluded network", "pod to the outside by the second uplink"
 	pod := [2]string{"10.244.1.7", "fd00:10:244:1::7"}
 	c := comparison{
 		kind: "aws-vpc-cni", files: []importer.File{text("cni.env", awsEnv)}, opts: importer.Options{VPCCIDRs: prefixes("192.168.0.0/16", "10.244.0.0/16", "172.31.0.0/16")},
-		facts: usualFacts(), node: awsNode(), peer: recorded("testdata/aws-vpc-cni-nft.txt"),
+		facts: usualFacts(), node: awsNode(), peer: dump("aws-vpc-cni-nftables"),
 		flows: usualFlows(
 			row{name: branch, link: "cni0", source: [2]string{pod[0]}, target: [2]string{"203.0.113.200"}},
 			row{name: excluded, link: "cni0", source: [2]string{pod[0]}, target: [2]string{"198.51.100.7"}},

@@ -282,7 +282,10 @@ func (n *node) load(t *testing.T, name, text, variant string) {
 		n.run(t, text, "ipset", "restore")
 	case name == "ruleset.nft":
 		n.run(t, text, "nft", "-f", "-")
-	case strings.HasSuffix(name, "-save.txt") && variant != "nftables":
+	case strings.HasSuffix(name, "-save.txt"):
+		if variant == "nftables" { // what stands beside nft's own tables
+			variant = "nft"
+		}
 		n.must(t, wires.AddAccounting(n.ns, text))
 		program, _, _ := strings.Cut(name, "-")
 		n.run(t, text, program+"-"+variant+"-restore")

@@ -136,4 +136,11 @@ func TestFromNode(t *testing.T) {
 		}
 	}
 	t.Logf("checked: %d flows", len(flows))
+	mine.must(t, mine.ns.Do(func() (err error) {
+		host, err = capture.Live(t.Context(), capture.Options{})
+		return err
+	}))
+	if again, err := importer.Node(host, importer.Options{}); err != nil || len(again.Documents) > 0 {
+		t.Errorf("unmasq's own table is imported: %v", err)
+	}
 }
