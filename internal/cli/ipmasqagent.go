@@ -15,6 +15,7 @@ import (
 
 	"github.com/unmasq/unmasq/internal/agent"
 	"github.com/unmasq/unmasq/internal/masqagent"
+	"github.com/unmasq/unmasq/internal/policyfile"
 )
 
 // Names of the program under which it is ip-masq-agent. Azure's image has the second.
@@ -43,6 +44,7 @@ type masqAgentOptions struct {
 	outbound  bool
 	exitOnBad bool
 	podCIDRs  string
+	policies  []string
 	version   optional
 	verbosity int
 
@@ -94,13 +96,13 @@ func (o *masqAgentOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	opts.Config, opts.Read, opts.Pods, opts.Tell = []string{o.dir}, source.read, source.pods, source.tell
+	opts.Config, opts.Read, opts.Pods, opts.Tell = append([]string{o.dir}, o.policies...), source.read, source.pods, source.tell
 	o.handOver.whenInForce(&opts, log)
 	return o.enforce(opts, source)
 }
 
 func (o *masqAgentOptions) source(program string, log *slog.Logger) *masqSource {
-	return &masqSource{dir: o.dir, settings: o.settings, log: log, chosen: masqagent.Dialect(o.dialect),
+	return &masqSource{dir: o.dir, policies: o.policies, settings: o.settings, log: log, chosen: masqagent.Dialect(o.dialect),
 		random: slices.Contains(o.given, "random-fully"), evidence: masqagent.Evidence{Program: program, Flags: o.given}}
 }
 
@@ -134,6 +136,9 @@ func (o *masqAgentOptions) settle(s *masqSource) error {
 		if s.settings.PodCIDRs, err = cidrs("pod-cidrs", strings.Split(o.podCIDRs, ",")); err != nil {
 			return err
 		}
+	}
+	if slices.Contains(o.policies, policyfile.Stdin) {
+		return errors.New("--policy -: an agent reads its documents again and again: name a file or a directory")
 	}
 	if o.settings.Chain == "" {
 		return errors.New(`--masq-chain "": expected a name, such as ` + masqagent.DefaultChain)

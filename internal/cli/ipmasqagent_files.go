@@ -15,12 +15,14 @@ import (
 	"github.com/unmasq/unmasq/internal/facts"
 	"github.com/unmasq/unmasq/internal/masqagent"
 	"github.com/unmasq/unmasq/internal/policy"
+	"github.com/unmasq/unmasq/internal/policyfile"
 )
 
 // masqSource reads ip-masq-agent's files and gives the policy that they come to. The
 // agent calls it from one goroutine.
 type masqSource struct {
 	dir      string
+	policies []string // documents besides
 	settings masqagent.Settings
 	chosen   masqagent.Dialect // by a flag
 	random   bool              // whether --random-fully is given
@@ -63,7 +65,15 @@ func (s *masqSource) read() ([]policy.Source, error) {
 		}
 		return nil, err
 	}
-	return []policy.Source{source}, nil
+	sources := []policy.Source{source}
+	if len(s.policies) > 0 {
+		more, err := policyfile.Read(s.policies, nil) // none is standard input
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, more...)
+	}
+	return sources, nil
 }
 
 func (s *masqSource) readAll() (policy.Source, error) {

@@ -63,6 +63,10 @@ func (o *masqAgentOptions) flagSet() *flag.FlagSet {
 	f.StringVar(&o.dir, "config-dir", "/etc/config", "`DIRECTORY` of ip-masq-agent, or of ip-masq* in the dialect azure")
 	f.BoolVar(&o.outbound, "outbound-only", true, "leave connections to this node's pods as they are; false: masquerade them as all others")
 	f.BoolVar(&o.exitOnBad, "exit-on-bad-config", false, "exit 1 at a wrong file; else the last good one stays in force")
+	f.Func("policy", "`PATH` of SourcePolicy documents besides, or a directory of them; those with an order below 100 come first; repeatable", func(path string) error {
+		o.policies = append(o.policies, path)
+		return nil
+	})
 	f.StringVar(&o.podCIDRs, "pod-cidrs", "", "`CIDRS` of pods; default: discovered on this node")
 	f.StringVar(&o.cniDir, "cni-dir", cni.DefaultDir, "`DIRECTORY` of CNI configuration, where pod subnets are found")
 	f.StringVar(&o.metricsAddress, "metrics-address", DefaultAddress, "`ADDRESS:PORT` of /metrics, /healthz and /readyz; \"\" serves nothing")

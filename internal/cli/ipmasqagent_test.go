@@ -134,6 +134,7 @@ func TestIPMasqAgentRefuses(t *testing.T) {
 		{"--dialect gke", `unmasq: --dialect "gke": expected kubernetes, azure or cilium`},
 		{"--resync-interval 5 --to-ports 5", "unmasq: --resync-interval is Azure's ip-masq-agent-v2's, --to-ports is Kubernetes' ip-masq-agent's; say --dialect azure or --dialect kubernetes"},
 		{"--pod-cidrs 10.0.0.1/8", "unmasq: --pod-cidrs 10.0.0.1/8 has host bits set; the network is 10.0.0.0/8"},
+		{"--policy -", "unmasq: --policy -: an agent reads its documents again and again: name a file or a directory"},
 		{"--metrics-address 9809", `unmasq: --metrics-address "9809": expected ADDRESS:PORT`},
 		{"--table-ownership on", `unmasq: --table-ownership "on": expected auto or off`},
 		{"--log-format xml", `unmasq: --log-format "xml": expected text or json`},

@@ -32,6 +32,7 @@ func TestLife(t *testing.T) {
 		{"dialect is told by files", dialectIsToldByFiles},
 		{"names of the program", namesOfTheProgram},
 		{"what is said without pods", whatIsSaidWithoutPods},
+		{"policies besides", policiesBesides},
 		{"whose networks are pods'", whoseNetworksArePods},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, program) })
@@ -351,4 +352,30 @@ func whoseNetworksArePods(t *testing.T, program string) {
 		agenttest.Write(t, filepath.Join(cni, name+".conflist"), strings.NewReplacer("NAME", name, "NETWORK", network).Replace(config))
 	}
 	a.Await(t, "aware of the network's configuration", func() bool { return stands(t, ns, "fact podCIDRs = 10.64.1.0/24, 10.244.1.0/24;") })
+}
+
+// Documents besides come first where their order says so, are followed, and a wrong
+// one changes nothing.
+func policiesBesides(t *testing.T, program string) {
+	ns, dir, file := netnstest.Test(t, "host"), t.TempDir(), filepath.Join(t.TempDir(), "policy.yaml")
+	document := func(to string) string {
+		return "apiVersion: unmasq.io/v1alpha1\nkind: SourcePolicy\nmetadata: {name: first}\nspec:\n  order: 10\n  rules:\n" +
+			"  - {name: fixed, from: {pods: {}}, to: {cidrs: [" + to + "]}, action: SNAT, snat: {addresses: [192.0.2.7]}}\n"
+	}
+	agenttest.Write(t, file, document("203.0.113.0/24"))
+	write(t, dir, good)
+	a := start(t, ns, program, dir, "--pod-cidrs", "10.244.0.0/16", "--policy", file)
+	out, _, _ := agenttest.Run(t, ns, "", program, "status")
+	if !strings.Contains(out, "1  first          fixed") || !strings.Contains(out, "7  ip-masq-agent  masquerade") {
+		t.Errorf("status:\n%s", out)
+	}
+	agenttest.Write(t, file, document("203.0.113.1/24"))
+	a.Await(t, "aware of the wrong document", func() bool {
+		return strings.Contains(a.Ready(), `policy.yaml:7: spec.rules[0].to.cidrs[0]: "203.0.113.1/24" has host bits set`)
+	})
+	if !stands(t, ns, "203.0.113.0/24") {
+		t.Errorf("the last good one isn't in force:\n%s", list(t, ns))
+	}
+	agenttest.Write(t, file, document("198.51.100.0/24"))
+	a.Await(t, "aware of the mended document", func() bool { return a.Ready() == "" && stands(t, ns, "198.51.100.0/24") })
 }
