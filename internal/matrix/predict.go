@@ -268,21 +268,20 @@ func (w *world) enter(q sim.Question, r *Row, c *Column) (sim.Question, string) 
 	return q, ""
 }
 
-// fromOutside: to nodes and their pods it comes in at these; to services at the node
-// that was stated, else here.
+// fromOutside: at the node that was stated; else to nodes and their pods at these, and
+// to services here.
 func (w *world) fromOutside(q sim.Question, r *Row, c *Column) (sim.Question, string) {
-	stated := w.named(r.Place.Node)
-	at := max(stated, 0)
-	if c.Place != nil {
-		if c.Role == OutsideOne || c.Role == KeptNetwork {
-			return q, "both are outside"
-		}
+	at := w.named(r.Place.Node)
+	switch {
+	case c.Role == OutsideOne || c.Role == KeptNetwork:
+		return q, "both are outside"
+	case at >= 0:
+	case c.Place == nil:
+		at = 0
+	default:
 		if at = w.home(c.Place); at == nobody {
 			return q, "the state of its node isn't known"
 		}
-	}
-	if at != stated {
-		q.InInterface = ""
 	}
 	q.At = w.nodes[at].Name
 	return q, ""

@@ -72,8 +72,8 @@ const (
 type Place struct {
 	Kind Kind   `json:"kind"`
 	Name string `json:"name"`
-	// Node that a pod or host is on; of what is outside, the node that its packets to
-	// services come in at.
+	// Node that a pod or host is on; of what is outside, the node that its packets come
+	// in at: empty for the one that their destination is on, and here for services.
 	Node string `json:"node,omitempty"`
 	// Interface of that node that they come in by; empty: the one that the route back takes.
 	Interface string `json:"interface,omitempty"`

@@ -1,0 +1,5 @@
+//go:build !e2e
+
+package matrix_test
+
+const everyForm = false
