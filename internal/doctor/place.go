@@ -106,6 +106,9 @@ func (p *patient) changes(at sim.RuleRef) []string {
 // remove is a command that takes a rule away.
 func remove(at sim.RuleRef) string {
 	if n := at.Table.Native; n != nil {
+		if at.Rule.Native.Handle == 0 {
+			return fmt.Sprintf("# delete the rule by its handle, which nft -a list chain %s %s %s tells: %s", n.Family, n.Name, at.Chain.Name, strings.TrimSpace(at.Rule.Text))
+		}
 		return fmt.Sprintf("nft delete rule %s %s %s handle %d", n.Family, n.Name, at.Chain.Name, at.Rule.Native.Handle)
 	}
 	if !strings.HasPrefix(strings.TrimSpace(at.Rule.Text), "-A ") { // a row of iptables -L
