@@ -21,11 +21,33 @@ func (j *journey) answerLost(o *explain.Outcome) (why string, lost bool) {
 	if server == nobody {
 		return j.answerFromUnknown(o)
 	}
-	from := j.w.nodes[server]
-	hops := j.w.explain.Path(sim.Question{
-		Source: o.Destination, Destination: j.source, Protocol: j.w.Protocol, SourcePort: destinationPort(o), DestinationPort: sourcePort,
-		At: from.Name, Local: from.holds(o.Destination),
-	})
+	from, to := j.w.nodes[server], j.source
+	if why, lost := j.swallowed(o); lost {
+		return why, true
+	}
+	// The last that translated it is the first that translates it back.
+	for i := len(j.holders) - 1; i >= 0; i-- {
+		hops := j.w.explain.Path(sim.Question{
+			Source: o.Destination, Destination: to, Protocol: j.w.Protocol, SourcePort: destinationPort(o), DestinationPort: sourcePort,
+			At: from.Name, Local: from.holds(o.Destination),
+		})
+		if why, lost = j.meets(o, from, hops, i); why != "" {
+			return why, lost
+		}
+		from, to = j.w.nodes[max(j.w.named(j.holders[i].node), 0)], j.holders[i].before
+	}
+	return "", false
+}
+
+// holder of a connection: a node that translated its first packet, and the source that it
+// had before.
+type holder struct {
+	node   string
+	before netip.Addr
+}
+
+// meets says why an answer doesn't meet a holder, if it doesn't, or what that depends on.
+func (j *journey) meets(o *explain.Outcome, from *node, hops []sim.Hop, i int) (why string, lost bool) {
 	var through []string
 	for _, h := range hops {
 		if !h.Aside {
@@ -38,19 +60,43 @@ func (j *journey) answerLost(o *explain.Outcome) (why string, lost bool) {
 			return "the way back of the answer: " + d.Why, false
 		}
 	}
-	for _, holder := range j.holders {
-		if slices.Contains(through, holder) {
-			continue
-		}
-		if hops[0].Aside {
-			return fmt.Sprintf("the answer crosses bridge %s of %s past its rules, which alone could translate it back", o.OutInterface, from.Name), true
-		}
-		return fmt.Sprintf("the answer leaves %s %s and doesn't come by %s, which holds the connection", strings.Join(through, ", "), leaving(last), holder), true
-	}
-	if v := last.Outcome.Verdict; (v == sim.Dropped || v == sim.Rejected) && last.Outcome.DecidedBy != nil {
+	holder := j.holders[i].node
+	switch v := last.Outcome.Verdict; {
+	case slices.Contains(through, holder) && i == 0 && (v == sim.Dropped || v == sim.Rejected) && last.Outcome.DecidedBy != nil:
 		return fmt.Sprintf("the answer is %s on %s: %s", v, last.Node, decidedText(last.Outcome.DecidedBy)), true
+	case slices.Contains(through, holder):
+		return "", false
+	case hops[0].Aside:
+		return fmt.Sprintf("the answer crosses bridge %s of %s past its rules, which alone could translate it back", o.OutInterface, from.Name), true
 	}
-	return "", false
+	return fmt.Sprintf("the answer leaves %s %s and doesn't come by %s, which holds the connection", strings.Join(through, ", "), leaving(last), holder), true
+}
+
+// swallowed: what comes back to where it came from is bridged, where bridges ask
+// iptables, and a bridge's port gives nothing back to itself unless it's told to.
+func (j *journey) swallowed(o *explain.Outcome) (why string, lost bool) {
+	host := j.w.nodes[max(j.w.named(j.node), 0)].Host
+	bridge := host.Network.Link(o.OutInterface)
+	if o.Destination != j.q.Source || o.InInterface != o.OutInterface || bridge == nil || bridge.Kind != "bridge" {
+		return "", false
+	}
+	call := "net.bridge.bridge-nf-call-iptables"
+	if o.Destination.Is6() {
+		call = "net.bridge.bridge-nf-call-ip6tables"
+	}
+	if host.Sysctls[call] != "1" {
+		return "", false
+	}
+	off := false
+	for i := range host.Network.Links {
+		if l := &host.Network.Links[i]; l.Master == bridge.Name {
+			if l.Hairpin != "off" {
+				return "", false
+			}
+			off = true
+		}
+	}
+	return fmt.Sprintf("bridge %s of %s gives nothing back to the port that it came from (hairpin mode is off)", bridge.Name, j.node), off
 }
 
 func decidedText(d *sim.Decider) string {
@@ -83,10 +129,10 @@ func (w *world) serves(at string, o *explain.Outcome) int {
 // answerFromUnknown: of a server whose node isn't known, answers to a holder's own
 // addresses and pods come back to it; of all others nobody can tell.
 func (j *journey) answerFromUnknown(o *explain.Outcome) (why string, lost bool) {
-	if at := j.w.whereIs(j.source); at != nobody && slices.Contains(j.holders, j.w.nodes[at].Name) {
+	if at := j.w.whereIs(j.source); at != nobody && slices.Contains(j.holderNames(), j.w.nodes[at].Name) {
 		return "", false
 	}
-	return fmt.Sprintf("the way back: whether %s answers %s by way of %s, which holds the connection", o.Destination, shown(j.source), strings.Join(j.holders, " and ")), false
+	return fmt.Sprintf("the way back: whether %s answers %s by way of %s, which holds the connection", o.Destination, shown(j.source), strings.Join(j.holderNames(), " and ")), false
 }
 
 func shown(a netip.Addr) string {
@@ -94,4 +140,11 @@ func shown(a netip.Addr) string {
 		return "the client"
 	}
 	return a.String()
+}
+
+func (j *journey) holderNames() (names []string) {
+	for _, h := range j.holders {
+		names = append(names, h.node)
+	}
+	return names
 }

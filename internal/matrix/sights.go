@@ -24,9 +24,9 @@ type journey struct {
 	verdict   Verdict
 	by        *By
 	dependsOn []string
-	// holders are the nodes that translated something, whose connection tracking the
+	// holders are the nodes that translated something, in their order, whose connection tracking the
 	// answer must meet.
-	holders []string
+	holders []holder
 	// node that it has come to, which has it as flow.
 	node     string
 	source   netip.Addr
@@ -116,12 +116,13 @@ func (j *journey) translate(o *explain.Outcome) {
 	case "unknown":
 		j.unknowns = true
 	}
+	before := j.source
 	j.source = netip.Addr{}
 	if o.Source != nil {
 		j.source = *o.Source
 	}
-	if changed && !slices.Contains(j.holders, j.node) {
-		j.holders = append(slices.Clone(j.holders), j.node)
+	if changed && !slices.ContainsFunc(j.holders, func(h holder) bool { return h.node == j.node }) {
+		j.holders = append(slices.Clone(j.holders), holder{j.node, before})
 	}
 }
 

@@ -34,6 +34,8 @@ type Report struct {
 	Answered bool `json:"answered,omitempty"`
 	// No says who said no, if somebody did, else it is empty after a silence.
 	No No `json:"no,omitempty"`
+	// Key by which a peer that recorded the call has it.
+	Key Arrival `json:"key,omitempty"`
 	// Error is one that says nothing of the network.
 	Error string `json:"error,omitempty"`
 }
@@ -78,7 +80,7 @@ func (c *Caller) report(ctx context.Context, order Order) Report {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(order.Patience)*time.Millisecond)
 	defer cancel()
 	o, err := c.Call(ctx, order.Protocol, order.Source, order.Target)
-	r := Report{Source: o.Source, Seen: o.Told, By: o.Name, Answered: o.Replied || o.Connected, No: o.no()}
+	r := Report{Source: o.Source, Seen: o.Told, By: o.Name, Answered: o.Replied || o.Connected, No: o.no(), Key: o.Key}
 	switch {
 	case errors.Is(err, ErrNoPeer):
 		r.Answered = true

@@ -80,7 +80,7 @@ func OpenLocal(ctx context.Context, locals []Local, port uint16) (all Spaces, cl
 			}
 		}
 		if err == nil {
-			all, err := localSpaces(locals, try)
+			all, err := localSpaces(locals, peers, try)
 			if err != nil {
 				closeAll()
 			}
@@ -100,7 +100,12 @@ func RandomPort() uint16 { return uint16(20000 + rand.IntN(10000)) }
 func openPeers(ctx context.Context, locals []Local, port uint16) (peers []*Peer, err error) {
 	for _, l := range locals {
 		err := l.do(func() error {
-			p, err := Open(ctx, PeerOptions{Port: port, Name: l.Name, Answers: true})
+			o := PeerOptions{Port: port, Name: l.Name, Answers: true, Records: true}
+			p, err := Open(ctx, o)
+			if errors.Is(err, syscall.EPERM) { // raw sockets are root's
+				o.Records = false
+				p, err = Open(ctx, o)
+			}
 			if err == nil {
 				peers = append(peers, p)
 			}
@@ -113,14 +118,14 @@ func openPeers(ctx context.Context, locals []Local, port uint16) (peers []*Peer,
 	return peers, nil
 }
 
-func localSpaces(locals []Local, port uint16) (all Spaces, err error) {
+func localSpaces(locals []Local, peers []*Peer, port uint16) (all Spaces, err error) {
 	caller := NewCaller()
-	for _, l := range locals {
+	for i, l := range locals {
 		addresses, err := l.Addresses()
 		if err != nil {
 			return nil, fmt.Errorf("addresses of %s: %w", l.Name, err)
 		}
-		all = append(all, Space{Name: l.Name, Addresses: addresses, Peer: port, Elsewhere: l.Elsewhere,
+		all = append(all, Space{Name: l.Name, Addresses: addresses, Peer: port, Elsewhere: l.Elsewhere, Arrived: peers[i].Arrived,
 			Call: func(ctx context.Context, orders []Order) ([]Report, error) { return caller.Run(ctx, l.do, orders) }})
 	}
 	return all, nil

@@ -141,8 +141,9 @@ func (x Measure) answers(c *matrix.Cell, target *matrix.Target) bool {
 }
 
 func (x Measure) peerAt(to netip.AddrPort) bool {
-	s := x.Spaces.of(to.Addr())
-	return s != nil && s.Peer != 0 && s.Peer == to.Port()
+	return slices.ContainsFunc(x.Spaces, func(s Space) bool {
+		return s.Peer != 0 && s.Peer == to.Port() && slices.Contains(s.Addresses, to.Addr())
+	})
 }
 
 // nobody is expected to answer: silence, and a no, tell something all the same.
@@ -239,12 +240,29 @@ func (a asked) sight(x Measure, r Report) matrix.Sight {
 	case r.Answered:
 		return matrix.Sight{Verdict: matrix.Unknown, Why: answeredUnseen}
 	case r.No == "":
-		return matrix.Sight{Verdict: matrix.Lost, Why: "no answer"}
+		return x.silent(r)
 	case r.No == Denied:
 		return matrix.Sight{Verdict: matrix.Refused, Why: "the caller's own kernel doesn't send it"}
 	}
 	return matrix.Sight{Verdict: matrix.Refused, Why: string(r.No)}
 }
+
+// silent: nobody answered, whoever heard it.
+func (x Measure) silent(r Report) matrix.Sight {
+	for i := range x.Spaces {
+		s := &x.Spaces[i]
+		if s.Arrived == nil {
+			continue
+		}
+		if seen, arrived := s.Arrived(r.Key); arrived {
+			return matrix.Sight{Verdict: matrix.Lost, Source: seen.Addr(), At: s.at(seen.Addr()), AtName: s.Name, Why: ArrivedUnanswered}
+		}
+	}
+	return matrix.Sight{Verdict: matrix.Lost, Why: "no answer"}
+}
+
+// ArrivedUnanswered is said of what a peer heard and whose answer didn't come back.
+const ArrivedUnanswered = "it arrived; the answer didn't"
 
 // at is the peer's address in the family of another.
 func (s *Space) at(like netip.Addr) netip.AddrPort {
@@ -263,7 +281,7 @@ func (a asked) agrees(x Measure, p, s matrix.Sight, r Report) bool {
 		return true
 	case p.Verdict == matrix.Lost:
 		// A packet that the caller's own kernel drops isn't lost in silence.
-		return s.Verdict == matrix.Lost || r.No == Denied
+		return r.No == Denied || s.Verdict == matrix.Lost && (!p.Source.IsValid() || !s.Source.IsValid() || p.Source == s.Source)
 	case p.Verdict == matrix.Refused:
 		return s.Verdict == matrix.Refused
 	case s.Verdict == matrix.Unknown:

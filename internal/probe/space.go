@@ -18,6 +18,9 @@ type Space struct {
 	Peer uint16
 	// Call makes calls there.
 	Call func(context.Context, []Order) ([]Report, error)
+	// Arrived says what the space's peer recorded of a call, answered or not; nil: nothing
+	// can be known of that.
+	Arrived func(Arrival) (netip.AddrPort, bool)
 	// Elsewhere are networks that its packets come to by a way that nobody knows here:
 	// calls to them aren't made.
 	Elsewhere func(netip.Addr) bool

@@ -174,6 +174,9 @@ func (r *reader) linkObject(v value) {
 		link.Group = v.get("group").text
 	}
 	if r.kind == BridgeLinks {
+		if v.has("hairpin") {
+			link.Hairpin = map[bool]string{true: "on", false: "off"}[v.get("hairpin").isTrue]
+		}
 		return
 	}
 	if v.has("address") {

@@ -32,6 +32,8 @@ func (r *reader) linkLine(words []string, line string) {
 		link.hardware(words)
 	case first == "inet" || first == "inet6":
 		r.addressLine(link.Name, words, line)
+	case first == "hairpin" && len(words) > 1: // of bridge -d link
+		link.Hairpin = words[1]
 	case slices.Contains(ignoredLinkLines, first), strings.HasPrefix(first, "prog/"), strings.HasSuffix(first, "_slave"):
 	case isLinkKind(first) || slices.Contains(words, "addrgenmode"):
 		link.Kind = first

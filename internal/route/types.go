@@ -78,6 +78,9 @@ type Link struct {
 	Group string
 	// Table of a VRF.
 	Table uint32
+	// Hairpin of a bridge's port: "on" where it gives back what came from there, "off"
+	// where it drops that; empty where that wasn't given.
+	Hairpin string
 }
 
 // Scope of an address or route, as the kernel numbers it.
