@@ -90,7 +90,28 @@ func TestKubeProxy(t *testing.T) {
 			}
 			c.run(t)
 		})
+		t.Run(replaced(x.name, "%s", "")+" where needed, no clusterCIDR", func(t *testing.T) {
+			c := c
+			c.way, c.ours = "masquerade-where-replies-would-be-lost", dump(replaced(x.name, "%s", ""), marksOutsiders)
+			c.meant = []difference{
+				{"a pod's replies come back to it, wherever they come from", keptHere(podToLocal, podToAnother, podToMany, remoteToLocal)},
+				{"a backend of this node answers a client from outside through it", keptHere(outsideToLocal, outsideToMany)},
+				{"replies to the node come back to it, whichever of its addresses it has", keptHere(nodeToLocal, nodeToOther)},
+			}
+			c.run(t)
+		})
 	}
+}
+
+// marksOutsiders are the lines by which kube-proxy marks clients from outside of the
+// cluster, where it is told what that is.
+func marksOutsiders(line string) bool {
+	for _, not := range []string{"! -s 10.244.0.0/16", "! -s fd00:10:244::/48", "saddr != 10.244.0.0/16", "saddr != fd00:10:244::/48"} {
+		if strings.Contains(line, not) {
+			return true
+		}
+	}
+	return false
 }
 
 // servicePods are this node's pods of the flows, one by one, as a cluster knows them:
