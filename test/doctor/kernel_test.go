@@ -17,10 +17,23 @@ import (
 var kernelLessons = []lesson{
 	{
 		code: "conntrack-full", name: "no room for another",
-		provoke: connected("$(cat /proc/sys/net/netfilter/nf_conntrack_max)"),
+		provoke: connected("$(cat /proc/sys/net/netfilter/nf_conntrack_max)", "SEEN_REPLY,ASSURED"),
 		before:  (*lab).globalMax,
-		alike:   map[string]string{"some thousands": connected("5000")},
+		alike:   map[string]string{"some thousands": connected("5000", "SEEN_REPLY,ASSURED")},
 		call:    &call{from: pod1, to: out, address: "203.0.113.9:80", before: lost, after: lost}, // the bound is what it was
+	},
+	{
+		code: "conntrack-full", name: "others make room",
+		provoke: connected("$(cat /proc/sys/net/netfilter/nf_conntrack_max)", "SEEN_REPLY"),
+		before: func(l *lab) {
+			l.globalMax()
+			for range 3 {
+				l.check(&call{from: pod1, to: out, address: "203.0.113.9:80"}, "192.0.2.1", "in the place of another")
+			}
+			if l.counted("early_drop") == 0 {
+				l.t.Error("nothing has made room")
+			}
+		},
 	},
 	{
 		code: "ports-collide", name: "iptables",
@@ -68,11 +81,12 @@ bash -c 'for i in 1 2 3 4; do echo x > /dev/udp/203.0.113.9/9; done' 2>/dev/null
 iptables -t nat -D POSTROUTING 1; conntrack -F 2>/dev/null; conntrack -S | grep -q 'insert_failed=[1-9]'
 `
 
-// connected makes so many entries of connections that had their answers, as the kernel
-// would if as many clients came: conntrack loads what it has printed.
-func connected(n string) string {
+// connected makes so many entries of connections that had answers, as the kernel would if
+// as many clients came: conntrack loads what it has printed. What isn't ASSURED, such
+// as a client that has sent once, makes room for others.
+func connected(n, status string) string {
 	return `awk -v n=` + n + ` 'BEGIN { for (i = 0; i < n; i++) { a = "10.9." int(i / 60000) ".1"; p = 1024 + i % 60000
-	printf "-A -t 600 -u SEEN_REPLY,ASSURED -s %s -d 192.0.2.1 -r 192.0.2.1 -q %s -p udp --sport %d --dport 53 --reply-port-src 53 --reply-port-dst %d\n", a, a, p, p } }' | conntrack -R - >/dev/null 2>&1 || true
+	printf "-A -t 600 -u %s -s %s -d 192.0.2.1 -r 192.0.2.1 -q %s -p udp --sport %d --dport 53 --reply-port-src 53 --reply-port-dst %d\n", "` + status + `", a, a, p, p } }' | conntrack -R - >/dev/null 2>&1 || true
 `
 }
 

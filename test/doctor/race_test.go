@@ -43,7 +43,7 @@ nft add table ip hold; nft add chain ip hold out '{ type filter hook postrouting
 		for range c.seen {
 			ports = append(ports, <-peers)
 		}
-		if n := l.failures(); n != c.failed || c.flag == "" && ports[0] != "192.0.2.1:4000" || c.flag != "" && ports[0] == ports[1] {
+		if n := l.counted("insert_failed"); n != c.failed || c.flag == "" && ports[0] != "192.0.2.1:4000" || c.flag != "" && ports[0] == ports[1] {
 			t.Errorf("%q: seen as %v, %d failed; expected %d seen, %d failed", c.flag, ports, n, c.seen, c.failed)
 		}
 	}
@@ -143,11 +143,11 @@ func (l *lab) sendUDP(from interface{ Do(func() error) error }, local, to string
 	}))
 }
 
-// failures are the packets that the node's kernel has dropped for a tuple that was taken.
-func (l *lab) failures() uint64 {
+// counted is what the node's kernel has counted of its connections.
+func (l *lab) counted(name string) uint64 {
 	l.t.Helper()
 	out, err := l.node.Run("", "conntrack", "-S")
 	must(l.t, err)
 	counted, _ := conntrack.ReadCounters(out, 1)
-	return counted["insert_failed"]
+	return counted[name]
 }
