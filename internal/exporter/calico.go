@@ -3,6 +3,7 @@ package exporter
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"github.com/unmasq/unmasq/internal/cidr"
@@ -14,6 +15,14 @@ import (
 // destination that pods keep their addresses to.
 func calico(loaded *policy.Loaded, opts Options) *Result {
 	r := newReading(peer{pods: true, snat: true, interfaces: true, nodes: true}, loaded, opts)
+	ports := policy.PortRange{}
+	r.implied = func(rule *policy.Rule) bool {
+		if !r.portRange(&loaded.Policy, rule) {
+			return false
+		}
+		ports = rule.Ports
+		return true
+	}
 	read := r.read(&loaded.Policy, pods, false)
 	t := &text{}
 	translates := map[packet.Family]bool{}
@@ -36,7 +45,7 @@ func calico(loaded *policy.Loaded, opts Options) *Result {
 	}
 	r.onlyPods(&loaded.Policy)
 	if len(translates) > 0 {
-		r.felix(t, &loaded.Policy, translates)
+		r.felix(t, &loaded.Policy, ports, translates)
 	}
 	return &Result{[]byte(t.String()), r.losses}
 }
@@ -66,9 +75,11 @@ func (r *reading) exclusions(t *text, f packet.Family, kept []cidr.Range) {
 }
 
 // felix writes how addresses and ports are chosen, one way for all.
-func (r *reading) felix(t *text, p *policy.Policy, translates map[packet.Family]bool) {
+func (r *reading) felix(t *text, p *policy.Policy, ports policy.PortRange, translates map[packet.Family]bool) {
 	how, spec := r.refined(), &text{}
-	if how.ports != (policy.PortRange{}) {
+	if ports != (policy.PortRange{}) {
+		spec.line("  natPortRange: %s", portsText(ports, ":"))
+	} else if how.ports != (policy.PortRange{}) {
 		spec.line("  natPortRange: %s", portsText(how.ports, ":"))
 		r.lose(nil, "source ports %s are TCP's and UDP's: SCTP has any", portsText(how.ports, "-"))
 	}
@@ -84,6 +95,22 @@ func (r *reading) felix(t *text, p *policy.Policy, translates map[packet.Family]
 		t.line("---\napiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata:\n  name: default\nspec:")
 		t.WriteString(spec.String())
 	}
+}
+
+// portRange says whether a rule gives TCP and UDP a range of source ports, and the next
+// one does the same to all protocols without: that is how Calico does it.
+func (r *reading) portRange(p *policy.Policy, rule *policy.Rule) bool {
+	whole := func(protocol uint8) bool {
+		return slices.Contains(rule.To.Ports, policy.PortMatch{Protocol: protocol, PortRange: policy.PortRange{First: 0, Last: 65535}})
+	}
+	i := rule.Number // of the next, which count from 0
+	if rule.Action != policy.Masquerade || rule.Ports == (policy.PortRange{}) || len(rule.To.Ports) != 2 || !whole(packet.TCP) || !whole(packet.UDP) || i >= len(p.Rules) {
+		return false
+	}
+	without := *rule
+	next := p.Rules[i]
+	without.To.Ports, without.Ports, without.Name, without.Number = nil, policy.PortRange{}, next.Name, next.Number
+	return reflect.DeepEqual(without, next)
 }
 
 // felixAddress: one address for all, of one family; the other isn't translated then.

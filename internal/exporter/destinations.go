@@ -112,7 +112,10 @@ func (r *reading) read(p *policy.Policy, who sender, quiet bool) lists {
 		if r.peer.pods && len(r.podCIDRs) == 0 && keepsPods(rule) {
 			continue
 		}
-		if about == none || r.implied != nil && r.implied(rule) {
+		if r.implied != nil && r.implied(rule) {
+			continue
+		}
+		if about == none {
 			if who == pods && translating(rule) && !(r.anySource && r.alike(&rule.From)) {
 				r.lose(rule, "is left out: it is about others than pods")
 			}
@@ -120,6 +123,11 @@ func (r *reading) read(p *policy.Policy, who sender, quiet bool) lists {
 		}
 		keep := !translating(rule)
 		conditions := r.conditions(rule, about)
+		if unknown := r.unknown(rule); unknown != "" && keep {
+			r.losses = append(r.losses, Loss{rule.ID(), "pods' addresses aren't kept to " + unknown, true})
+		} else if unknown != "" {
+			conditions = unknown
+		}
 		switch {
 		case conditions != "" && !keep:
 			r.lose(rule, "is left out: it is about %s; what it would translate isn't", conditions)
@@ -218,9 +226,16 @@ func (r *reading) conditions(rule *policy.Rule, about coverage) string {
 		return "some interfaces alone"
 	case rule.To.Services != nil:
 		return "services, which are pods where addresses are translated"
-	case rule.To.Nodes && len(r.nodes) == 0 && !(r.peer.nodes && !translating(rule)):
+	}
+	return ""
+}
+
+// unknown is a place of destinations that isn't known; "" where there is none.
+func (r *reading) unknown(rule *policy.Rule) string {
+	switch to := &rule.To; {
+	case to.Nodes && len(r.nodes) == 0 && !(r.peer.nodes && !translating(rule)):
 		return "nodes, whose addresses aren't stated (facts.nodes)"
-	case rule.To.PodCIDRs && len(r.podCIDRs) == 0:
+	case (to.PodCIDRs || to.Services != nil) && len(r.podCIDRs) == 0:
 		return "pods, whose networks aren't stated (facts.podCIDRs, --pod-cidrs)"
 	}
 	return ""
@@ -255,7 +270,7 @@ func (r *reading) matches(rule *policy.Rule, keep bool, who sender, f packet.Fam
 	of := func(p netip.Prefix) bool { return packet.Of(p.Addr()) == f }
 	from := &rule.From
 	switch {
-	case who == pods && len(r.podCIDRs) > 0 && !slices.ContainsFunc(r.podCIDRs, of):
+	case who == pods && len(r.podCIDRs) > 0 && !slices.ContainsFunc(r.podCIDRs, of) && !(r.anySource && (from.Forwarded || everyAddress(from.CIDRs))):
 		return false // no pod has such an address
 	case rule.Action == policy.SNAT && !keep && !slices.ContainsFunc(rule.Addresses, func(a netip.Addr) bool { return packet.Of(a) == f }):
 		return false

@@ -17,7 +17,7 @@ const (
 	mostEntries  = 1000
 	mostSteps    = 200_000
 	mostDepth    = 100
-	mostElements = 5000
+	mostElements = 1024 // as many as the Kubernetes API takes in a list
 )
 
 var errTooMuch = errors.New("the rules branch too much to be said as one ordered list")
