@@ -101,7 +101,12 @@ func (w *World) makeSpace(s *Space) error {
 	for _, setting := range s.Sysctls {
 		setting, optional := strings.CutPrefix(setting, "-")
 		key, value, _ := strings.Cut(setting, "=")
-		if err := ns.Sysctl(key, value); err != nil && (!optional || !errors.Is(err, fs.ErrNotExist)) {
+		err := ns.Sysctl(key, value)
+		switch missing := errors.Is(err, fs.ErrNotExist); {
+		case missing && optional:
+		case missing && strings.HasPrefix(key, "net.bridge."):
+			return fmt.Errorf("the kernel lacks br_netfilter, try modprobe br_netfilter: %w", err)
+		case err != nil:
 			return err
 		}
 	}

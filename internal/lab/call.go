@@ -197,6 +197,9 @@ func (w *World) fill(peers map[string]*probe.Peer, s *Sighting, o probe.Outcome)
 	}
 	s.Source, s.Replied, s.Seen, s.reached = o.Source, o.Replied, seen, at
 	if o.Told.IsValid() {
+		if !slices.Contains(w.Scenario.endpoints(s.Call), o.Name) {
+			return fmt.Errorf("%s answered", o.Name)
+		}
 		s.Seen, s.reached = o.Told, o.Name
 	}
 	s.Sight = w.sight(s)

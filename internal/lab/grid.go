@@ -19,6 +19,7 @@ type cell struct {
 // grid is a stage with a row for each caller and a column for each way.
 type grid struct {
 	rows, columns []string
+	protocols     []string
 	cells         map[[2]string]cell
 }
 
@@ -26,12 +27,8 @@ func newGrid(stage *StageResult) grid {
 	g := grid{cells: map[[2]string]cell{}}
 	for _, s := range stage.Sightings {
 		place := [2]string{s.From, column(&s)}
-		if !slices.Contains(g.rows, place[0]) {
-			g.rows = append(g.rows, place[0])
-		}
-		if !slices.Contains(g.columns, place[1]) {
-			g.columns = append(g.columns, place[1])
-		}
+		g.rows, g.columns = withWord(g.rows, place[0]), withWord(g.columns, place[1])
+		g.protocols = withWord(g.protocols, strings.ToUpper(s.Protocol))
 		c, known := g.cells[place]
 		c.ok = s.OK() && (c.ok || !known)
 		if !slices.Contains(c.sights, s.Sight) {
@@ -42,6 +39,14 @@ func newGrid(stage *StageResult) grid {
 		g.cells[place] = c
 	}
 	return g
+}
+
+// withWord adds one that isn't there yet.
+func withWord(words []string, word string) []string {
+	if slices.Contains(words, word) {
+		return words
+	}
+	return append(words, word)
 }
 
 // column is "near" for the service's own address, "near node1:30081" for a node port.
@@ -102,7 +107,7 @@ func writeGrid(w io.Writer, stage *StageResult, colour bool) error {
 	if starred {
 		fmt.Fprintln(w, "  * not so with the policy, see below") //nolint:errcheck // the next write tells
 	}
-	_, err := fmt.Fprintf(w, "  By TCP and UDP, IPv4 and IPv6: %d calls.\n", len(stage.Sightings))
+	_, err := fmt.Fprintf(w, "  By %s, IPv4 and IPv6: %d calls.\n", joinWords(g.protocols), len(stage.Sightings))
 	wrong := *stage
 	wrong.Sightings = slices.DeleteFunc(slices.Clone(stage.Sightings), func(s Sighting) bool { return s.OK() })
 	if err != nil || len(wrong.Sightings) == 0 {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -235,9 +234,7 @@ func (s *Scenario) protocols() []string {
 	var words []string
 	for _, c := range s.Calls {
 		for _, p := range c.Protocols() {
-			if p = strings.ToUpper(p); !slices.Contains(words, p) {
-				words = append(words, p)
-			}
+			words = withWord(words, strings.ToUpper(p))
 		}
 	}
 	return words
@@ -246,13 +243,9 @@ func (s *Scenario) protocols() []string {
 // targets are the spaces that are called.
 func (s *Scenario) targets() []string {
 	var names []string
-	seen := map[string]bool{}
 	for _, c := range s.Calls {
 		for _, name := range s.endpoints(c) {
-			if !seen[name] {
-				seen[name] = true
-				names = append(names, name)
-			}
+			names = withWord(names, name)
 		}
 	}
 	return names

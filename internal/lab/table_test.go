@@ -60,12 +60,12 @@ func TestWriteGrid(t *testing.T) {
   SEEN AS  far    far node1:30080
   client   own *  own/node1
   * not so with the policy, see below
-  By TCP and UDP, IPv4 and IPv6: 4 calls.
+  By TCP, IPv4 and IPv6: 4 calls.
 `, StageResult{Sightings: mixed, Wanted: map[Call]Expect{far: Both("node1")}}},
 		{"after, and one call is wrong", `
   SEEN AS  far    far node1:30080
   client   ✗ own  ✓ own/node1
-  By TCP and UDP, IPv4 and IPv6: 4 calls.
+  By TCP, IPv4 and IPv6: 4 calls.
   FROM                         TO                           PROTOCOL  SEEN AS               VERDICT
   client fd00:192:168:200::10  web2 by far [fd00:96::9]:80  tcp6      fd00:192:168:200::10  ✗ its own address; expected: hidden behind node1
 `, StageResult{Sightings: wrong, Policy: "policy.yaml"}},
