@@ -217,6 +217,3 @@ func (w *ruleWriter) finish(list *rules.List) {
 		w.result.Warn(at, "what the node sends itself from these addresses is left out%s: which of its addresses are among them wasn't given (ip -j addr)", more)
 	}
 }
-
-// moreKinds are those of networks with resources of their own, and of bare rules.
-func moreKinds() []Kind { return []Kind{cilium(), calico(), kubeOVN(), gke(), natRules()} }

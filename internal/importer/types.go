@@ -59,7 +59,10 @@ type Kind struct {
 
 // Kinds in the order of the documentation.
 func Kinds() []Kind {
-	return append([]Kind{kubeRouter(), flannel(), docker(), kubeProxy(), awsVPCCNI(), kindnet(), ipMasqAgent(), azureIPMasqAgent()}, moreKinds()...)
+	return []Kind{
+		kubeRouter(), flannel(), docker(), kubeProxy(), awsVPCCNI(), kindnet(), ipMasqAgent(), azureIPMasqAgent(),
+		cilium(), calico(), kubeOVN(), gke(), natRules(),
+	}
 }
 
 // Named finds a kind.
