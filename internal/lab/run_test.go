@@ -16,11 +16,13 @@ import (
 // scenario says, whoever writes the foreign rules, and again after their restart.
 func TestBefore(t *testing.T) {
 	for _, s := range Scenarios() {
-		s.Name = testName(t) + s.Name
 		for i := range s.Forms {
 			form := &s.Forms[i]
 			for _, v := range form.Variants() {
 				t.Run((&Result{Scenario: s.Name, Form: form.Name, Variant: v}).Title(), func(t *testing.T) {
+					t.Parallel() // most of the time is the wait for answers that don't come
+					s := s
+					s.Name = testName(t)
 					before(t, &s, form, v)
 				})
 			}
