@@ -123,7 +123,7 @@ func (p *patient) around(a netip.Addr, services []service) (in netip.Prefix, wha
 		}
 	}
 	for _, own := range p.host.Network.Addresses {
-		if l := p.host.Network.Link(own.Interface); l != nil && l.Kind != "dummy" && isNetwork(own.Prefix) && own.Prefix.Contains(a) && own.Prefix.Addr() != a {
+		if isNetwork(own.Prefix) && own.Prefix.Contains(a) {
 			return own.Prefix.Masked(), fmt.Sprintf("%s has %s", own.Interface, own.Prefix), true
 		}
 	}

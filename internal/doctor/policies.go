@@ -19,17 +19,18 @@ func policiesMisled(p *patient) []Finding {
 	var all []Finding
 	for i := range p.networks {
 		n := &p.networks[i]
-		if at, routes := p.maskedRoutes(n); routes != nil {
-			if evidence := p.letInByAddress(n); evidence != nil {
-				all = append(all, p.misled(n, at, routes, evidence))
-			}
-			continue
+		var evidence []string
+		at, routes := p.maskedRoutes(n)
+		if routes != nil {
+			evidence = p.letInByAddress(n)
 		}
-		// What a program says isn't known: what becomes of packets that it lets pass?
-		if t, evidence := p.judgedElsewhere(n); t != nil {
-			if at, routes := p.withoutTable(t).maskedRoutes(n); routes != nil {
-				all = append(all, p.misled(n, at, routes, evidence))
-			}
+		if t, rule := p.judgedElsewhere(n); evidence == nil && t != nil {
+			// What a program says isn't known: what becomes of packets that it lets pass?
+			evidence = rule
+			at, routes = p.withoutTable(t).maskedRoutes(n)
+		}
+		if routes != nil && evidence != nil {
+			all = append(all, p.misled(n, at, routes, evidence))
 		}
 	}
 	return all

@@ -22,6 +22,7 @@ var overlapLessons = []lesson{
 			"other hosts":            known + "ip route add 198.51.100.128/25 via 192.0.2.2",
 			"a wider network":        known + "ip route add 198.51.0.0/16 via 192.0.2.2",
 			"a person's single host": known + "ip route add 198.51.100.2/32 via 192.0.2.2",
+			"the same on two links":  known + "ip addr add 198.51.100.9/24 dev eth0; ip addr del 198.51.100.1/24 dev eth1; ip addr add 198.51.100.1/24 dev eth1; " + known,
 			"the same, further away": known + "ip route add 198.51.100.0/24 via 192.0.2.2 metric 100",
 		},
 		call: &call{from: node, to: out, address: "198.51.100.2:80", before: "192.0.2.1", after: "198.51.100.1"},

@@ -82,7 +82,7 @@ func TestPoliciesOfAProgram(t *testing.T) {
 	for _, c := range []struct {
 		elements string
 		found    bool
-	}{{"elements = { 10.244.1.2 }", true}, {"", false}, {"elements = { 10.245.1.2 }", false}} {
+	}{{"elements = { 10.244.1.2 }", true}, {"elements = { 10.244.1.3 }", true}, {"", false}, {"elements = { 10.245.1.2 }", false}} {
 		if r := l.judged(c.elements); slices.Contains(codes(&r), "policies-misled") != c.found {
 			t.Errorf("%q: expected %t\n%s", c.elements, c.found, text(&r))
 		}

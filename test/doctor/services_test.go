@@ -15,6 +15,7 @@ var serviceLessons = []lesson{
 		alike: map[string]string{
 			"it is told":                 proxy(`-A KUBE-SVC-WEBWEBWEBWEBWEBW ! -s 10.244.0.0/16 -d 10.96.0.10/32 -p tcp -m comment --comment "default/web cluster IP" -m tcp --dport 80 -j KUBE-MARK-MASQ`),
 			"pods by their bridge":       proxy(`-A KUBE-SVC-WEBWEBWEBWEBWEBW ! -i cni0 -d 10.96.0.10/32 -p tcp -m comment --comment "default/web cluster IP" -m tcp --dport 80 -j KUBE-MARK-MASQ`),
+			"told, and overruled":        proxy(`-A KUBE-SVC-WEBWEBWEBWEBWEBW ! -s 10.244.0.0/16 -d 10.96.0.10/32 -p tcp -m comment --comment "default/web cluster IP" -m tcp --dport 80 -j KUBE-MARK-MASQ`) + "iptables -t nat -I POSTROUTING ! -s 10.0.0.0/8 -j ACCEPT",
 			"masqueradeAll":              proxy(`-A KUBE-SVC-WEBWEBWEBWEBWEBW -d 10.96.0.10/32 -p tcp -m comment --comment "default/web cluster IP" -m tcp --dport 80 -j KUBE-MARK-MASQ`),
 			"backends here alone":        clusterIP,
 			"an external address":        strings.ReplaceAll(proxy(""), "cluster IP", "external IP"),
@@ -30,6 +31,7 @@ var serviceLessons = []lesson{
 		provoke: proxyNFT(""),
 		alike: map[string]string{
 			"it is told":                   proxyNFT("ip daddr @cluster-ips ip saddr != 10.244.0.0/16 meta mark set mark or 0x4000"),
+			"told, and overruled":          proxyNFT("ip daddr @cluster-ips ip saddr != 10.244.0.0/16 meta mark set mark or 0x4000") + "iptables -t nat -I POSTROUTING ! -s 10.0.0.0/8 -j ACCEPT; nft insert rule ip kube-proxy masquerading ip saddr != 10.0.0.0/8 accept",
 			"masqueradeAll":                proxyNFT("ip daddr @cluster-ips meta mark set mark or 0x4000"),
 			"it is told, of older version": proxyNFT("") + `nft insert rule ip kube-proxy service-WEB-default/web/tcp/http ip daddr 10.96.0.10 ip saddr != 10.244.0.0/16 jump mark-for-masquerade`,
 		},
