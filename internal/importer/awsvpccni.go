@@ -20,8 +20,8 @@ func awsVPCCNI() Kind {
 	return Kind{
 		Name: "aws-vpc-cni", Reads: "DaemonSet aws-node, Helm values or add-on configuration with env, variables of its environment; --vpc-cidrs too",
 		Knows: func(f File) bool {
-			env, _, err := awsEnvironment(f)
-			return err == nil && len(env) > 0
+			var env awsEnvironment
+			return env.read(f) == nil && len(env.stated) > 0
 		},
 		Import: importAWS,
 	}
@@ -39,34 +39,63 @@ var awsElsewhere = map[string]string{
 	"ENABLE_V6_EGRESS": "IPv6 egress is the egress plugin's: its rules, one chain a pod, stay",
 }
 
-// awsEnvironment finds the variables of a file; known says that the file is of the CNI,
-// though it may state none of them.
-func awsEnvironment(f File) (env Settings, known bool, err error) {
+// awsEnvironment is the environment that files state.
+type awsEnvironment struct {
+	stated Settings
+	// unread are variables whose values stand elsewhere.
+	unread []Place
+}
+
+// read takes a file that is of the CNI, though it may state none of its variables.
+func (e *awsEnvironment) read(f File) error {
 	documents, err := Documents(f)
 	if !slices.ContainsFunc(documents, Value.IsMap) {
 		for _, one := range variables(f) {
 			if awsVariable(one.Name) {
-				env = append(env, one)
+				e.stated, err = append(e.stated, one), nil
 			}
 		}
-		return env, len(env) > 0, nil
+		if len(e.stated) > 0 {
+			return nil
+		}
 	}
 	if err != nil {
-		return nil, false, err
+		return err
 	}
+	known := false
 	for _, d := range documents {
-		for _, c := range containers(d, "aws-node") {
-			env, known = append(env, c.Env...), true
+		found, err := containers(d, "aws-node")
+		if err != nil {
+			return err
+		}
+		for _, c := range found {
+			e.stated, e.unread, known = append(e.stated, c.Env...), append(e.unread, c.Unread...), true
 		}
 		for _, key := range d.Get("env").Keys() { // Helm values, an add-on's configuration
 			v := d.Get("env", key)
 			if awsVariable(key) {
-				env = append(env, Setting{Name: key, Value: v.Text(), At: Place{v.file, v.Line(), key}})
-				known = true
+				e.stated, known = append(e.stated, Setting{Name: key, Value: v.Text(), At: Place{v.file, v.Line(), key}}), true
 			}
 		}
 	}
-	return env, known, nil
+	if !known {
+		return &policy.FieldError{File: f.Name, Line: 1, Message: "nothing here is the AWS VPC CNI's; expected " + awsVPCCNI().Reads}
+	}
+	return nil
+}
+
+// warn of what no policy carries over, or isn't in the files.
+func (e *awsEnvironment) warn(r *Result) {
+	for _, one := range e.stated {
+		if why := awsElsewhere[one.Name]; why != "" && one.Value == "true" {
+			r.Warn(one.At, "%s", why)
+		}
+	}
+	for _, at := range e.unread {
+		if awsVariable(at.Setting) || strings.Contains(at.Setting, "envFrom") {
+			r.Warn(at, "its value isn't in the file: it is taken for not stated")
+		}
+	}
 }
 
 func awsVariable(name string) bool {
@@ -74,23 +103,14 @@ func awsVariable(name string) bool {
 }
 
 func importAWS(files []File, opts Options) (*Result, error) {
-	var env Settings
+	var read awsEnvironment
 	for _, f := range files {
-		more, known, err := awsEnvironment(f)
-		if err != nil {
+		if err := read.read(f); err != nil {
 			return nil, err
 		}
-		if !known {
-			return nil, &policy.FieldError{File: f.Name, Line: 1, Message: "nothing here is the AWS VPC CNI's; expected " + awsVPCCNI().Reads}
-		}
-		env = append(env, more...)
 	}
-	r := &Result{}
-	for _, one := range env {
-		if why := awsElsewhere[one.Name]; why != "" && one.Value == "true" {
-			r.Warn(one.At, "%s", why)
-		}
-	}
+	r, env := &Result{}, read.stated
+	read.warn(r)
 	d := NewDocument(opts, "aws-vpc-cni", "The CNI translates IPv4 alone.")
 	r.Documents = append(r.Documents, d)
 	external, at, err := awsExternalSNAT(r, env)

@@ -44,6 +44,16 @@ func isDockerDaemon(v Value) bool {
 	return !v.Get("kind").Is() && slices.ContainsFunc(daemonKeys[:], func(key string) bool { return v.Get(key).Is() })
 }
 
+// moreDaemonKeys are others of daemon.json, one of which is enough to take a file for it
+// that is said to be docker's: dockerd refuses keys that it doesn't know.
+var moreDaemonKeys = [...]string{"bridge", "containerd", "debug", "default-gateway", "default-network-opts", "default-runtime", "dns", "experimental", "features", "group",
+	"hosts", "icc", "init", "ip", "ip-forward", "ipv6", "labels", "log-level", "log-opts", "metrics-addr", "mtu", "proxies", "runtimes", "storage-opts", "tls", "userns-remap"}
+
+// saysDocker is isDockerDaemon for a file of kind docker; an empty object is one, too.
+func saysDocker(v Value) bool {
+	return isDockerDaemon(v) || v.IsMap() && !v.Get("kind").Is() && (len(v.Keys()) == 0 || slices.ContainsFunc(moreDaemonKeys[:], func(key string) bool { return v.Get(key).Is() }))
+}
+
 // dockerNetwork is one network of driver bridge.
 type dockerNetwork struct {
 	name    string
@@ -222,7 +232,7 @@ func (d *dockerDaemon) read(r *Result, f File) (networks []dockerNetwork, err er
 			if n != nil {
 				networks = append(networks, *n)
 			}
-		case v.IsMap() && !v.Get("kind").Is():
+		case saysDocker(v):
 			if d.settings == nil {
 				d.settings = map[string]Value{}
 			}

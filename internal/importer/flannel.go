@@ -97,7 +97,11 @@ func (s *flannelSettings) readObject(v Value) (known bool, err error) {
 			*conf, known = inner[0], true
 		}
 	}
-	for _, c := range containers(v, "flanneld", "kube-flannel", "flannel") {
+	found, err := containers(v, "flanneld", "kube-flannel", "flannel")
+	if err != nil {
+		return false, err
+	}
+	for _, c := range found {
 		s.flags, s.env, known = append(s.flags, c.Flags()...), append(s.env, c.Env...), true
 	}
 	switch {

@@ -206,6 +206,9 @@ func (s *proxySettings) configuration(v Value) (err error) {
 	if s.mode == "nftables" {
 		section = v.Get("nftables")
 	}
+	if section.Is() && !section.IsMap() {
+		return section.Wrong("is not a mapping")
+	}
 	all := section.Get("masqueradeAll")
 	if s.masqueradeAll, err = all.Bool(false); err != nil {
 		return err

@@ -109,6 +109,7 @@ func kubeRouterServices(r *Result, flags Settings, opts Options) ([]notedRule, e
 		return nil, err
 	}
 	r.Warn(at, "kube-router's service proxy takes the node's address, the rule that of the interface which the packet leaves by; with IPVS the rule is untested")
+	r.needServiceCIDRs(at, opts)
 	if opts.MasqueradeAll == MasqueradeExact {
 		return servicesExact(at.String()), nil
 	}

@@ -85,7 +85,11 @@ func (in *masqAgentInput) read(f File) error {
 		if d.Get("kind").Text() == "ConfigMap" {
 			known = in.configMap(d) || known
 		}
-		for _, c := range containers(d, masqAgentPrograms()...) {
+		found, err := containers(d, masqAgentPrograms()...)
+		if err != nil {
+			return err
+		}
+		for _, c := range found {
 			image, _, _ := strings.Cut(path.Base(c.Get("image").Text()), ":")
 			in.start(c.Flags("masq-chain", "to-ports", "resync-interval"), image)
 			known = true

@@ -103,65 +103,6 @@ func flagsOf(words []word, valued ...string) (all Settings) {
 	return all
 }
 
-// Container is one of a pod's, with what it is started with.
-type Container struct {
-	Value
-	words []word
-	// Env in order; those without a plain value are left out, and named in Unread.
-	Env    Settings
-	Unread []Place
-}
-
-// Flags of the command line; those in valued may have their value in the next word.
-func (c Container) Flags(valued ...string) Settings { return flagsOf(c.words, valued...) }
-
-// containers of a DaemonSet, Deployment, Pod, or anything with a pod template, that run
-// a program of one of these names: by the container's name, its image's or its command's.
-func containers(v Value, programs ...string) (all []Container) {
-	spec := v.Get("spec")
-	if t := spec.Get("template", "spec"); t.Is() {
-		spec = t
-	}
-	for _, c := range append(spec.Get("containers").Items(), spec.Get("initContainers").Items()...) {
-		if runs(c, programs) {
-			all = append(all, container(c))
-		}
-	}
-	return all
-}
-
-func runs(c Value, programs []string) bool {
-	image, _, _ := strings.Cut(path.Base(c.Get("image").Text()), ":")
-	names := []string{c.Get("name").Text(), image}
-	for _, w := range c.Get("command").Items() {
-		names = append(names, path.Base(w.Text()))
-	}
-	return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(programs, n) })
-}
-
-func container(v Value) Container {
-	c := Container{Value: v}
-	for _, w := range append(v.Get("command").Items(), v.Get("args").Items()...) {
-		at := w.Place()
-		if text := w.Text(); strings.ContainsAny(text, " \n") && strings.Contains(text, " -") { // a script for a shell
-			c.words = append(c.words, wordsOf(File{at.File, []byte(text)}, at.Line, true)...)
-		} else {
-			c.words = append(c.words, word{text, at})
-		}
-	}
-	for _, e := range v.Get("env").Items() {
-		at := e.Place()
-		at.Setting = e.Get("name").Text()
-		if value := e.Get("value"); value.Is() || !e.Get("valueFrom").Is() {
-			at.Line = max(at.Line, value.Line())
-			c.Env = append(c.Env, Setting{Name: at.Setting, Value: value.Text(), At: at})
-		} else {
-			c.Unread = append(c.Unread, at)
-		}
-	}
-	return c
-}
-
 // wordsOf splits a command line, a unit file or a script as a shell would, as far as
 // flags need it: quotes, and a backslash at a line's end.
 func wordsOf(f File, first int, inOneLine bool) (all []word) {
@@ -230,7 +171,7 @@ func families(networks []Network) (v4, v6 bool) {
 // names, or is a command line or unit file that starts it.
 func runsProgram(f File, programs ...string) bool {
 	for _, o := range objects(f) {
-		if len(containers(o, programs...)) > 0 {
+		if found, err := containers(o, programs...); err == nil && len(found) > 0 {
 			return true
 		}
 	}
@@ -262,41 +203,6 @@ func objects(f File) (all []Value) {
 		}
 	}
 	return all
-}
-
-// startWith collects what a program of one of these names is started with, its flags
-// and its environment, from DaemonSets, command lines and unit files. Flags in valued
-// may have their value in the next word.
-func startWith(files []File, programs []string, valued ...string) (flags, env Settings, err error) {
-	for _, f := range files {
-		if words, starts := programLine(f, programs...); starts {
-			flags = append(flags, flagsOf(words, valued...)...)
-			continue
-		}
-		found, err := containersOf(f, programs)
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, c := range found {
-			flags, env = append(flags, c.Flags(valued...)...), append(env, c.Env...)
-		}
-	}
-	return flags, env, nil
-}
-
-// containersOf are a file's containers that run a program, at least one.
-func containersOf(f File, programs []string) (all []Container, err error) {
-	documents, err := Documents(f)
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range documents {
-		all = append(all, containers(d, programs...)...)
-	}
-	if len(all) == 0 {
-		return nil, &policy.FieldError{File: f.Name, Line: 1, Message: fmt.Sprintf("nothing here starts %s; expected its DaemonSet, as `kubectl get -o yaml` prints it, or a command line", programs[0])}
-	}
-	return all, nil
 }
 
 // number is what a flag has, without a sign.
