@@ -72,7 +72,7 @@ func (f flow) String() string {
 	return fmt.Sprintf("%s: %s → %s protocol %d from %s", f.row, netip.AddrPortFrom(f.Source, f.SourcePort), netip.AddrPortFrom(f.Destination, f.DestinationPort), f.Protocol, from)
 }
 
-// run compares. It returns how many flows were sent through each node.
+// run compares, and then puts the policy in force beside the component's own rules.
 func (c *comparison) run(t *testing.T) {
 	t.Helper()
 	theirs, mine := newNode(t, c.node), newNode(t, c.node)
@@ -80,10 +80,28 @@ func (c *comparison) run(t *testing.T) {
 	if c.ours != nil {
 		c.ours(t, mine)
 	}
-	mine.apply(t, c.load(t))
+	loaded := c.load(t)
+	mine.apply(t, loaded)
 	want, got := theirs.fates(t, c.flows), mine.fates(t, c.flows)
+	meant, wrong := c.compare(t, want, got)
+	translated := 0
+	for i, f := range c.flows {
+		if strings.Contains(want[i], " to ") && !f.kept(want[i]) {
+			translated++
+		}
+	}
+	theirs.apply(t, loaded)
+	c.beside(t, want, got, theirs.fates(t, c.flows))
+	t.Logf("checked: %d flows, %d of them translated by %s; %d meant differences; %d wrong; all of them again with both on one node", len(c.flows), translated, c.kind, meant, wrong)
+	if len(c.flows) == 0 {
+		t.Error("no flows")
+	}
+}
+
+// compare what became of flows with the component and with its import.
+func (c *comparison) compare(t *testing.T, want, got []string) (meant, wrong int) {
+	t.Helper()
 	occurred := make([]int, len(c.meant))
-	wrong := 0
 	for i, f := range c.flows {
 		if want[i] == got[i] {
 			continue
@@ -91,7 +109,8 @@ func (c *comparison) run(t *testing.T) {
 		n := slices.IndexFunc(c.meant, func(d difference) bool { return d.is(f, want[i], got[i]) })
 		if n >= 0 {
 			occurred[n]++
-		} else if wrong++; wrong <= 12 {
+			meant++
+		} else if wrong++; wrong <= mostShown {
 			t.Errorf("%s\n\t%s: %s\n\tits import: %s", f, c.kind, want[i], got[i])
 		}
 	}
@@ -100,24 +119,31 @@ func (c *comparison) run(t *testing.T) {
 			t.Errorf("this difference isn't there (any more): %s", d.why)
 		}
 	}
-	translated := 0
+	return meant, wrong
+}
+
+const mostShown = 12
+
+// beside: with both on one node, what becomes of a flow is what the one or the other
+// does with it. The policy outranks the component, and what it leaves is the component's.
+func (c *comparison) beside(t *testing.T, want, got, both []string) {
+	t.Helper()
+	shown := 0
 	for i, f := range c.flows {
-		if strings.Contains(want[i], " to ") && !f.kept(want[i]) {
-			translated++
+		either := append(strings.Split(want[i], or), strings.Split(got[i], or)...)
+		for _, fate := range strings.Split(both[i], or) {
+			if slices.Contains(either, fate) {
+				continue
+			}
+			if shown++; shown <= mostShown {
+				t.Errorf("%s\n\t%s: %s\n\tits import: %s\n\tboth on one node: %s", f, c.kind, want[i], got[i], both[i])
+			}
 		}
-	}
-	t.Logf("checked: %d flows, %d of them translated by %s; %d meant differences; %d wrong", len(c.flows), translated, c.kind, sum(occurred), wrong)
-	if len(c.flows) == 0 {
-		t.Error("no flows")
 	}
 }
 
-func sum(numbers []int) (all int) {
-	for _, n := range numbers {
-		all += n
-	}
-	return all
-}
+// or stands between fates that chance decides about.
+const or = " or "
 
 // load imports the files and loads what is printed, with the facts of the cluster.
 func (c *comparison) load(t *testing.T) *policy.Loaded {
@@ -219,7 +245,7 @@ func (n *node) fates(t *testing.T, flows []flow) []string {
 	out := make([]string, len(flows))
 	for i, texts := range seen {
 		slices.Sort(texts)
-		out[i] = strings.Join(texts, " or ")
+		out[i] = strings.Join(texts, or)
 	}
 	return out
 }
