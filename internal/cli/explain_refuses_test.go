@@ -80,7 +80,7 @@ func TestExplainRefuses(t *testing.T) {
 		{"--snapshot node -o dot --rule POSTROUTING:1 10.0.0.1 10.0.0.2", `-o dot draws one packet's way; expected one source and one destination, no network and no --rule`},
 		// files
 		{"--snapshot nowhere 10.0.0.1 10.0.0.2", `nowhere: no such file or directory`},
-		{"--snapshot none.txt 10.0.0.1 10.0.0.2", `none.txt: nothing in it is recognised (it begins "hello"); known are iptables-save, iptables -S, iptables -L, ipset save, ipset list, ip -j or plain (addr, link, route, rule, neigh), bridge link, bridge fdb, nft list ruleset (JSON or text), sysctl -a, conntrack -L, ipvsadm -Sn`},
+		{"--snapshot none.txt 10.0.0.1 10.0.0.2", `none.txt: nothing in it is recognised (it begins "hello"); known are iptables-save, iptables -S, iptables -L, ipset save, ipset list, ip -j or plain (addr, link, route, rule, neigh), bridge link, bridge fdb, nft list ruleset (JSON or text), sysctl -a, conntrack -L, conntrack -S, ipvsadm -Sn`},
 		{"--snapshot empty 10.0.0.1 10.0.0.2", `empty: the file is empty`},
 		{"--snapshot broken.tar.gz 10.0.0.1 10.0.0.2", `broken.tar.gz: the gzip file is cut off`},
 		{"--snapshot a=node --snapshot node 10.0.0.1 10.0.0.2", `--snapshot node has no name; of several nodes, expected NAME=PATH for each`},
