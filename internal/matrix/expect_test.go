@@ -23,7 +23,7 @@ func TestExpect(t *testing.T) {
 - {row: pod-here, column: outside, sees: masqueraded}
 - {row: outside, column: default/web:http, sees: [as node-a's cni0, as node-a's flannel.1]}
 - {row: outside, column: cluster-ip-both, sees: as node-a}
-- {row: pod on node-a, column: itself, sees: lost}
+- {row: pod on node-a, column: itself, sees: as node-a}
 - {row: this-node, column: itself, sees: none}
 `, "9 cells compared, 0 differ\n"},
 		{"otherwise", `
