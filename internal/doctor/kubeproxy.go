@@ -10,33 +10,13 @@ import (
 
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/ruleset"
-	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 	"github.com/unmasq/unmasq/internal/sim"
 )
 
-// clusterIPs are the services, by one address and port each, that kube-proxy's rules
-// have inside the cluster's service network: not external addresses, nor those of
-// load balancers.
+// clusterIPs are the services that kube-proxy's rules have inside the cluster's service
+// network: not external addresses, nor those of load balancers.
 func (p *patient) clusterIPs() []service {
-	inside := map[netip.Addr]bool{}
-	for at := range p.natRules() {
-		if s, ok := ruleService(at.Rule); ok && s.address.IsValid() && strings.Contains(at.Rule.Text, "cluster IP") {
-			inside[s.address] = true
-		}
-	}
-	for _, t := range p.proxyTables() {
-		for _, s := range t.Native.Sets {
-			if s.Name != "cluster-ips" {
-				continue
-			}
-			for i := range s.Elements {
-				if a, err := netip.ParseAddr(nftables.ExprText(s.Elements[i].Key)); err == nil {
-					inside[a] = true
-				}
-			}
-		}
-	}
-	return slices.DeleteFunc(p.services(), func(s service) bool { return !inside[s.address] })
+	return slices.DeleteFunc(p.services(), func(s service) bool { return !s.clusterIP })
 }
 
 // proxyTables are those of kube-proxy's nftables mode.

@@ -7,6 +7,7 @@ import (
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/route"
 	"github.com/unmasq/unmasq/internal/ruleset"
+	"github.com/unmasq/unmasq/internal/vicinity"
 )
 
 // network is one that the node forwards for: its pods, containers or machines.
@@ -22,12 +23,8 @@ type network struct {
 
 func (n *network) family() packet.Family { return packet.Of(n.member) }
 
-// fewest and most are bounds of what is looked at: an address block of fewer bits
-// is no network of one node, and of many alike a few tell.
-const (
-	fewestBits   = 8
-	mostNetworks = 32
-)
+// mostNetworks are looked at: of many alike a few tell.
+const mostNetworks = 32
 
 // findNetworks goes by bridges with ports of containers, by routes to single
 // addresses behind such links, and, where the kinds of links aren't known, by the
@@ -35,12 +32,11 @@ const (
 func (p *patient) findNetworks() []network {
 	n := &p.host.Network
 	var all []network
-	for i := range n.Links {
-		if n.KnownAddresses {
-			all = append(all, p.bridgeNetworks(&n.Links[i])...)
+	for _, w := range vicinity.Networks(p.host) {
+		if member := p.memberOf(w.Prefix, w.Link); !w.Empty && member.IsValid() {
+			all = append(all, network{w.Prefix, w.Link, member, w.Why})
 		}
 	}
-	all = append(all, p.routedMembers()...)
 	// `ip link` without -d doesn't tell bridges from others.
 	if !slices.ContainsFunc(n.Links, func(l route.Link) bool { return l.Kind != "" }) && !p.detailed() {
 		all = append(all, p.masqueradedNetworks()...)
@@ -51,64 +47,8 @@ func (p *patient) findNetworks() []network {
 // detailed: the links of a snapshot were taken with their kinds.
 func (p *patient) detailed() bool { return p.host.Network.KnownLinks && p.host.Meta != nil }
 
-// bridgeNetworks are those of a bridge's addresses, where what hangs on it are
-// containers or machines: a bridge over a network card is the node's own uplink.
-func (p *patient) bridgeNetworks(l *route.Link) []network {
-	n := &p.host.Network
-	if l.Kind != "bridge" || !l.Up {
-		return nil
-	}
-	port := ""
-	for i := range n.Links {
-		if n.Links[i].Master != l.Name {
-			continue
-		}
-		if !forContainers(n.Links[i].Kind) {
-			return nil
-		}
-		port = n.Links[i].Name
-	}
-	if port == "" {
-		return nil
-	}
-	var all []network
-	for _, a := range n.Addresses {
-		if a.Interface == l.Name && isNetwork(a.Prefix) {
-			if member := p.memberOf(a.Prefix.Masked(), l.Name); member.IsValid() {
-				all = append(all, network{a.Prefix.Masked(), l.Name, member, "bridge " + l.Name + " has " + a.Prefix.String() + " and port " + port})
-			}
-		}
-	}
-	return all
-}
-
-// forContainers: kinds of links to a container or a machine.
-func forContainers(kind string) bool { return kind == "veth" || kind == "tun" }
-
 // isNetwork: it has room for more than its own two ends, and can be routed.
-func isNetwork(p netip.Prefix) bool {
-	return p.Bits() >= fewestBits && p.Addr().BitLen()-p.Bits() >= 2 && p.Addr().IsGlobalUnicast()
-}
-
-// routedMembers are the single addresses that CNIs without a bridge route to links.
-//
-//	10.244.1.7 dev cali0123456789a scope link
-func (p *patient) routedMembers() []network {
-	n := &p.host.Network
-	var all []network
-	for i := range n.Routes {
-		rt := &n.Routes[i]
-		if rt.Table != route.TableMain || rt.Type != route.Unicast || !rt.Destination.IsSingleIP() || len(rt.Nexthops) != 1 || rt.Nexthops[0].Via.IsValid() {
-			continue
-		}
-		link := n.Link(rt.Nexthops[0].Interface)
-		if link == nil || link.Kind != "veth" || link.Master != "" || !rt.Destination.Addr().IsGlobalUnicast() || rt.Protocol == "kernel" || p.isLocal(rt.Destination.Addr()) {
-			continue // of no container: the node's own address there has such a route too
-		}
-		all = append(all, network{rt.Destination, link.Name, rt.Destination.Addr(), "route " + rt.Text})
-	}
-	return all
-}
+func isNetwork(p netip.Prefix) bool { return vicinity.IsNetwork(p) }
 
 // masqueradedNetworks are the sources of rules that masquerade.
 func (p *patient) masqueradedNetworks() []network {
@@ -135,6 +75,9 @@ func (p *patient) masqueradedNetworks() []network {
 // memberOf is an address of a network: a neighbour that is known there, else the
 // first that isn't the node's.
 func (p *patient) memberOf(prefix netip.Prefix, link string) netip.Addr {
+	if prefix.IsSingleIP() {
+		return prefix.Addr()
+	}
 	n := &p.host.Network
 	for _, b := range n.Neighbors {
 		if b.Interface == link && b.MAC != "" && prefix.Contains(b.Address) && !p.isLocal(b.Address) {
@@ -159,13 +102,8 @@ func (p *patient) isLocal(a netip.Addr) bool {
 	return local
 }
 
-// outside is an address that is nobody's here: far away in the Internet.
-func outside(f packet.Family) netip.Addr {
-	if f == packet.IPv4Family {
-		return netip.AddrFrom4([4]byte{1, 1, 1, 1})
-	}
-	return netip.AddrFrom16([16]byte{0x26, 0x06, 0x47, 0x00, 0x47, 0x00, 14: 0x11, 15: 0x11})
-}
+// outside is an address that is nobody's here.
+func outside(f packet.Family) netip.Addr { return vicinity.Outside(f) }
 
 // neighbour is a host on a link of the node's own.
 type neighbour struct {

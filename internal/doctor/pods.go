@@ -12,6 +12,7 @@ import (
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/route"
 	"github.com/unmasq/unmasq/internal/sim"
+	"github.com/unmasq/unmasq/internal/vicinity"
 )
 
 func packetOf(p netip.Prefix) packet.Family { return packet.Of(p.Addr()) }
@@ -59,43 +60,15 @@ func (p *patient) maskedRoutes(n *network) (first sim.RuleRef, routes []*route.R
 	return first, routes
 }
 
-// others are routes to networks that look like those of other nodes' pods: by way
-// of a gateway or a tunnel, of the same size as this node's own, next to it in the
-// same block.
+// others are routes to networks that look like those of other nodes' pods.
 func (p *patient) others(n *network) []*route.Route {
-	own := p.block(n)
-	block := 8
-	if n.family() == packet.IPv6Family {
-		block = 16
-	}
-	all := &p.host.Network
-	var found []*route.Route
-	for i := range all.Routes {
-		rt := &all.Routes[i]
-		if rt.Family != n.family() || rt.Type != route.Unicast || rt.Table != route.TableMain || rt.Destination.Bits() != own.Bits() || rt.Destination == own ||
-			own.Bits() <= 16 || len(rt.Nexthops) == 0 || !rt.Nexthops[0].Via.IsValid() {
-			continue
-		}
-		wide, err := own.Addr().Prefix(own.Bits() - block)
-		if err == nil && wide.Contains(rt.Destination.Addr()) {
-			found = append(found, rt)
-		}
-	}
+	found := vicinity.Remotes(p.host, &vicinity.Network{Prefix: n.prefix, Link: n.link})
 	const most = 8
 	return found[:min(len(found), most)]
 }
 
-// block of addresses that the network is of: with calico the blackhole route tells.
-//
-//	blackhole 192.168.0.0/26 proto bird
-func (p *patient) block(n *network) netip.Prefix {
-	for i := range p.host.Network.Routes {
-		if rt := &p.host.Network.Routes[i]; rt.Type == route.Blackhole && rt.Destination.Contains(n.member) && rt.Destination.Bits() < n.prefix.Bits() {
-			return rt.Destination
-		}
-	}
-	return n.prefix
-}
+// block of addresses that the network is of.
+func (p *patient) block(n *network) netip.Prefix { return vicinity.Block(p.host, n.prefix) }
 
 // familiesDiffer: what leaves by IPv4 is translated, and by IPv6 it leaves with an
 // address that nobody outside can answer to.

@@ -247,12 +247,12 @@ func (w *world) remotePrefix(f packet.Family, backend netip.Addr) netip.Prefix {
 		}
 		remotes := vicinity.Remotes(w.here().Host, n)
 		for _, r := range remotes {
-			if backend.IsValid() && r.Prefix.Contains(backend) {
-				return r.Prefix
+			if backend.IsValid() && r.Destination.Contains(backend) {
+				return r.Destination
 			}
 		}
 		if len(remotes) > 0 {
-			return remotes[0].Prefix
+			return remotes[0].Destination
 		}
 	}
 	if !backend.IsValid() {

@@ -40,7 +40,8 @@ func newWorld(s Situation) *world {
 	var named []explain.Node
 	for i, n := range s.Nodes {
 		n.Name = nameOf(n)
-		w.nodes = append(w.nodes, &node{Node: n, index: i, networks: vicinity.Networks(n.Host)})
+		networks := slices.DeleteFunc(vicinity.Networks(n.Host), func(x vicinity.Network) bool { return vicinity.IsUplink(&n.Host.Network, x.Link) })
+		w.nodes = append(w.nodes, &node{Node: n, index: i, networks: networks})
 		named = append(named, explain.Node{Name: n.Name, Host: n.Host})
 	}
 	w.explain = explain.New(named...)

@@ -44,7 +44,7 @@ func Networks(h *snapshot.Host) []Network {
 // containers or machines: a bridge over a network card is the node's own uplink.
 func bridgeNetworks(h *snapshot.Host, l *route.Link) []Network {
 	n := &h.Network
-	if l.Kind != "bridge" || !l.Up || strings.HasPrefix(l.Name, "virbr") || isUplink(n, l.Name) {
+	if l.Kind != "bridge" || !l.Up {
 		return nil
 	}
 	port := ""
@@ -57,13 +57,17 @@ func bridgeNetworks(h *snapshot.Host, l *route.Link) []Network {
 		}
 		port = n.Links[i].Name
 	}
-	why := "and nothing on it"
-	if port != "" {
-		why = "and port " + port
+	why := "and port " + port
+	switch {
+	case port != "":
+	case strings.HasPrefix(l.Name, "virbr") || IsUplink(n, l.Name):
+		return nil
+	default:
+		why = "and nothing on it"
 	}
 	var all []Network
 	for _, a := range n.Addresses {
-		if a.Interface != l.Name || !isNetwork(a.Prefix) {
+		if a.Interface != l.Name || !IsNetwork(a.Prefix) {
 			continue
 		}
 		found := Network{Prefix: a.Prefix.Masked(), Link: l.Name, Empty: port == "", Why: "bridge " + l.Name + " has " + a.Prefix.String() + " " + why}
@@ -78,8 +82,8 @@ func bridgeNetworks(h *snapshot.Host, l *route.Link) []Network {
 	return all
 }
 
-// isUplink: a default route leaves by it.
-func isUplink(n *route.Network, link string) bool {
+// IsUplink says whether a default route leaves by a link.
+func IsUplink(n *route.Network, link string) bool {
 	return slices.ContainsFunc(n.Routes, func(r route.Route) bool {
 		return r.Destination.IsValid() && r.Destination.Bits() == 0 && slices.ContainsFunc(r.Nexthops, func(h route.Nexthop) bool { return h.Interface == link })
 	})
@@ -88,8 +92,8 @@ func isUplink(n *route.Network, link string) bool {
 // forContainers: kinds of links to a container or a machine.
 func forContainers(kind string) bool { return kind == "veth" || kind == "tun" }
 
-// isNetwork: it has room for more than its own two ends, and can be routed.
-func isNetwork(p netip.Prefix) bool {
+// IsNetwork says whether a prefix has room for more than its own two ends, and can be routed.
+func IsNetwork(p netip.Prefix) bool {
 	return p.Bits() >= fewestBits && p.Addr().BitLen()-p.Bits() >= 2 && p.Addr().IsGlobalUnicast()
 }
 
@@ -118,25 +122,15 @@ func isLocal(h *snapshot.Host, a netip.Addr) bool {
 	return local
 }
 
-// Remote is a network of another node's, as far as routes tell.
-type Remote struct {
-	Prefix netip.Prefix
-	// Via is the gateway, on Link.
-	Via  netip.Addr
-	Link string
-	// Why it is taken for one: the route.
-	Why string
-}
-
 // Remotes are routes to networks that look like those of other nodes' pods: by way of
 // a gateway or a tunnel, of the same size as the network that is this node's own, next
 // to it in the same block.
-func Remotes(h *snapshot.Host, n *Network) []Remote {
-	own, block := blockOf(h, n), 8
+func Remotes(h *snapshot.Host, n *Network) []*route.Route {
+	own, block := Block(h, n.Prefix), 8
 	if n.Family() == packet.IPv6Family {
 		block = 16
 	}
-	var found []Remote
+	var found []*route.Route
 	for i := range h.Network.Routes {
 		rt := &h.Network.Routes[i]
 		if rt.Family != n.Family() || rt.Type != route.Unicast || rt.Table != route.TableMain || rt.Destination.Bits() != own.Bits() || rt.Destination == own ||
@@ -144,23 +138,22 @@ func Remotes(h *snapshot.Host, n *Network) []Remote {
 			continue
 		}
 		if wide, err := own.Addr().Prefix(own.Bits() - block); err == nil && wide.Contains(rt.Destination.Addr()) {
-			found = append(found, Remote{rt.Destination, rt.Nexthops[0].Via, rt.Nexthops[0].Interface, "route " + rt.Text})
+			found = append(found, rt)
 		}
 	}
-	slices.SortStableFunc(found, func(a, b Remote) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
 	return found
 }
 
-// blockOf addresses that the network is of: with calico the blackhole route tells.
+// Block of addresses that a network is of: with calico the blackhole route tells.
 //
 //	blackhole 192.168.0.0/26 proto bird
-func blockOf(h *snapshot.Host, n *Network) netip.Prefix {
+func Block(h *snapshot.Host, p netip.Prefix) netip.Prefix {
 	for i := range h.Network.Routes {
-		if rt := &h.Network.Routes[i]; rt.Type == route.Blackhole && rt.Destination.Contains(n.Prefix.Addr()) && rt.Destination.Bits() < n.Prefix.Bits() {
+		if rt := &h.Network.Routes[i]; rt.Type == route.Blackhole && rt.Destination.Contains(p.Addr()) && rt.Destination.Bits() < p.Bits() {
 			return rt.Destination
 		}
 	}
-	return n.Prefix
+	return p
 }
 
 // Free is the address of a prefix with a number that isn't the node's and not among

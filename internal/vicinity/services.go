@@ -120,7 +120,7 @@ func ruleKind(s *Service, chain, what string) ServiceKind {
 	switch {
 	case what == "external IP" || what == "loadbalancer IP" || chain == "KUBE-EXTERNAL-SERVICES" && s.Address.IsValid():
 		return ExternalIP
-	case s.Address.IsValid():
+	case s.Address.IsValid() && (what == "cluster IP" || strings.HasPrefix(chain, "KUBE-")):
 		return ClusterIP
 	case strings.HasPrefix(chain, "KUBE-"):
 		return NodePort
