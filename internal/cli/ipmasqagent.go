@@ -54,7 +54,7 @@ type masqAgentOptions struct {
 }
 
 func newIPMasqAgent() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:                masqAgentWord + " [flags]",
 		Short:              "Take ip-masq-agent's place, with its flags and files",
 		Long:               masqAgentHelp,
@@ -65,13 +65,14 @@ func newIPMasqAgent() *cobra.Command {
 			return o.run(cmd, args)
 		},
 	}
+	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printMasqAgentHelp(cmd) })
+	return cmd
 }
 
 func (o *masqAgentOptions) run(cmd *cobra.Command, args []string) error {
-	set := o.flagSet()
-	switch err := o.parse(set, args); {
+	switch err := o.parse(o.flagSet(), args); {
 	case errors.Is(err, flag.ErrHelp):
-		return printMasqAgentHelp(cmd, set)
+		return cmd.Help()
 	case err != nil:
 		return inputError{fmt.Errorf("%w (see `%s --help`)", err, cmd.CommandPath())}
 	case o.version.on:

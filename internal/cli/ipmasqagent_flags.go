@@ -132,12 +132,12 @@ func (o *masqAgentOptions) level() slog.Level {
 }
 
 // printMasqAgentHelp prints flags as all other commands do; those without effect in a line.
-func printMasqAgentHelp(cmd *cobra.Command, f *flag.FlagSet) error {
+func printMasqAgentHelp(cmd *cobra.Command) {
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "%s\n\nUsage:\n  %s\n\nExamples:\n%s\n\nFlags:\n", cmd.Long, cmd.UseLine(), cmd.Example)
 	t := tabwriter.NewWriter(out, 0, 8, 3, ' ', 0)
 	var none []string
-	f.VisitAll(func(x *flag.Flag) {
+	(&masqAgentOptions{}).flagSet().VisitAll(func(x *flag.Flag) {
 		value, usage := flag.UnquoteUsage(x)
 		switch {
 		case strings.HasPrefix(usage, "no effect"):
@@ -148,9 +148,6 @@ func printMasqAgentHelp(cmd *cobra.Command, f *flag.FlagSet) error {
 		}
 		fmt.Fprintf(t, "  --%s %s\t%s\n", x.Name, strings.TrimPrefix(value, "value"), usage)
 	})
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(out, "\nAccepted, without effect:\n  %s\n", strings.Join(none, " "))
-	return err
+	t.Flush()
+	fmt.Fprintf(out, "\nAccepted, without effect:\n  %s\n", strings.Join(none, " "))
 }

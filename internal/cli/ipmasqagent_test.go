@@ -158,9 +158,9 @@ func TestIPMasqAgentPrints(t *testing.T) {
 			t.Errorf("%s: exit %d, %q %s", args, status, out.String(), errs.String())
 		}
 	}
-	for _, args := range []string{"--help", "-h"} {
+	for _, args := range []string{"ip-masq-agent --help", "ip-masq-agent -h", "help ip-masq-agent"} {
 		var out bytes.Buffer
-		if status := Main("1.2", []string{"ip-masq-agent", args}, nil, &out, &out); status != statusOK {
+		if status := Main("1.2", strings.Fields(args), nil, &out, &out); status != statusOK {
 			t.Errorf("%s: exit %d", args, status)
 		}
 		for _, want := range []string{"  --to-ports PORTS", "  --random-fully ", "(default IP-MASQ-AGENT)", "Accepted, without effect:\n  --add-dir-header", "--vmodule"} {
