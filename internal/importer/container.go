@@ -23,12 +23,13 @@ func (c Container) Flags(valued ...string) Settings { return flagsOf(c.words, va
 
 // containers of a DaemonSet, Deployment, Pod, or anything with a pod template, that run
 // a program of one of these names: by the container's name, its image's or its command's.
+// Those that only prepare the others are left out.
 func containers(v Value, programs ...string) (all []Container, err error) {
 	spec := v.Get("spec")
 	if t := spec.Get("template", "spec"); t.Is() {
 		spec = t
 	}
-	for _, v := range append(spec.Get("containers").Items(), spec.Get("initContainers").Items()...) {
+	for _, v := range spec.Get("containers").Items() {
 		if !runs(v, programs) {
 			continue
 		}

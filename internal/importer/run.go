@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/unmasq/unmasq/api/v1alpha1"
 	"github.com/unmasq/unmasq/internal/policy"
 )
 
@@ -17,6 +18,8 @@ func Run(kind Kind, files []File, opts Options) (*Result, error) {
 	}
 	if opts.Cluster {
 		result.withoutFacts()
+	} else {
+		result.needPodCIDRs(files)
 	}
 	for _, d := range result.Documents {
 		d.About = append([]string{fmt.Sprintf("Imported from %s's settings in %s.", kind.Name, fileNames(files))}, d.About...)
@@ -25,6 +28,25 @@ func Run(kind Kind, files []File, opts Options) (*Result, error) {
 		return nil, err
 	}
 	return result, nil
+}
+
+// needPodCIDRs warns where rules are about pods and nothing says who all of those are:
+// a host knows its own alone.
+func (r *Result) needPodCIDRs(files []File) {
+	pods := func(rule v1alpha1.Rule) bool {
+		return rule.From != nil && rule.From.Pods != nil || rule.To != nil && rule.To.Pods != nil
+	}
+	for _, d := range r.Documents {
+		if len(d.Facts.PodCIDRs) > 0 {
+			return // stated once, for all
+		}
+	}
+	for _, d := range r.Documents {
+		if slices.ContainsFunc(d.Rules, pods) {
+			r.Warn(Place{File: fileNames(files), Setting: "pods"}, "no file says the cluster's pod networks, so that a host knows its own pods alone: state --pod-cidrs, or import for a cluster with --cluster")
+			return
+		}
+	}
 }
 
 // withoutFacts takes off what a cluster knows itself, and documents that had nothing else.
