@@ -77,6 +77,16 @@ func TestDocument(t *testing.T) {
 				"ip-masq-agent/listed: from this node + 2 CIDRs to 10.0.0.0/8 and fc00::/7: Leave",
 				"ip-masq-agent/masquerade: from this node + 2 CIDRs to 0.0.0.0/0 and ::/0: Masquerade ports",
 			}},
+		{"eleven ranges", masqagent.Settings{Dialect: masqagent.Kubernetes, AllReserved: true, Inbound: true}, "", []string{
+			"ip-masq-agent/link-local: from this node + 0.0.0.0/0 to 169.254.0.0/16: Leave",
+			"ip-masq-agent/listed-kept: from pods to 10.0.0.0/8 and 10 more: Keep",
+			"ip-masq-agent/listed: from this node + 0.0.0.0/0 to 10.0.0.0/8 and 10 more: Leave",
+			"ip-masq-agent/masquerade: from this node + 0.0.0.0/0 to 0.0.0.0/0: Masquerade",
+		}},
+		{"IPv6's link-local too", masqagent.Settings{Dialect: masqagent.Kubernetes, EnableIPv6: true, Inbound: true}, "nonMasqueradeCIDRs:\nmasqLinkLocalIPv6: true", []string{
+			"ip-masq-agent/link-local: from this node + 2 CIDRs to 169.254.0.0/16: Leave",
+			"ip-masq-agent/masquerade: from this node + 2 CIDRs to 0.0.0.0/0 and ::/0: Masquerade",
+		}},
 		{"Cilium's pods alone", masqagent.Settings{Dialect: masqagent.Cilium}, "nonMasqueradeCIDRs: [2.2.2.2/16, fc00::/7]", []string{
 			"ip-masq-agent/link-local: from pods to 169.254.0.0/16: Leave",
 			"ip-masq-agent/listed-kept: from pods to 2.2.0.0/16: Keep",
