@@ -59,6 +59,17 @@ func (n *nativeRule) add(statement nftables.Statement) {
 	case nftables.Inert:
 	case nftables.Stateful:
 		n.not(s.Name)
+	case nftables.XT:
+		if s.Kind == "target" {
+			n.emit(func(to *step) {
+				to.act, to.losses = stop, []string{"the listing doesn't show what " + s.Name + " does (iptables-save does)"}
+			})
+			return
+		}
+		if s.Name == "comment" {
+			return // every packet matches it
+		}
+		n.not("-m " + s.Name + ", whose parameters the listing doesn't show (iptables-save does)")
 	case nftables.SetUpdate:
 		n.not("room in set " + s.Set)
 	default:

@@ -81,7 +81,7 @@ func (r *reader) bases(h *snapshot.Host, f packet.Family) []*chain {
 		if t.Native == nil && t.Name == "nat" && t.Chain("POSTROUTING") != nil {
 			all = append(all, base{r.chains(t, f)["POSTROUTING"], 100, 0})
 		}
-		if t.Native == nil || t.Native.IsDormant() || t.Native.IPTables {
+		if t.Native == nil || t.Native.IsDormant() {
 			continue
 		}
 		for _, c := range t.Chains {

@@ -237,7 +237,7 @@ func (w *walker) doubtful(s *step, fits Region) {
 	case s.act == translate:
 		w.warn(s, "is left out: a policy can't ask for %s", what)
 	case s.act == jump && s.chain != nil:
-		w.warn(s, "is left out with chain %s: a policy can't ask for %s", s.chain.name, what)
+		w.warn(s, "is left out with chain %s, and what that may let go is left alone: a policy can't ask for %s", s.chain.name, what)
 		w.leave(s.chain, state{Region: fits}, 0)
 	default:
 		w.warn(s, "a policy can't ask for %s: what it may concern is left alone, whatever later rules say", what)
