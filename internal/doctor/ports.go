@@ -123,7 +123,7 @@ func (p *patient) anew(at sim.RuleRef, rule, how string) string {
 	case n == nil:
 		return fmt.Sprintf("%s -t %s -R %s %d %s", program(at.Table), at.Table.Name, at.Chain.Name, at.Rule.Index, rule)
 	case p.ownerOf(at) == owner.Unmasq:
-		return "# in the policy that says so: unmasq status names it"
+		return "# write the policy's rule " + how + ": ports and fullyRandom of its masquerade or snat say that"
 	default:
 		return fmt.Sprintf("nft replace rule %s %s %s handle %d %s", n.Family, n.Name, at.Chain.Name, at.Rule.Native.Handle, quoted(rule))
 	}
