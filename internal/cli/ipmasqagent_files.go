@@ -139,6 +139,9 @@ func readBounded(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, masqagent.MostBytes+1))
 }
 
+// mostLogged are as many CIDRs as agents take unless told otherwise.
+const mostLogged = 64
+
 // good remembers what is right, and says so where it is new.
 func (s *masqSource) good(c masqagent.Config, why string, files []masqagent.File, warnings []masqagent.Warning) {
 	s.config, s.why, s.warnings = c, why, append([]string{}, s.flagWarnings...)
@@ -149,7 +152,11 @@ func (s *masqSource) good(c masqagent.Config, why string, files []masqagent.File
 	for _, f := range files {
 		names = append(names, f.Name)
 	}
-	for _, d := range c.Destinations {
+	for i, d := range c.Destinations {
+		if i == mostLogged {
+			list = append(list, fmt.Sprintf("and %d more", len(c.Destinations)-i))
+			break
+		}
 		list = append(list, d.String())
 	}
 	about := []any{"dialect", c.Dialect, "because", why, "files", strings.Join(names, " "), "nonMasqueradeCIDRs", strings.Join(list, " "),

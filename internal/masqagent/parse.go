@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"net/netip"
 	"unicode"
 
 	"go.yaml.in/yaml/v3"
@@ -44,7 +44,7 @@ func Parse(files []File, s Settings) (Config, []Warning, error) {
 
 // merge adds up the files: lists are united, switches are on where any has them on.
 func (c *Config) merge(files []content) {
-	stated := false
+	stated, seen := false, map[netip.Prefix]bool{}
 	for _, f := range files {
 		c.MasqLinkLocal = c.MasqLinkLocal || f.linkLocal
 		c.MasqLinkLocalIPv6 = c.MasqLinkLocalIPv6 || f.linkLocalIPv6
@@ -53,7 +53,8 @@ func (c *Config) merge(files []content) {
 		}
 		stated = stated || c.states(f)
 		for _, d := range f.list {
-			if !slices.ContainsFunc(c.Destinations, func(x Destination) bool { return x.Prefix == d.Prefix }) {
+			if !seen[d.Prefix] {
+				seen[d.Prefix] = true
 				c.Destinations = append(c.Destinations, d)
 			}
 		}
