@@ -146,7 +146,7 @@ func duplicates(p *patient) []Finding {
 		if f.Mend == nil {
 			return
 		}
-		f.Summary = fmt.Sprintf("in %s %s %d rules stand more than once", t.Name, c.Name, len(f.Mend))
+		f.Summary = fmt.Sprintf("rules of %s %s stand there more than once: %d of them could go", t.Name, c.Name, len(f.Mend))
 		f.Consequence = "Who takes such a rule away, by hand or at a program's end, leaves the other in force."
 		all = append(all, f)
 	})
