@@ -81,7 +81,7 @@ func (o *matrixOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if o.probe.on {
+	if o.probe.on || len(o.probe.namespaces) > 0 {
 		return o.probed(cmd, expected)
 	}
 	s, err := o.situation(cmd)

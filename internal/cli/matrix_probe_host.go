@@ -38,6 +38,9 @@ func (o *probeOptions) flags(cmd *cobra.Command) {
 
 // probed measures this host.
 func (o *matrixOptions) probed(cmd *cobra.Command, expected *matrix.Expected) (err error) {
+	if !o.probe.on {
+		return inputError{errors.New("--namespace is for --probe")}
+	}
 	if len(o.snapshots) > 0 || len(o.documents.files) > 0 {
 		return inputError{errors.New("--probe measures this host as it is; expected no --snapshot and no -f beside it")}
 	}
