@@ -74,10 +74,9 @@ func read(t *testing.T, file string) string {
 	return string(text)
 }
 
-// TestDeploy starts what the manifests start, with the files that they mount, as
-// their probe asks it.
-func TestDeploy(t *testing.T) {
-	program := agenttest.Program(t)
+// deploy starts what the manifests start, with the files that they mount, as their
+// probe asks it.
+func deploy(t *testing.T, program string) {
 	plain := read(t, manifests+"daemonset.yaml")
 	patched, err := netnstest.Test(t, "kubectl").Run(plain, "kubectl", "patch", "--local", "-f", "-", "--patch", read(t, manifests+"azure.yaml"), "-o", "yaml")
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/unmasq/unmasq/internal/kernel/netns/netnstest"
 )
 
-func TestLife(t *testing.T) {
-	program := agenttest.Program(t)
+// life of the agent, as an operator sees it.
+func life(t *testing.T, program string) {
 	for _, tt := range []struct {
 		name string
 		run  func(*testing.T, string)

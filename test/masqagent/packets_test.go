@@ -204,10 +204,20 @@ func another(t *testing.T, r *rig.Rig) {
 `)
 }
 
-// TestSamePackets sends the same packets through ip-masq-agent's rules and through
-// unmasq's: each has the same source behind both, but for what is meant.
-func TestSamePackets(t *testing.T) {
+// TestInItsPlace is all that needs the program, which is built once.
+func TestInItsPlace(t *testing.T) {
 	program := agenttest.Program(t)
+	for _, tt := range []struct {
+		name string
+		run  func(*testing.T, string)
+	}{{"packets", samePackets}, {"life", life}, {"deploy", deploy}} {
+		t.Run(tt.name, func(t *testing.T) { tt.run(t, program) })
+	}
+}
+
+// samePackets sends the same packets through ip-masq-agent's rules and through
+// unmasq's: each has the same source behind both, but for what is meant.
+func samePackets(t *testing.T, program string) {
 	for i, s := range settings() {
 		variant := []string{"nft", "legacy"}[i%2]
 		t.Run(s.name+"/"+variant, func(t *testing.T) {
