@@ -17,8 +17,6 @@ import (
 const (
 	// stageLife ends a stage's pods, whatever becomes of who made it.
 	stageLife = 15 * time.Minute
-	// removePatience covers pods whose kubelet takes its time.
-	removePatience = time.Minute
 	// settlePatience bounds the wait for the data plane to know the services.
 	settlePatience = 30 * time.Second
 )
@@ -37,7 +35,7 @@ func removeLeftovers(ctx context.Context, client *kubectl.Client, all bool, prog
 			continue
 		}
 		fmt.Fprintf(progress, "removing namespace %s, which an earlier run has left\n", s.Namespace)
-		errs = append(errs, client.RemoveStage(ctx, s.Namespace, removePatience))
+		errs = append(errs, client.RemoveStage(ctx, s.Namespace))
 	}
 	if all && len(stages) == 0 {
 		fmt.Fprintln(progress, "nothing is left")

@@ -50,7 +50,7 @@ func (o *kubectlMatrix) onStage(ctx context.Context, cmd *cobra.Command, client 
 	}
 	defer func() {
 		progress("removing namespace " + stage.Namespace)
-		err = errors.Join(err, stage.Remove(context.WithoutCancel(ctx), removePatience))
+		err = errors.Join(err, stage.Remove(context.WithoutCancel(ctx)))
 	}()
 	if err := settle(ctx, stage, progress); err != nil {
 		return nil, err

@@ -118,7 +118,7 @@ func (c *Client) MakeStage(ctx context.Context, config StageConfig, patience tim
 		err = s.await(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.Remove(context.WithoutCancel(ctx), patience))
+		return nil, errors.Join(err, s.Remove(context.WithoutCancel(ctx)))
 	}
 	return s, nil
 }
@@ -289,8 +289,8 @@ func (s *Stage) Call(p StagePod) func(context.Context, []probe.Order) ([]probe.R
 }
 
 // Remove all of it, and wait until it is gone.
-func (s *Stage) Remove(ctx context.Context, patience time.Duration) error {
-	return s.client.RemoveStage(ctx, s.Namespace, patience)
+func (s *Stage) Remove(ctx context.Context) error {
+	return s.client.RemoveStage(ctx, s.Namespace)
 }
 
 // MadeStage is a stage's namespace that is there.
@@ -319,7 +319,8 @@ func (c *Client) Stages(ctx context.Context) ([]MadeStage, error) {
 }
 
 // RemoveStage deletes a stage's namespace and waits until it is gone.
-func (c *Client) RemoveStage(ctx context.Context, namespace string, patience time.Duration) error {
+func (c *Client) RemoveStage(ctx context.Context, namespace string) error {
+	const patience = time.Minute // pods may be on a node whose kubelet takes its time
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	spaces := c.Objects.Resource(Namespaces)
