@@ -22,7 +22,7 @@ const palette = `
 const pageStyle = `
 :root { color-scheme: light dark; --back: light-dark(#ffffff, #0d1117); --text: light-dark(#1f2328, #e6edf3);
  --dim: light-dark(#59636e, #9198a1); --line: light-dark(#d1d9e0, #30363d); --band: light-dark(#f6f8fa, #151b23); }
-body { margin: 0 auto; padding: 2rem 1.5rem; max-width: 88rem; background: var(--back); color: var(--text);
+body { margin: 0 auto; padding: 2rem 1.5rem; max-width: 100rem; background: var(--back); color: var(--text);
  font: 15px/1.45 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0; }
 h2 { font-size: 1.05rem; margin: 2rem 0 .6rem; }
@@ -34,14 +34,15 @@ tr:last-child > * { border-bottom: 0; }
 thead th { background: var(--band); border-bottom: 2px solid var(--line); }
 tbody th { background: var(--band); position: sticky; left: 0; border-right: 1px solid var(--line); }
 thead th:first-child { position: sticky; left: 0; z-index: 1; border-right: 1px solid var(--line); color: var(--dim); font-weight: normal; }
-th b { display: block; white-space: nowrap; }
+th b { display: block; }
+tbody th { min-width: 13rem; max-width: 17rem; }
 th span { display: block; font-weight: normal; font-size: .82rem; color: var(--dim); overflow-wrap: anywhere; }
 th code { font-size: .78rem; color: var(--dim); font-weight: normal; }
 tbody tr:hover td { background: var(--band); }
-.s { display: block; width: max-content; max-width: 17rem; margin: 0 0 .25rem; padding: .1rem .55rem; border-radius: 999px; color: var(--ink); background: var(--fill);
- font-weight: 600; font-size: .88rem; }
+.s { display: block; width: max-content; max-width: 17rem; margin: 0 0 .25rem; padding: .1rem .5rem; border-radius: 999px; color: var(--ink); background: var(--fill);
+ font-weight: 600; font-size: .82rem; }
 .s.lost, .s.refused, .s.differs { border-radius: 6px; }
-.s.before { padding: 0 .55rem; font-weight: normal; font-size: .8rem; text-decoration: line-through; }
+.s.before { padding: 0 .55rem; font-weight: normal; font-size: .78rem; text-decoration: line-through; }
 .s a { color: inherit; font-weight: normal; font-size: .72rem; vertical-align: super; text-decoration: none; margin-left: .2rem; }
 .nothing { color: var(--dim); cursor: help; }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: 1rem 0; color: var(--dim); font-size: .85rem; }
@@ -122,7 +123,10 @@ func (l *label) html(b *strings.Builder, scope string) {
 			fmt.Fprintf(b, "<span>%s</span>", html.EscapeString(line))
 		}
 	}
-	fmt.Fprintf(b, "<code>%s</code></th>", html.EscapeString(l.name))
+	if name := strings.ReplaceAll(l.name, "-", " "); !strings.EqualFold(name, l.title) && l.name != l.about {
+		fmt.Fprintf(b, "<code>%s</code>", html.EscapeString(l.name)) // as an expectation has it
+	}
+	b.WriteString("</th>")
 }
 
 func (c *gridCell) html(b *strings.Builder, notes []string) {

@@ -127,12 +127,13 @@ func (c *gridCell) svg(b *strings.Builder, x, y float64) {
 		fmt.Fprintf(b, "<text class=\"dim\" x=\"%.0f\" y=\"%.0f\">·<title>%s</title></text>\n", x+6, y+16, html.EscapeString(c.why))
 	}
 	for _, l := range c.lines {
-		text, note := html.EscapeString(l.text), ""
+		text, note, wide := html.EscapeString(l.text), "", float64(width(l.text))*glyph+16
 		if l.note > 0 {
+			wide += 10
 			note = fmt.Sprintf("<tspan font-size=\"9\" dy=\"-4\" dx=\"3\">%d</tspan>", l.note)
 		}
 		fmt.Fprintf(b, "<g class=\"s %s\"><rect x=\"%.0f\" y=\"%.0f\" width=\"%.0f\" height=\"18\" rx=\"9\"/><text x=\"%.0f\" y=\"%.0f\">%s%s</text></g>\n",
-			l.class, x, y+2, float64(width(l.text))*glyph+20, x+7, y+15, text, note)
+			l.class, x, y+2, wide, x+7, y+15, text, note)
 		y += leading
 	}
 }
