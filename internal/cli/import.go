@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/unmasq/unmasq/internal/importer"
 	"github.com/unmasq/unmasq/internal/policyfile"
@@ -104,6 +105,9 @@ func (o *importOptions) print(cmd *cobra.Command, result *importer.Result, kind 
 func (o *importOptions) check() error {
 	if o.output != "" && o.output != "yaml" && o.output != "json" {
 		return inputError{fmt.Errorf("-o %q: expected json or yaml", o.output)}
+	}
+	if o.Name != "" && len(validation.IsDNS1123Subdomain(o.Name)) > 0 {
+		return inputError{fmt.Errorf("--name %q is not a DNS name; expected lower case letters, digits, '-' and '.'", o.Name)}
 	}
 	switch o.MasqueradeAll {
 	case "", importer.MasqueradeExact, importer.MasqueradeWhereNeeded:

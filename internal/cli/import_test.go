@@ -83,6 +83,7 @@ func TestImportRefuses(t *testing.T) {
 		{"not known", []string{"-"}, "stdin: nothing here is known as one component's settings"},
 		{"format", []string{"flannel", "-", "-o", "xml"}, `-o "xml": expected json or yaml`},
 		{"way", []string{"kube-proxy", "-", "--masquerade-all", "both"}, `--masquerade-all "both": expected where-needed or exact`},
+		{"name", []string{"flannel", "-", "--name", "My_Policy"}, `--name "My_Policy" is not a DNS name`},
 		{"networks", []string{"flannel", "-", "--pod-cidrs", "10.0.0.1/8"}, "--pod-cidrs 10.0.0.1/8 has host bits set"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
