@@ -15,7 +15,7 @@ const (
 
 // tracked: what the table of connections holds. A node without tracking has neither setting.
 func tracked(h *snapshot.Host) string {
-	return unless(h.AllSysctls || h.Sysctls[trackedMax] != "" && h.Sysctls[trackedCount] != "", "no sysctls were given")
+	return unless(h.AllSysctls || h.Sysctls[trackedMax] != "" && h.Sysctls[trackedCount] != "", "no sysctls of connection tracking were given")
 }
 
 // counters of the kernel, which a node without tracking hasn't.

@@ -13,6 +13,7 @@ import (
 // inDumps are the findings in recorded nodes where real programs wrote the rules, by
 // the beginning of the dump's name; of all others nothing is found.
 var inDumps = map[string][]string{
+	"aws-vpc-cni": {"families-differ"},                          // it translates IPv4 alone
 	"cni-bridge-": {"pods-masqueraded"},                         // ipMasq: true, and a route to another node's pods
 	"k3s-":        {"exemption-overridden", "two-masqueraders"}, // flannel, and ip-masq-agent behind it
 }
