@@ -67,3 +67,25 @@ func TestReadCountersOfNothing(t *testing.T) {
 		}
 	}
 }
+
+// FuzzReadCounters: what is counted is counted by name, and each line that isn't read is
+// named with its number.
+func FuzzReadCounters(f *testing.F) {
+	f.Add(procCounters)
+	f.Add(toolCounters)
+	f.Add("cpu=0 found=18446744073709551615 found=1\n")
+	f.Add("entries x insert_failed \n00000001 00000002 00000003\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		counters, problems := conntrack.ReadCounters(text, 1)
+		if counters != nil && len(counters) == 0 {
+			t.Error("counters without one")
+		}
+		number, last := strings.Count(strings.ReplaceAll(text, "\r", "\n"), "\n")+1, 0
+		for _, p := range problems {
+			if p.Line <= last || p.Line > number || p.Why == "" {
+				t.Errorf("problem of line %d after %d, of %d lines: %q", p.Line, last, number, p.Why)
+			}
+			last = p.Line
+		}
+	})
+}
