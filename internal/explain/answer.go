@@ -47,7 +47,7 @@ func New(nodes ...Node) *Explainer {
 // Explain answers.
 func (e *Explainer) Explain(q sim.Question, o sim.Options) Answer {
 	q = e.understood(q)
-	a := Answer{Version: 1, Flow: flow(q), Warnings: e.warnings()}
+	a := Answer{Version: 1, Flow: flow(q), Warnings: e.Warnings()}
 	var outcomes []sim.Outcome
 	a.Node, outcomes = e.run(q, o)
 	a.Outcomes = e.outcomes(outcomes, q)

@@ -82,7 +82,7 @@ func TestWarnsOfWhatCouldNotBeRead(t *testing.T) {
 		"ip6tables-save.txt couldn't be taken: ip6tables-save: table incompatible",
 		"permission denied: rules and sets can't be read without CAP_NET_ADMIN; run unmasq as root (sudo). Missing: iptables-save.txt, nft.json",
 	}
-	if diff := cmp.Diff(want, New(Node{Host: host}).warnings()); diff != "" {
+	if diff := cmp.Diff(want, New(Node{Host: host}).Warnings()); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }

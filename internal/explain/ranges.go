@@ -52,7 +52,7 @@ func (e *Explainer) Ranges(q Asked, rule string) (Ranges, error) {
 		a.network = netip.PrefixFrom(q.Destination, q.Destination.BitLen())
 	}
 	out := Ranges{
-		Version: 1, Flow: flow(q.Question), Network: a.network.String(), Side: a.side(), Warnings: e.warnings(), Ranges: []Range{},
+		Version: 1, Flow: flow(q.Question), Network: a.network.String(), Side: a.side(), Warnings: e.Warnings(), Ranges: []Range{},
 	}
 	if rule != "" {
 		refs, err := e.findRules(rule, q.Family())

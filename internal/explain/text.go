@@ -149,7 +149,7 @@ func (o *Outcome) share() string {
 // on the way that gave it its source.
 func (o *Outcome) end() (last, changed *Outcome) {
 	for changed = o; ; o = &o.Next.Outcomes[0] {
-		if changed.SourceKind != "kept" {
+		if o.SourceKind != "kept" {
 			changed = o
 		}
 		if o.Next == nil || len(o.Next.Outcomes) != 1 {

@@ -10,8 +10,8 @@ import (
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
-// warnings are about the node, whatever the question.
-func (e *Explainer) warnings() []string {
+// Warnings are about the nodes, whatever the question.
+func (e *Explainer) Warnings() []string {
 	all := []string{}
 	for _, h := range e.hosts {
 		for i, n := range h.Notes {

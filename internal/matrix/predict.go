@@ -93,7 +93,7 @@ func Predict(s Situation) Matrix {
 	}
 	w.aboutAll(&m)
 	w.aboutNodes()
-	m.Notes = append([]string{}, w.notes...)
+	m.Notes = append([]string{}, append(w.notes, w.explain.Warnings()...)...)
 	return m
 }
 
