@@ -155,7 +155,7 @@ func TestNoAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, got := range reports {
-			got.Source = netip.AddrPort{}
+			got.Source, got.Key = netip.AddrPort{}, ""
 			if got != cases[i].want {
 				t.Errorf("%s, %s to %s: got %+v, want %+v", cases[i].name, cases[i].protocol, to, got, cases[i].want)
 			}
