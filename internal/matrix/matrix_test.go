@@ -16,6 +16,7 @@ import (
 
 	"github.com/unmasq/unmasq/internal/matrix"
 	"github.com/unmasq/unmasq/internal/packet"
+	"github.com/unmasq/unmasq/internal/ruleset/nftables"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
@@ -389,4 +390,76 @@ func TestEveryDumpIsAnswered(t *testing.T) {
 		t.Errorf("%v", slices.Collect(maps.Keys(verdicts)))
 	}
 	t.Logf("checked: %d dumps, sights %v", len(files), verdicts)
+}
+
+// TestManyNodes: the first is here, three more are rows and columns, the rest is used.
+func TestManyNodes(t *testing.T) {
+	nodes := example(t, nil)
+	for i := 3; i <= 6; i++ {
+		n := fmt.Sprint(i)
+		dir := changed(t, "../../docs/example/node-b", func(_, text string) string {
+			return strings.NewReplacer("10.244.2.", "10.244."+n+".", "192.0.2.12", "192.0.2.1"+n, "f4:02:0", "f4:0"+n+":0").Replace(text)
+		})
+		nodes = append(nodes, node(t, "node-"+n, dir))
+	}
+	m := matrix.Predict(matrix.Situation{Nodes: nodes})
+	var rows []string
+	for _, r := range m.Rows {
+		rows = append(rows, r.Name)
+	}
+	want := []string{"pod-here", "pod-there", "pod on node-3", "pod on node-4", "this-node", "other-node", "node-3", "node-4", "outside"}
+	if diff := cmp.Diff(want, rows); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if note := "2 more nodes aren't in the table by themselves; their state is used"; !slices.Contains(m.Notes, note) {
+		t.Errorf("%q isn't in %q", note, m.Notes)
+	}
+	if got := words(&m)["pod on node-3 → pod-here ipv4"]; got != "kept" {
+		t.Errorf("from another pod: %q", got)
+	}
+}
+
+// TestOneFamily: a service that has no address of a family is said to have none.
+func TestOneFamily(t *testing.T) {
+	s := matrix.Situation{Nodes: []matrix.Node{dumped(t, "docker-published-nftables")}, Services: []string{"192.168.5.10:8081"}}
+	m := matrix.Predict(s)
+	if note := "service 192.168.5.10:8081 has an IPv4 address alone"; !slices.Contains(m.Notes, note) {
+		t.Errorf("%q isn't in %q", note, m.Notes)
+	}
+	for _, c := range m.Cells {
+		if c.Row == "outside" && strings.HasSuffix(c.Column, "published-port") && c.Family == "ipv6" && c.Why != "the destination has no IPv6 address" {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
+// TestPolicyIsPreviewed: a table that isn't in force changes the cells that it decides,
+// and the node stays as it was.
+func TestPolicyIsPreviewed(t *testing.T) {
+	table, problems := nftables.ReadText(`table inet unmasq {
+	chain postrouting {
+		type nat hook postrouting priority -199; policy accept;
+		ip saddr 10.244.1.0/24 ip daddr 1.1.1.1 snat ip to ip saddr
+	}
+}
+`, 1)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	nodes := example(t, nil)
+	tables := len(nodes[0].Host.Rules.Tables)
+	before := matrix.Predict(matrix.Situation{Nodes: nodes})
+	after := matrix.Predict(matrix.Situation{Nodes: []matrix.Node{nodes[0].With(table.Tables[0]), nodes[1]}})
+	if n := after.Since(&before); n != 1 {
+		t.Errorf("%d cells changed", n)
+	}
+	for _, c := range after.Cells {
+		if changed := c.Row == "pod-here" && c.Column == "outside"; changed != (c.Before != nil) || changed && (c.Predicted[0].Verdict != matrix.Pinned || matrix.Words(c.Before) != "as node-a's eth0") {
+			t.Errorf("%s to %s: %v, before %v", c.Row, c.Column, c.Predicted, c.Before)
+		}
+	}
+	again := nodes[0].With(table.Tables[0]).With(table.Tables[0])
+	if len(nodes[0].Host.Rules.Tables) != tables || len(again.Host.Rules.Tables) != tables+1 {
+		t.Errorf("%d tables, with the policy %d", len(nodes[0].Host.Rules.Tables), len(again.Host.Rules.Tables))
+	}
 }
