@@ -14,7 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	ct "github.com/unmasq/unmasq/internal/conntrack"
 	"github.com/unmasq/unmasq/internal/kernel/capture"
+	"github.com/unmasq/unmasq/internal/kernel/conntrack"
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 	"github.com/unmasq/unmasq/internal/matrix"
 	"github.com/unmasq/unmasq/internal/packet"
@@ -74,7 +76,7 @@ func (o *matrixOptions) probed(cmd *cobra.Command, expected *matrix.Expected) (e
 		return inputError{err}
 	}
 	m := matrix.Predict(s)
-	if err := fill(ctx, probe.Measure{Spaces: spaces}, &m, cmd.ErrOrStderr()); err != nil {
+	if err := fill(ctx, probe.Measure{Spaces: spaces, Tracked: tracked(ctx)}, &m, cmd.ErrOrStderr()); err != nil {
 		return err
 	}
 	return showMeasured(cmd.OutOrStdout(), &m, expected, o.output)
@@ -100,6 +102,27 @@ func showMeasured(out io.Writer, m *matrix.Matrix, expected *matrix.Expected, fo
 		return fmt.Errorf("%d of %s measured differ from what was predicted: a defect of unmasq, or something that the nodes' state doesn't show", differ, count(measured, "cell"))
 	}
 	return nil
+}
+
+// tracked asks this host's connection table, which remembers a connection for a while
+// after its end.
+func tracked(ctx context.Context) func(string, netip.AddrPort, netip.AddrPort) (netip.AddrPort, netip.AddrPort, bool) {
+	return func(protocol string, source, target netip.AddrPort) (seen, at netip.AddrPort, ok bool) {
+		number := map[string]uint8{probe.TCP: packet.TCP, probe.UDP: packet.UDP}[protocol]
+		r, err := conntrack.Open()
+		if err != nil {
+			return seen, at, false
+		}
+		defer r.Close() //nolint:errcheck // nothing was written
+		_, err = r.Dump(ctx, packet.Of(target.Addr()), func(e *ct.Entry) bool {
+			o, back := &e.Original, &e.Reply
+			if ok = e.Protocol == number && netip.AddrPortFrom(o.Source, o.SourcePort) == source && netip.AddrPortFrom(o.Destination, o.DestinationPort) == target; ok {
+				seen, at = netip.AddrPortFrom(back.Destination, back.DestinationPort), netip.AddrPortFrom(back.Source, back.SourcePort)
+			}
+			return !ok
+		})
+		return seen, at, ok && err == nil
+	}
 }
 
 // locals are this host, first, and the namespaces that were named or are found.

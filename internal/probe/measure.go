@@ -21,6 +21,9 @@ type Measure struct {
 	// Patience with silence; 0: a second and a half. What isn't as predicted is asked
 	// again, with twice of it: packets get lost.
 	Patience time.Duration
+	// Tracked says whom a server that is no peer saw, and where: the source that a connection
+	// of ours had when it left a host that tracks it. Nil: that isn't known.
+	Tracked func(protocol string, source, target netip.AddrPort) (seen, at netip.AddrPort, ok bool)
 	// Progress is told of each portion; nil: nobody is.
 	Progress func(done, all int)
 }
@@ -206,8 +209,8 @@ func (a asked) judge(x Measure, reports []Report) error {
 		if r.Error != "" {
 			return fmt.Errorf("%s from %s to %s: %s", a.order.Protocol, a.space.Name, a.order.Target, r.Error)
 		}
-		s := a.sight(x, r)
-		key := fmt.Sprint(s.Verdict, s.Source, s.AtName, s.Why)
+		r, s := a.sight(x, r)
+		key := sightKey(&s)
 		if seen[key]++; seen[key] == 1 {
 			a.cell.Measured = append(a.cell.Measured, s)
 		}
@@ -217,34 +220,42 @@ func (a asked) judge(x Measure, reports []Report) error {
 	}
 	for i := range a.cell.Measured {
 		s := &a.cell.Measured[i]
-		share := float64(seen[fmt.Sprint(s.Verdict, s.Source, s.AtName, s.Why)]) / float64(len(reports))
+		share := float64(seen[sightKey(s)]) / float64(len(reports))
 		s.Share = &share
 	}
 	return nil
 }
 
+// sightKey tells what was measured apart.
+func sightKey(s *matrix.Sight) string { return fmt.Sprint(s.Verdict, s.Source, s.At, s.AtName, s.Why) }
+
 // answeredUnseen is said of those who answer otherwise than a peer.
 const answeredUnseen = "answered, by somebody who doesn't say whom he sees"
 
-func (a asked) sight(x Measure, r Report) matrix.Sight {
+// sight that a report tells of, and the report with what connection tracking adds.
+func (a asked) sight(x Measure, r Report) (Report, matrix.Sight) {
+	var at netip.AddrPort
+	if r.Answered && !r.Seen.IsValid() && x.Tracked != nil {
+		r.Seen, at, _ = x.Tracked(a.order.Protocol, r.Source, a.order.Target)
+	}
 	switch {
 	case r.Seen.IsValid():
-		s := matrix.Sight{Verdict: matrix.Masqueraded, Source: r.Seen.Addr(), AtName: r.By}
+		s := matrix.Sight{Verdict: matrix.Masqueraded, Source: r.Seen.Addr(), At: at, AtName: r.By}
 		if r.Seen.Addr() == r.Source.Addr() {
 			s.Verdict = matrix.Kept
 		}
 		if by := x.Spaces.named(r.By); by != nil {
 			s.At = by.at(r.Seen.Addr())
 		}
-		return s
+		return r, s
 	case r.Answered:
-		return matrix.Sight{Verdict: matrix.Unknown, Why: answeredUnseen}
+		return r, matrix.Sight{Verdict: matrix.Unknown, Why: answeredUnseen}
 	case r.No == "":
-		return x.silent(r)
+		return r, x.silent(r)
 	case r.No == Denied:
-		return matrix.Sight{Verdict: matrix.Refused, Why: "the caller's own kernel doesn't send it"}
+		return r, matrix.Sight{Verdict: matrix.Refused, Why: "the caller's own kernel doesn't send it"}
 	}
-	return matrix.Sight{Verdict: matrix.Refused, Why: string(r.No)}
+	return r, matrix.Sight{Verdict: matrix.Refused, Why: string(r.No)}
 }
 
 // silent: nobody answered, whoever heard it.
@@ -292,8 +303,13 @@ func (a asked) agrees(x Measure, p, s matrix.Sight, r Report) bool {
 		return false
 	}
 	by := x.Spaces.named(r.By)
-	return (!p.Source.IsValid() || p.Source == s.Source) &&
-		(!p.At.IsValid() || by == nil || slices.Contains(by.Addresses, p.At.Addr()))
+	switch {
+	case p.Source.IsValid() && p.Source != s.Source:
+		return false
+	case by == nil:
+		return !p.At.IsValid() || !s.At.IsValid() || p.At.Addr() == s.At.Addr()
+	}
+	return !p.At.IsValid() || slices.Contains(by.Addresses, p.At.Addr())
 }
 
 // name the addresses that were seen, as the prediction names them.

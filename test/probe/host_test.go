@@ -3,6 +3,7 @@ package probe_test
 import (
 	"encoding/json"
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -101,6 +102,26 @@ func TestPlainHost(t *testing.T) {
 				t.Errorf("%s, %s: the pod is seen outside as %+v, want %s", protocol, family, c.Measured, want)
 			}
 		}
+	}
+}
+
+// A published port, whose server is somebody's own and says nothing: whom it sees is in
+// the host's connection table.
+func TestPublishedPort(t *testing.T) {
+	h := newPlainHost(t)
+	const published = "table ip p {\n\tchain pre {\n\t\ttype nat hook prerouting priority dstnat\n\t\tiifname != \"br0\" ip daddr 198.51.100.7 tcp dport 8081 dnat to 10.203.77.2:80\n\t}\n}\n"
+	if _, err := h.host.Run(published, "nft", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	var server net.Listener
+	if err := h.web.Do(func() (err error) { server, err = net.Listen("tcp4", ":80"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	m, said := h.probe(t, 0, "--namespace=db="+h.db.Name(), "--namespace=office="+h.outside.Name())
+	c := cell(t, &m, "outside", "published-port", "ipv4")
+	if len(c.Measured) != 1 || c.Measured[0].Verdict != matrix.Kept || c.Measured[0].Source.String() != "198.51.100.9" || c.Measured[0].At.String() != "10.203.77.2:80" {
+		t.Errorf("measured %+v, predicted %+v\n%s%q", c.Measured, c.Predicted, said, m.Notes)
 	}
 }
 
