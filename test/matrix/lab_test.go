@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -32,13 +33,15 @@ func TestLab(t *testing.T) {
 		t.Fatalf("build the program: %v\n%s", err, out)
 	}
 	for _, s := range lab.Scenarios() {
+		name := s.Name
+		s.Name = fmt.Sprintf("matrix%d-%s", os.Getpid(), name) // beside others that run the lab
 		first := len(s.Forms) - 1
 		if everyForm {
 			first = 0
 		}
 		for i := range s.Forms[first:] {
 			form := &s.Forms[first+i]
-			t.Run(strings.Trim(s.Name+"/"+form.Name, "/"), func(t *testing.T) { judge(t, unmasq, &s, form) })
+			t.Run(strings.Trim(name+"/"+form.Name, "/"), func(t *testing.T) { judge(t, unmasq, &s, form) })
 		}
 	}
 }
