@@ -1,5 +1,0 @@
-//go:build e2e
-
-package matrix_test
-
-const everyForm = true
