@@ -128,9 +128,10 @@ func Examine(nodes ...Node) Report {
 		for i := range checks {
 			r.make(&checks[i], p)
 		}
+		policy := p.policy() // when all have asked
 		for i := before; i < len(r.Findings); i++ {
 			if f := &r.Findings[i]; f.keeps {
-				f.Mend = append([]string{p.policy()}, f.Mend...)
+				f.Mend = append([]string{policy}, f.Mend...)
 			}
 		}
 		r.Entering = append(r.Entering, p.entering...)

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/unmasq/unmasq/internal/conntrack"
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/route"
 )
@@ -55,14 +54,24 @@ func (p *patient) countEntering(e *Entering, f packet.Family, services []service
 		protocol uint8
 		at       netip.AddrPort
 	}
-	known, seen := map[port]bool{}, map[pair]bool{}
+	known, seen, seenInside := map[port]bool{}, map[pair]bool{}, map[netip.Addr]bool{}
+	pods, nodes := p.fromInside()
 	for _, s := range services {
 		known[port{s.protocol, netip.AddrPortFrom(s.address, uint16(s.port))}] = true
 	}
 	for i := range p.host.Connections {
 		c := &p.host.Connections[i]
 		to := netip.AddrPortFrom(c.Original.Destination, c.Original.DestinationPort)
-		if !known[port{c.Protocol, to}] || packet.Of(to.Addr()) != f || !p.fromOutside(c) {
+		if !known[port{c.Protocol, to}] || packet.Of(to.Addr()) != f {
+			continue
+		}
+		from := c.Original.Source
+		inside, asked := seenInside[from]
+		if !asked {
+			inside = p.isLocal(from) || nodes[from] || slices.ContainsFunc(pods, func(n netip.Prefix) bool { return n.Contains(from) })
+			seenInside[from] = inside
+		}
+		if inside {
 			continue
 		}
 		e.Connections++
@@ -74,21 +83,22 @@ func (p *patient) countEntering(e *Entering, f packet.Family, services []service
 	e.Pairs = len(seen)
 }
 
-// fromOutside: neither the node nor a pod, here or of another node, nor another node.
-func (p *patient) fromOutside(c *conntrack.Entry) bool {
-	from := c.Original.Source
-	if p.isLocal(from) || p.isMember(from) {
-		return false
-	}
+// ways of a network lead to pods of other nodes.
+func (p *patient) ways(n *network) []*route.Route { return append(p.others(n), p.tunnelRoutes(n)...) }
+
+// fromInside are networks of pods, here and on other nodes, and those nodes.
+func (p *patient) fromInside() (pods []netip.Prefix, nodes map[netip.Addr]bool) {
+	nodes = map[netip.Addr]bool{}
 	for i := range p.networks {
-		n := &p.networks[i]
-		if slices.ContainsFunc(append(p.others(n), p.tunnelRoutes(n)...), func(rt *route.Route) bool {
-			return rt.Destination.Contains(from) || rt.Nexthops[0].Via == from
-		}) {
-			return false
+		pods = append(pods, p.networks[i].prefix)
+		for _, rt := range p.ways(&p.networks[i]) {
+			if !slices.Contains(pods, rt.Destination) {
+				pods = append(pods, rt.Destination)
+			}
+			nodes[rt.Nexthops[0].Via] = true
 		}
 	}
-	return true
+	return pods, nodes
 }
 
 // enough pairs, of which each comes to a node of its own where routes lead to several,

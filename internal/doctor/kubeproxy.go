@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,9 +15,9 @@ import (
 )
 
 // clusterIPs are the services that kube-proxy's rules have inside the cluster's service
-// network: not external addresses, nor those of load balancers.
+// network, all of them: not external addresses, nor those of load balancers.
 func (p *patient) clusterIPs() []service {
-	return slices.DeleteFunc(p.services(), func(s service) bool { return !s.clusterIP })
+	return slices.DeleteFunc(p.firstServices(math.MaxInt), func(s service) bool { return !s.clusterIP })
 }
 
 // proxyTables are those of kube-proxy's nftables mode.
@@ -33,10 +34,12 @@ func clusterCIDRMissing(p *patient) []Finding {
 		if p.marksClients(f) {
 			continue
 		}
+		asked := 0
 		for _, s := range all {
-			if packet.Of(s.address) != f {
+			if packet.Of(s.address) != f || asked == mostServices {
 				continue
 			}
+			asked++
 			if o, ok := p.keptToRemote(s); ok {
 				found = append(found, p.withoutCIDR(s, &o, all))
 				break

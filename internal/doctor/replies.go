@@ -10,6 +10,9 @@ import (
 	"github.com/unmasq/unmasq/internal/packet"
 )
 
+// mostLost findings of lost replies; each of them is a rule of the policy in the mend of all.
+const mostLost = 32
+
 // repliesLost: clients from outside come through this node to a service whose backend is on
 // another, with their own addresses; the backend answers others, and not by this way.
 func repliesLost(p *patient) []Finding {
@@ -29,6 +32,9 @@ func repliesLost(p *patient) []Finding {
 	for i := range p.host.Connections {
 		e := &p.host.Connections[i]
 		b := backend{e.Reply.Source, e.Reply.SourcePort}
+		if len(all) == mostLost {
+			break // more would tell nothing else
+		}
 		if alive[b] == nil || slices.Contains(seen, b) || !p.waits(e) {
 			continue
 		}

@@ -20,9 +20,11 @@ type service struct {
 const mostServices = 256
 
 // services that the node's rules name, and that have a backend.
-func (p *patient) services() []service {
+func (p *patient) services() []service { return p.firstServices(mostServices) }
+
+func (p *patient) firstServices(most int) []service {
 	var all []service
-	for _, s := range vicinity.Services(p.host, mostServices) {
+	for _, s := range vicinity.Services(p.host, most) {
 		if !s.NoBackends {
 			all = append(all, service{s.Address, s.Protocol, int(s.Port), s.Kind == vicinity.ClusterIP && s.Name != ""})
 		}

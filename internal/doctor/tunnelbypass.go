@@ -62,7 +62,8 @@ type farNode struct {
 
 // behindTunnels are nodes to whose pods the network's packets go by a tunnel.
 func (p *patient) behindTunnels(n *network) []farNode {
-	const most = 256
+	const mostAsked, fewest = 256, 8
+	most := max(fewest, mostAsked/len(p.networks))
 	var all []farNode
 	for _, rt := range p.tunnelRoutes(n) {
 		for _, network := range p.behind(rt) {
