@@ -101,12 +101,7 @@ func (w *World) makeSpace(s *Space) error {
 	for _, setting := range s.Sysctls {
 		setting, optional := strings.CutPrefix(setting, "-")
 		key, value, _ := strings.Cut(setting, "=")
-		err := ns.Sysctl(key, value)
-		switch missing := errors.Is(err, fs.ErrNotExist); {
-		case missing && optional:
-		case missing && strings.HasPrefix(key, "net.bridge."):
-			return fmt.Errorf("the kernel lacks br_netfilter, try modprobe br_netfilter: %w", err)
-		case err != nil:
+		if err := ns.Sysctl(key, value); err != nil && (!optional || !errors.Is(err, fs.ErrNotExist)) {
 			return err
 		}
 	}
@@ -191,7 +186,7 @@ func (w *World) addRoutes(s *Space) error {
 	var from []netip.Prefix
 	for _, r := range s.Routes {
 		if !r.From.IsValid() {
-			if err := ns.Route(r.To, r.Via, ""); err != nil {
+			if err := ns.Route(r.To, r.Via, r.Dev); err != nil {
 				return err
 			}
 			continue

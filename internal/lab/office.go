@@ -124,7 +124,7 @@ func officeSpaces() []Space {
 				via("10.20.1.0/24", "10.0.20.11"), via("fd00:10:20:1::/64", "fd00:10:0:20::11"),
 				via("10.20.2.0/24", "10.0.20.12"), via("fd00:10:20:2::/64", "fd00:10:0:20::12"),
 				via("10.96.0.0/16", "10.0.10.11"), via("fd00:96::/112", "fd00:10:0:10::11")),
-			Sysctls: append(frank(), "-net.bridge.bridge-nf-call-iptables=0", "-net.bridge.bridge-nf-call-ip6tables=0", "net.netfilter.nf_conntrack_tcp_loose=0"),
+			Sysctls: append(frank(), "net.netfilter.nf_conntrack_tcp_loose=0"),
 			Filter:  officeFilter},
 		officeNode("node1", "11", "1", via("10.20.2.0/24", "10.0.20.12"), via("fd00:10:20:2::/64", "fd00:10:0:20::12")),
 		officeNode("node2", "12", "2", via("10.20.1.0/24", "10.0.20.11"), via("fd00:10:20:1::/64", "fd00:10:0:20::11")),
@@ -157,11 +157,12 @@ func officeNode(name, number, network string, toPods ...Route) Space {
 		Routes: append(toPods, append(defaultVia("10.0.10.1/24", "fd00:10:0:10::1/64"),
 			Route{To: prefix("192.168.200.0/24"), Via: netip.MustParseAddr("10.0.20.1"), From: pods4},
 			Route{To: prefix("fd00:192:168:200::/64"), Via: netip.MustParseAddr("fd00:10:0:20::1"), From: pods6})...),
-		Sysctls: append(frank(), "-net.bridge.bridge-nf-call-iptables=1", "-net.bridge.bridge-nf-call-ip6tables=1")}
+		Sysctls: frank()}
 }
 
 // frank settings: nothing is dropped because it came by another way than answers
-// take, and every ICMP error is sent.
+// take, every ICMP error is sent, and what a bridge passes on is no business of iptables.
 func frank() []string {
-	return []string{"net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0"}
+	return []string{"-net.bridge.bridge-nf-call-iptables=0", "-net.bridge.bridge-nf-call-ip6tables=0",
+		"net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0"}
 }

@@ -1,9 +1,6 @@
 package lab
 
-import (
-	"net/netip"
-	"slices"
-)
+import "github.com/unmasq/unmasq/internal/packet"
 
 // services: who is seen as whom by ClusterIP, by node port and by a service's own
 // pod, from each kind of caller.
@@ -116,25 +113,41 @@ func servicesSpaces() []Space {
 				via("10.20.1.0/24", "10.0.10.11"), via("fd00:10:20:1::/64", "fd00:10:0:10::11"),
 				via("10.20.2.0/24", "10.0.10.12"), via("fd00:10:20:2::/64", "fd00:10:0:10::12"),
 				via("10.96.0.0/16", "10.0.10.11"), via("fd00:96::/112", "fd00:10:0:10::11")},
-			Sysctls: slices.Concat(frank(), []string{"-net.bridge.bridge-nf-call-iptables=0", "-net.bridge.bridge-nf-call-ip6tables=0"})},
+			Sysctls: frank()},
 		servicesNode("node1", "11", "1", via("10.20.2.0/24", "10.0.10.12"), via("fd00:10:20:2::/64", "fd00:10:0:10::12")),
 		servicesNode("node2", "12", "2", via("10.20.1.0/24", "10.0.10.11"), via("fd00:10:20:1::/64", "fd00:10:0:10::11")),
-		pod("pod1", "node1", "cni0", "10.20.1.5/24", "fd00:10:20:1::5/64"),
-		pod("web1", "node1", "cni0", "10.20.1.6/24", "fd00:10:20:1::6/64"),
-		pod("pod2", "node2", "cni0", "10.20.2.5/24", "fd00:10:20:2::5/64"),
-		pod("web2", "node2", "cni0", "10.20.2.6/24", "fd00:10:20:2::6/64"),
+		routedPod("pod1", "node1", "1", "5"),
+		routedPod("web1", "node1", "1", "6"),
+		routedPod("pod2", "node2", "2", "5"),
+		routedPod("web2", "node2", "2", "6"),
 		{Name: "client", Role: Outside,
 			Ports:  []Port{{"eth0", "router", "wan", prefixes("198.51.100.10/24", "2001:db8:100::10/64")}},
 			Routes: defaultVia(wan4, wan6)},
 	}
 }
 
-// servicesNode needs its bridge's packets to pass conntrack, as every node with a
-// bridge does: a pod's answer to a pod of the same bridge is not routed.
+// servicesNode has what its bridge passes on translated too, as nodes have where the
+// kernel can (br_netfilter).
 func servicesNode(name, number, network string, toPods ...Route) Space {
 	return Space{Name: name, Role: Host, Hairpin: true,
 		Bridges: []Bridge{{"cni0", prefixes("10.20."+network+".1/24", "fd00:10:20:"+network+"::1/64")}},
-		Ports:   []Port{{"eth0", "router", "lan", []netip.Prefix{prefix("10.0.10." + number + "/24"), prefix("fd00:10:0:10::" + number + "/64")}}},
+		Ports:   []Port{{"eth0", "router", "lan", prefixes("10.0.10."+number+"/24", "fd00:10:0:10::"+number+"/64")}},
 		Routes:  append(toPods, defaultVia("10.0.10.1/24", "fd00:10:0:10::1/64")...),
-		Sysctls: append(frank(), "net.bridge.bridge-nf-call-iptables=1", "net.bridge.bridge-nf-call-ip6tables=1")}
+		Sysctls: append(frank(), "-net.bridge.bridge-nf-call-iptables=1", "-net.bridge.bridge-nf-call-ip6tables=1")}
+}
+
+// routedPod sends everything to its node, as many CNI plugins have it, answers to its
+// neighbours too: so they are translated back on kernels without br_netfilter as well,
+// which a lab can't load without changing the host.
+func routedPod(name, host, network, number string) Space {
+	gateways := prefixes("10.20."+network+".1/32", "fd00:10:20:"+network+"::1/128")
+	s := Space{Name: name, Role: Pod,
+		Ports: []Port{{"eth0", host, "cni0", prefixes("10.20."+network+"."+number+"/32", "fd00:10:20:"+network+"::"+number+"/128")}},
+		// Its node says that there is a shorter way.
+		Sysctls: []string{"net.ipv4.conf.all.accept_redirects=0", "net.ipv4.conf.default.accept_redirects=0",
+			"net.ipv6.conf.all.accept_redirects=0", "net.ipv6.conf.default.accept_redirects=0"}}
+	for _, g := range gateways {
+		s.Routes = append(s.Routes, Route{To: g, Dev: "eth0"}, Route{To: packet.Of(g.Addr()).Everywhere(), Via: g.Addr()})
+	}
+	return s
 }

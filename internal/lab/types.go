@@ -88,6 +88,8 @@ type Tunnel struct {
 type Route struct {
 	To  netip.Prefix
 	Via netip.Addr
+	// Dev, where set: To is on this link, and Via left out.
+	Dev string
 	// From, where valid: only packets from these addresses (a table of their own).
 	From netip.Prefix
 }
