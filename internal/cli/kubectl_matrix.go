@@ -89,6 +89,7 @@ func (o *kubectlMatrix) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	context.AfterFunc(ctx, stop) // who presses Ctrl-C again doesn't want to wait for the end
 	if o.cleanUp {
 		return removeLeftovers(ctx, client, true, cmd.ErrOrStderr())
 	}
