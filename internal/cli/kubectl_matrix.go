@@ -65,6 +65,19 @@ func newKubectlMatrix(opts *kubectlOptions) *cobra.Command {
 	return cmd
 }
 
+// check what flags say together.
+func (o *kubectlMatrix) check(s *matrix.Situation) error {
+	switch {
+	case !o.probe && (o.fromHere || o.entersAt != "" || o.image != ""):
+		return errors.New("--from-here, --enters-at and --image are for --probe")
+	case o.entersAt != "" && !o.fromHere:
+		return errors.New("--enters-at is for --from-here")
+	case o.probe && (len(s.Services) > 0 || s.AllServices):
+		return errors.New("--probe asks about services of its own; expected no --service and no --all-services")
+	}
+	return nil
+}
+
 func (o *kubectlMatrix) run(cmd *cobra.Command) error {
 	if err := checkMatrixOutput(o.output, o.expect); err != nil {
 		return err
@@ -74,15 +87,11 @@ func (o *kubectlMatrix) run(cmd *cobra.Command) error {
 		return err
 	}
 	s, err := o.asked()
-	switch {
-	case err != nil:
+	if err == nil {
+		err = o.check(&s)
+	}
+	if err != nil {
 		return inputError{err}
-	case !o.probe && (o.fromHere || o.entersAt != "" || o.image != ""):
-		return inputError{errors.New("--from-here, --enters-at and --image are for --probe")}
-	case o.entersAt != "" && !o.fromHere:
-		return inputError{errors.New("--enters-at is for --from-here")}
-	case o.probe && (len(s.Services) > 0 || s.AllServices):
-		return inputError{errors.New("--probe asks about services of its own; expected no --service and no --all-services")}
 	}
 	ctx, stop, client, err := o.client(cmd)
 	defer stop()
