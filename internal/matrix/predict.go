@@ -214,7 +214,7 @@ func (w *world) cell(r *Row, c *Column, f packet.Family) Cell {
 		return cell
 	}
 	cell.Source, cell.Destination = q.Source, netip.AddrPortFrom(q.Destination, uint16(q.DestinationPort))
-	cell.Predicted = w.sights(q, r, c)
+	cell.Predicted = w.sights(q, c)
 	if len(cell.Predicted) == 0 {
 		cell.Why = "no connection leads to itself"
 	}
@@ -250,7 +250,7 @@ func (w *world) enter(q sim.Question, r *Row, c *Column) (sim.Question, string) 
 	case r.Place.Kind == Outside:
 		return w.fromOutside(q, r, c)
 	case home == nobody:
-		return w.fromUnknown(q, r, c)
+		return w.fromUnknown(q, c)
 	case r.Place.Kind == Host:
 		n := w.nodes[home]
 		if slices.Contains(r.Place.Addresses, q.Destination) && c.Place != nil {
@@ -289,7 +289,7 @@ func (w *world) fromOutside(q sim.Question, r *Row, c *Column) (sim.Question, st
 
 // fromUnknown: of a source on a node that isn't known, only what is meant for a node
 // that is comes to be seen, with the source that it has by itself.
-func (w *world) fromUnknown(q sim.Question, _ *Row, c *Column) (sim.Question, string) {
+func (w *world) fromUnknown(q sim.Question, c *Column) (sim.Question, string) {
 	at := 0
 	switch c.Role {
 	case NodePortCluster, NodePortLocal, Published:

@@ -13,7 +13,7 @@ import (
 )
 
 // mostOutcomes of a question are looked at: one for each backend, and what is open.
-const mostOutcomes = 256
+const mostOutcomes = 4096
 
 // journey is one way that a connection's first packet takes, over all nodes.
 type journey struct {
@@ -36,7 +36,7 @@ type journey struct {
 
 // sights are what comes about of a question, likeliest first. Of [Hairpin] only what
 // comes back to its source.
-func (w *world) sights(q sim.Question, _ *Row, c *Column) []Sight {
+func (w *world) sights(q sim.Question, c *Column) []Sight {
 	outcomes := w.explain.Outcomes(q, sim.Options{}, mostOutcomes, func(*sim.Outcome) bool { return false })
 	j := journey{w: w, q: q, share: 1, verdict: Kept, node: q.At, source: q.Source, to: q.Destination}
 	var all []Sight

@@ -2,10 +2,9 @@ package matrix_test
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
-
-	"os"
 
 	"github.com/unmasq/unmasq/internal/matrix"
 	"github.com/unmasq/unmasq/internal/ruleset/rulesettest"
@@ -67,5 +66,30 @@ func TestBusyNode(t *testing.T) {
 	}
 	if all := matrix.Predict(matrix.Situation{Nodes: []matrix.Node{n}, AllServices: true}); len(all.Columns) < 1000 {
 		t.Errorf("--all-services: %d columns", len(all.Columns))
+	}
+}
+
+// TestManyBackends: of a service with hundreds all count.
+func TestManyBackends(t *testing.T) {
+	n := busy(t, 1, "iptables-save.txt", rulesettest.KubeProxy(1, 600))
+	m := matrix.Predict(matrix.Situation{Nodes: []matrix.Node{n}})
+	asked := 0
+	for _, c := range m.Cells {
+		sum := 0.0
+		for _, s := range c.Predicted {
+			if s.Share == nil {
+				t.Fatalf("%s to %s: a share depends on %q", c.Row, c.Column, s.DependsOn)
+			}
+			sum += *s.Share
+		}
+		if len(c.Predicted) > 0 && (sum < 0.999 || sum > 1.001) {
+			t.Errorf("%s to %s: the shares are %v in all", c.Row, c.Column, sum)
+		}
+		if c.Column == "cluster-ip-both" && len(c.Predicted) > 0 {
+			asked++
+		}
+	}
+	if asked == 0 {
+		t.Error("the service isn't asked about")
 	}
 }
