@@ -16,7 +16,10 @@ func tunnelBypassed(p *patient) []Finding {
 	if p.unmasqTable(tableName) == nil {
 		return nil
 	}
-	type rule struct{ chain, network string }
+	type rule struct {
+		chain string
+		pods  netip.Prefix
+	}
 	var all []Finding
 	at := map[rule]int{}
 	for i := range p.networks {
@@ -26,24 +29,27 @@ func tunnelBypassed(p *patient) []Finding {
 			if !ok {
 				continue
 			}
-			name := rule{by.Chain.Name, n.prefix.String()}
+			pods := p.block(n)
+			name := rule{by.Chain.Name, pods}
 			if _, known := at[name]; !known {
 				at[name] = len(all)
-				all = append(all, p.bypassing(n, by))
+				all = append(all, p.bypassing(pods, by))
 			}
 			f := &all[at[name]]
-			f.Evidence = append(f.Evidence, fmt.Sprintf("%s goes to node %s without the tunnel; to that node's pods: route %s", n.member, far.node, strings.TrimSpace(far.route.Text)))
-			p.hide(f, "nodes-past-tunnel", n.prefix.String(), fmt.Sprintf("%s/%d", far.node, far.node.BitLen()))
+			if seen := fmt.Sprintf("goes to node %s without the tunnel; to that node's pods: route %s", far.node, strings.TrimSpace(far.route.Text)); !slices.ContainsFunc(f.Evidence, func(e string) bool { return strings.HasSuffix(e, seen) }) {
+				f.Evidence = append(f.Evidence, n.member.String()+" "+seen)
+			}
+			p.hide(f, "nodes-past-tunnel", pods.String(), fmt.Sprintf("%s/%d", far.node, far.node.BitLen()))
 		}
 	}
 	return all
 }
 
-func (p *patient) bypassing(n *network, by sim.RuleRef) Finding {
+func (p *patient) bypassing(pods netip.Prefix, by sim.RuleRef) Finding {
 	return Finding{
-		Summary:     fmt.Sprintf("policy rule %s keeps addresses of %s towards nodes, past the tunnel", policyRule(by), n.prefix),
+		Summary:     fmt.Sprintf("policy rule %s keeps addresses of %s towards nodes, past the tunnel", policyRule(by), pods),
 		Evidence:    []string{p.place(by)},
-		Consequence: fmt.Sprintf("The network between the nodes sees addresses of %s, which it has no route to and may drop; what arrives is answered through the tunnel, where reverse path filters drop it.", n.prefix),
+		Consequence: fmt.Sprintf("The network between the nodes sees addresses of %s, which it has no route to and may drop; what arrives is answered through the tunnel, where reverse path filters drop it.", pods),
 		Mend:        []string{"# or leave nodes out of what rule " + policyRule(by) + " keeps"},
 	}
 }

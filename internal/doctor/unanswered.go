@@ -21,7 +21,7 @@ const (
 // keptGroup are TCP connections of a network, with its own addresses, to places beyond a
 // gateway, as far as one rule of a policy, or nothing at all, has kept them.
 type keptGroup struct {
-	network *network
+	pods netip.Prefix
 	// by is the policy's rule; zero without one.
 	by         sim.RuleRef
 	unanswered map[netip.AddrPort][]*conntrack.Entry
@@ -118,11 +118,11 @@ func (p *patient) groupOf(all *[]*keptGroup, n *network, to netip.AddrPort) *kep
 	}
 	by, _ := answers.rule()
 	for _, g := range *all {
-		if g.network == n && g.by == by {
+		if g.pods == p.block(n) && g.by == by {
 			return g
 		}
 	}
-	g := &keptGroup{network: n, by: by, unanswered: map[netip.AddrPort][]*conntrack.Entry{}, answered: map[netip.Addr]int{}}
+	g := &keptGroup{pods: p.block(n), by: by, unanswered: map[netip.AddrPort][]*conntrack.Entry{}, answered: map[netip.Addr]int{}}
 	*all = append(*all, g)
 	return g
 }
@@ -137,7 +137,7 @@ func (p *patient) noWayBack(g *keptGroup, alive map[netip.AddrPort]*conntrack.En
 			continue
 		}
 		evidence = append(evidence,
-			fmt.Sprintf("%d connections of %s to %s have no reply, and none has one: %s", len(waiting), g.network.prefix, at, waiting[0].Text),
+			fmt.Sprintf("%d connections of %s to %s have no reply, and none has one: %s", len(waiting), g.pods, at, waiting[0].Text),
 			"it answers this node: "+alive[at].Text)
 		if !slices.Contains(to, at.Addr()) {
 			to = append(to, at.Addr())
@@ -147,9 +147,9 @@ func (p *patient) noWayBack(g *keptGroup, alive map[netip.AddrPort]*conntrack.En
 		return Finding{}, false
 	}
 	return p.unanswered(g, to, Finding{
-		Summary:     fmt.Sprintf("%s gets no answers from %s, which answers this node", g.network.prefix, to[0]),
+		Summary:     fmt.Sprintf("%s gets no answers from %s, which answers this node", g.pods, to[0]),
 		Evidence:    evidence,
-		Consequence: fmt.Sprintf("Whoever is there, or on the way, has no route back to %s: connections with its addresses hang.", g.network.prefix),
+		Consequence: fmt.Sprintf("Whoever is there, or on the way, has no route back to %s: connections with its addresses hang.", g.pods),
 	}), true
 }
 
@@ -171,9 +171,9 @@ func (p *patient) nobodyAnswers(g *keptGroup) (Finding, bool) {
 	const most = 4
 	return p.unanswered(g, to, Finding{
 		Severity:    Info,
-		Summary:     fmt.Sprintf("none of %d connections of %s to %d hosts has an answer", n, g.network.prefix, len(to)),
+		Summary:     fmt.Sprintf("none of %d connections of %s to %d hosts has an answer", n, g.pods, len(to)),
 		Evidence:    evidence[:min(len(evidence), most)],
-		Consequence: fmt.Sprintf("Either these hosts are down, or nobody there has a route back to %s, whose addresses are kept.", g.network.prefix),
+		Consequence: fmt.Sprintf("Either these hosts are down, or nobody there has a route back to %s, whose addresses are kept.", g.pods),
 	}), true
 }
 
@@ -184,9 +184,9 @@ func (p *patient) unanswered(g *keptGroup, to []netip.Addr, f Finding) Finding {
 	}
 	const most = 32
 	for _, a := range to[:min(len(to), most)] {
-		p.hide(&f, "no-way-back", g.network.prefix.String(), fmt.Sprintf("%s/%d", a, a.BitLen()))
-		f.Mend = append(f.Mend, fmt.Sprintf("conntrack -D -p tcp --state SYN_SENT --orig-src %s --reply-src %s", g.network.prefix, a))
+		p.hide(&f, "no-way-back", g.pods.String(), fmt.Sprintf("%s/%d", a, a.BitLen()))
+		f.Mend = append(f.Mend, fmt.Sprintf("conntrack -D -p tcp --state SYN_SENT --orig-src %s --reply-src %s", g.pods, a))
 	}
-	f.Mend = append(f.Mend, fmt.Sprintf("# or, at the router there, a route to %s by this node", g.network.prefix))
+	f.Mend = append(f.Mend, fmt.Sprintf("# or, at the router there, a route to %s by this node", g.pods))
 	return f
 }

@@ -92,6 +92,10 @@ func TestOtherTunnels(t *testing.T) {
 		"links.txt":  links + "5: tunl0@NONE: <NOARP,UP,LOWER_UP> mtu 1480 state UNKNOWN\n    link/ipip 0.0.0.0 brd 0.0.0.0\n    ipip any remote any local any ttl inherit nopmtudisc\n    inet 10.244.1.0/32 scope global tunl0\n",
 		"routes.txt": "10.244.2.0/24 via 192.0.2.12 dev tunl0 proto bird onlink\n10.244.3.0/24 via 192.0.2.13 dev tunl0 proto bird onlink\n",
 	}
+	calico := map[string]string{
+		"links.txt":  strings.ReplaceAll(ipip["links.txt"], " master cni0", "") + "6: califed@if2: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1480 state UP\n    link/ether ee:ee:ee:ee:ee:ee brd ff:ff:ff:ff:ff:ff\n    veth\n",
+		"routes.txt": ipip["routes.txt"] + "blackhole 10.244.9.0/26 proto bird\n10.244.9.7 dev vetha scope link\n10.244.9.8 dev califed scope link\n",
+	}
 	for _, c := range []struct {
 		name  string
 		files map[string]string
@@ -101,6 +105,7 @@ func TestOtherTunnels(t *testing.T) {
 		{"IPIP", ipip, "192.0.2.0/24", []string{"192.0.2.12/32", "192.0.2.13/32"}},
 		{"IPIP, one node", ipip, "192.0.2.13", []string{"192.0.2.13/32"}},
 		{"IPIP, pods alone", ipip, "10.244.0.0/16", nil},
+		{"IPIP, pods with a route each", calico, "192.0.2.0/24", []string{"192.0.2.12/32", "192.0.2.13/32"}},
 		{"WireGuard", wireguard, "192.0.2.0/24", []string{"192.0.2.12/32", "192.0.2.13/32"}},
 		{"WireGuard, one node", wireguard, "192.0.2.13", []string{"192.0.2.13/32"}},
 		{"WireGuard, pods alone", wireguard, "10.244.0.0/16", nil},
@@ -121,6 +126,9 @@ func TestOtherTunnels(t *testing.T) {
 		var nodes []string
 		for _, f := range r.Findings {
 			if f.Code == "tunnel-bypassed" {
+				if nodes != nil {
+					t.Errorf("%s: found more than once", c.name)
+				}
 				nodes = toPrefixes.FindAllString(strings.SplitAfter(f.Mend[0], " to: ")[1], -1)
 			}
 		}
