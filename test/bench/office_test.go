@@ -70,13 +70,13 @@ func BenchmarkOffice(b *testing.B) {
 		alone, all, cidr := lab.KubeProxy{Native: native}, lab.KubeProxy{Native: native, MasqueradeAll: true}, lab.KubeProxy{Native: native, ClusterCIDR: true}
 		b.Run(mode, func(b *testing.B) {
 			compareAt(b, s.Services[0].Port, []contestant{
-				{mode + " alone, nobody is hidden", to("local"), 0, o.proxy(alone, "")},
-				{mode + " masqueradeAll, all are hidden", to("local"), 0, o.proxy(all, "")},
-				{mode + " Remote policy, local backend, kept", to("local"), 0, o.proxy(alone, "masquerade-remote.yaml")},
-				{mode + " Remote policy, remote backend, hidden", to("remote"), 0, o.proxy(alone, "masquerade-remote.yaml")},
-				{mode + " clusterCIDR, all are hidden", to("local"), 0, o.proxy(cidr, "")},
-				{mode + " Local policy, local backend, kept", to("local"), 0, o.proxy(cidr, "keep-local.yaml")},
-				{mode + " Local policy, remote backend, hidden", to("remote"), 0, o.proxy(cidr, "keep-local.yaml")},
+				{mode + " alone: nobody hidden", to("local"), 0, o.proxy(alone, "")},
+				{mode + " masqueradeAll: all hidden", to("local"), 0, o.proxy(all, "")},
+				{mode + " Remote policy, local pod: kept", to("local"), 0, o.proxy(alone, "masquerade-remote.yaml")},
+				{mode + " Remote policy, remote pod: hidden", to("remote"), 0, o.proxy(alone, "masquerade-remote.yaml")},
+				{mode + " clusterCIDR: all hidden", to("local"), 0, o.proxy(cidr, "")},
+				{mode + " Local policy, local pod: kept", to("local"), 0, o.proxy(cidr, "keep-local.yaml")},
+				{mode + " Local policy, remote pod: hidden", to("remote"), 0, o.proxy(cidr, "keep-local.yaml")},
 			})
 		})
 	}
