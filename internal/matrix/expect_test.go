@@ -215,3 +215,20 @@ places:
 		}
 	}
 }
+
+// TestColumnOfOneFamily that nobody is asked about stands in a table of both, with its
+// own address.
+func TestColumnOfOneFamily(t *testing.T) {
+	place := matrix.Place{Kind: matrix.Pod, Name: "elsewhere", Only: matrix.Destination, Addresses: []netip.Addr{netip.MustParseAddr("2001:db8:9::9")}}
+	s := matrix.Situation{Nodes: []matrix.Node{dumped(t, "kube-proxy-v1.37.1-nft")}, Places: []matrix.Place{place}}
+	m := matrix.Predict(s)
+	for i := range m.Cells { // as if nothing of it were known
+		if c := &m.Cells[i]; c.Column == "pod-there" {
+			c.Predicted, c.Why = nil, "not known"
+		}
+	}
+	page := m.HTML()
+	if strings.Count(page, "<table>") != 1 || !strings.Contains(page, "[2001:db8:9::9]:8080") || strings.Count(page, "10.244.1.40:8080") != 1 {
+		t.Errorf("%d tables:\n%s", strings.Count(page, "<table>"), page)
+	}
+}

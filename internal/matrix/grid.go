@@ -69,19 +69,13 @@ func (m *Matrix) grids() ([]grid, []string) {
 	}
 	var notes footnotes
 	if len(families) == 2 && m.alike() {
-		g := m.grid("ipv4", &notes)
+		g := m.grid("ipv4", "", &notes)
 		g.title = "IPv4, IPv6"
-		for i := range g.heads {
-			g.heads[i].where = m.Rows[i].Place.addresses("")
-		}
-		for i := range g.rows {
-			g.rows[i].where = m.Columns[i].address("")
-		}
 		return []grid{g}, notes.all
 	}
 	var all []grid
 	for _, f := range families {
-		all = append(all, m.grid(f, &notes))
+		all = append(all, m.grid(f, f, &notes))
 	}
 	return all, notes.all
 }
@@ -103,7 +97,8 @@ func (m *Matrix) alike() bool {
 	return true
 }
 
-func (m *Matrix) grid(family string, notes *footnotes) grid {
+// grid of a family's cells, with the addresses of one family, or of both.
+func (m *Matrix) grid(family, addresses string, notes *footnotes) grid {
 	g := grid{title: strings.Replace(strings.ToUpper(family), "IPV", "IPv", 1)}
 	cells := map[[2]string]*Cell{}
 	for i := range m.Cells {
@@ -112,14 +107,17 @@ func (m *Matrix) grid(family string, notes *footnotes) grid {
 		}
 	}
 	for _, r := range m.Rows {
-		g.heads = append(g.heads, label{r.Name, titles[r.Role], r.Place.Name, r.Place.addresses(family)})
+		g.heads = append(g.heads, label{r.Name, titles[r.Role], r.Place.Name, r.Place.addresses(addresses)})
 	}
 	for _, c := range m.Columns {
+		if c.address(addresses) == "" {
+			continue // said of the other family
+		}
 		about := c.Service
 		if c.Place != nil {
 			about = c.Place.Name
 		}
-		row := gridRow{label: label{c.Name, titles[c.Role], about, c.address(family)}}
+		row := gridRow{label: label{c.Name, titles[c.Role], about, c.address(addresses)}}
 		for _, r := range m.Rows {
 			cell := gridCell{why: "not in the table"}
 			if found := cells[[2]string{r.Name, c.Name}]; found != nil {

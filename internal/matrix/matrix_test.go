@@ -129,6 +129,7 @@ func TestAsPrinted(t *testing.T) {
 		"masqueraded": {Nodes: []matrix.Node{dumped(t, "kube-proxy-v1.37.1-masquerade-all-nftables")}},
 		"docker":      {Nodes: []matrix.Node{dumped(t, "docker-nft")}},
 		"published":   {Nodes: []matrix.Node{dumped(t, "docker-published-nftables")}},
+		"masq-agent":  {Nodes: []matrix.Node{dumped(t, "ip-masq-agent-nft")}},
 		"flannel":     {Nodes: []matrix.Node{dumped(t, "flannel-nftables")}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -114,8 +114,28 @@ func (w *world) findPlaces(side string, columns []*service) map[Role][]Place {
 			w.note("no pod of another node is in the table: no route leads to one's pods")
 		}
 	}
-	found[OutsideOne] = appendPlace(nil, w.outside())
+	found[OutsideOne], found[KeptNetwork] = appendPlace(nil, w.outside()), w.keptNetworks()
 	return found
+}
+
+// mostKept networks that others' rules leave alone are asked about.
+const mostKept = 4
+
+// keptNetworks are those that an exemption of here's rules names, by a host of each
+// that is far away.
+func (w *world) keptNetworks() (all []Place) {
+	for _, cidr := range vicinity.Kept(w.here().Host) {
+		p, err := ParseNetwork(cidr.String())
+		if err != nil || !slices.Contains(w.families, packet.Of(cidr.Addr())) || w.whereIs(p.Addresses[0]) != nobody || cidr.Bits() == 0 {
+			continue
+		}
+		p.Found = "ip-masq-agent leaves it alone"
+		all = append(all, p)
+	}
+	if len(all) > mostKept {
+		w.note("%d more networks that ip-masq-agent leaves alone: --network CIDR", len(all)-mostKept)
+	}
+	return all[:min(len(all), mostKept)]
 }
 
 func appendPlace(all []Place, p Place) []Place {

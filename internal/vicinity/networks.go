@@ -8,6 +8,7 @@ import (
 
 	"github.com/unmasq/unmasq/internal/packet"
 	"github.com/unmasq/unmasq/internal/route"
+	"github.com/unmasq/unmasq/internal/ruleset"
 	"github.com/unmasq/unmasq/internal/snapshot"
 )
 
@@ -154,6 +155,35 @@ func Block(h *snapshot.Host, p netip.Prefix) netip.Prefix {
 		}
 	}
 	return p
+}
+
+// exemptions are chains of components that masquerade all but what returns there.
+var exemptions = []string{"IP-MASQ-AGENT", "IP-MASQ"}
+
+// Kept are the networks that ip-masq-agent leaves alone, link-local ones left out.
+//
+//	-A IP-MASQ-AGENT -d 10.0.0.0/8 -m comment --comment "ip-masq-agent: local traffic is not subject to MASQUERADE" -j RETURN
+func Kept(h *snapshot.Host) (all []netip.Prefix) {
+	for _, t := range h.Rules.Tables {
+		if t.Native != nil || t.Name != "nat" {
+			continue
+		}
+		for _, name := range exemptions {
+			chain := t.Chain(name)
+			if chain == nil {
+				continue
+			}
+			for i := range chain.Rules {
+				rule := &chain.Rules[i]
+				_, returns := rule.Target.(ruleset.Return)
+				to := rule.Destination.Prefix
+				if returns && to.IsValid() && !rule.Destination.Not && !rule.Source.Prefix.IsValid() && !to.Addr().IsLinkLocalUnicast() && !slices.Contains(all, to.Masked()) {
+					all = append(all, to.Masked())
+				}
+			}
+		}
+	}
+	return all
 }
 
 // Free is the address of a prefix with a number that isn't the node's and not among

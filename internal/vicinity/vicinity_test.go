@@ -226,3 +226,23 @@ func TestNetworks(t *testing.T) {
 		t.Errorf("free address %s of a full network", a)
 	}
 }
+
+// TestKept: what ip-masq-agent leaves alone, but for what is link-local, or for certain sources.
+func TestKept(t *testing.T) {
+	h := host(t, `*nat
+:POSTROUTING ACCEPT [0:0]
+:IP-MASQ-AGENT - [0:0]
+-A POSTROUTING -m addrtype ! --dst-type LOCAL -j IP-MASQ-AGENT
+-A POSTROUTING -d 198.51.100.0/24 -j RETURN
+-A IP-MASQ-AGENT -d 169.254.0.0/16 -j RETURN
+-A IP-MASQ-AGENT -d 10.0.0.0/8 -j RETURN
+-A IP-MASQ-AGENT -s 10.1.0.0/16 -d 192.0.2.0/24 -j RETURN
+-A IP-MASQ-AGENT ! -d 203.0.113.0/24 -j RETURN
+-A IP-MASQ-AGENT -d 172.16.0.0/12 -j MASQUERADE
+-A IP-MASQ-AGENT -j MASQUERADE --random-fully
+COMMIT
+`)
+	if got := vicinity.Kept(h); len(got) != 1 || got[0] != netip.MustParsePrefix("10.0.0.0/8") {
+		t.Errorf("%v", got)
+	}
+}
