@@ -36,11 +36,13 @@ func newExport() *cobra.Command {
 		fmt.Fprintf(&kinds, "  %-14s %s\n", k.Name, k.Writes)
 	}
 	cmd := &cobra.Command{
-		Use:     "export KIND -f PATH…",
-		Short:   "Say a policy in another component's settings",
-		Long:    fmt.Sprintf(exportHelp, kinds.String()),
-		Example: "  unmasq export ip-masq-agent -f policy.yaml > configmap.yaml",
-		RunE:    func(cmd *cobra.Command, args []string) error { return opts.run(cmd, args) },
+		Use:   "export KIND -f PATH…",
+		Short: "Say a policy in another component's settings",
+		Long:  fmt.Sprintf(exportHelp, kinds.String()),
+		Example: `  unmasq export ip-masq-agent -f policy.yaml > configmap.yaml
+  unmasq export cilium -f policies/ --strict > values.yaml
+  unmasq import flannel kube-flannel-cfg.yaml | unmasq export calico -f -`,
+		RunE: func(cmd *cobra.Command, args []string) error { return opts.run(cmd, args) },
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&opts.files, "filename", "f", nil, "`PATH` of a document or a directory of them, or - for standard input; repeatable")
@@ -87,8 +89,11 @@ func exportKind(args []string) (exporter.Kind, error) {
 		names = append(names, k.Name)
 	}
 	expected := "expected one of " + strings.Join(names, ", ")
-	if len(args) != 1 {
-		return exporter.Kind{}, inputError{fmt.Errorf("%d kinds given: %s (see `unmasq export --help`)", len(args), expected)}
+	switch {
+	case len(args) == 0:
+		return exporter.Kind{}, inputError{fmt.Errorf("no kind given: %s (see `unmasq export --help`)", expected)}
+	case len(args) > 1:
+		return exporter.Kind{}, inputError{fmt.Errorf("unexpected argument %q: one kind is written at a time (policies are named with -f)", args[1])}
 	}
 	kind, ok := exporter.Named(args[0])
 	if !ok {

@@ -28,6 +28,7 @@ func TestExport(t *testing.T) {
 		"more than the policy":  {args: []string{"ip-masq-agent", "-f", "-"}, status: statusWrong, out: "nonMasqueradeCIDRs", log: "lost: WIDER: what others"},
 		"pods by a flag":        {args: []string{"calico", "-f", "-", "--pod-cidrs", "10.9.0.0/16"}, out: "cidr: 10.9.0.0/16\n  natOutgoing: true", log: "lost"},
 		"no kind":               {args: []string{"-f", "-"}, status: statusUsage, log: "expected one of ip-masq-agent, cilium, calico, aws-vpc-cni"},
+		"two kinds":             {args: []string{"cilium", "calico"}, status: statusUsage, log: `unexpected argument "calico"`},
 		"a kind that isn't one": {args: []string{"flannel", "-f", "-"}, status: statusUsage, log: `"flannel" can't be written`},
 		"no policy":             {args: []string{"cilium"}, status: statusUsage, log: "no policy given"},
 		"a CIDR that isn't one": {args: []string{"cilium", "-f", "-", "--pod-cidrs", "10.9.0.0"}, status: statusUsage, log: "--pod-cidrs"},

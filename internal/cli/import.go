@@ -16,13 +16,14 @@ import (
 
 const importHelp = `Reads what another component is told about source NAT, in its own files, and prints the
 same as SourcePolicy documents, with comments that say where each line came from. What
-can't be carried over is said on standard error. It needs no privilege and changes nothing.
+can't be carried over is said on standard error. It changes nothing, and needs no privilege
+but for --from-node (root).
 
 What Kubernetes knows comes as kubectl get -o yaml or -o json prints it: single objects,
 lists, several documents in a file. Without KIND the files are looked at. Kinds:
 
 %s
-Exit status 2: a file is wrong.`
+Exit status 1: this node's rules couldn't be read; 2: a file or a flag is wrong.`
 
 type importOptions struct {
 	importer.Options
@@ -48,7 +49,7 @@ func newImport() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&opts.output, "output", "o", "", "`FORMAT`: json, or yaml (default)")
 	f.StringVar(&opts.Name, "name", "", "`NAME` of the policy; default: the kind's")
-	f.BoolVar(&opts.fromNode, "from-node", false, "read the NAT rules of this node: a document for each component that wrote some")
+	f.BoolVar(&opts.fromNode, "from-node", false, "read the NAT rules of this node (as root): a document for each component that wrote some")
 	f.StringArrayVar(&opts.snapshots, "snapshot", nil, "the same of a snapshot or dump, `PATH`, or - for standard input; repeatable: of one node")
 	f.BoolVar(&opts.Cluster, "cluster", false, "for the Kubernetes API, which knows the facts itself: leave spec.facts out")
 	f.StringSliceVar(&opts.podCIDRs, "pod-cidrs", nil, "`CIDR`s of all pods in the cluster, where the files don't say")

@@ -46,5 +46,15 @@ func (o *importOptions) host(cmd *cobra.Command) (*snapshot.Host, error) {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	return capture.Live(ctx, capture.Options{})
+	host, err := capture.Live(ctx, capture.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := halfRead(host); err != nil {
+		return nil, err // of half of the rules the policy would be another
+	}
+	if _, why := unread(host); why != "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", why)
+	}
+	return host, nil
 }

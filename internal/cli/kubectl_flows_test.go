@@ -90,7 +90,7 @@ func TestKubectlFlowsRefuses(t *testing.T) {
 		"flows 10.0.0.1":              "which node? 10.0.0.1 is an address: name the node with --node",
 		"flows nobody":                "there is no pod default/nobody",
 		"flows client --snapshot x":   "unknown flag: --snapshot",
-		"flows client --kept=perhaps": "invalid argument",
+		"flows client --kept=perhaps": "expected true or false",
 	} {
 		p := &plugin{t: t, run: func(command []string, _ kubectl.Streams) error { return fmt.Errorf("it ran %q", command) }}
 		status, out, log := p.unmasq(strings.Fields(args)...)

@@ -21,8 +21,8 @@ cell is what the server sees: the client itself, another address and by whose ru
 that no answer comes. Of this host (as root), or of snapshots of one node or several.
 
 Places and services are found in the node's own state; what isn't known isn't guessed,
-and a note says so. Exit status 1: --expect found a difference; 2: a flag or a file is
-wrong.`
+and a note says so. Exit status 1: --expect or --probe found a difference, there was nothing
+to ask about, or not all of this host could be read; 2: a flag or a file is wrong.`
 
 type matrixOptions struct {
 	snapshots []string
@@ -92,7 +92,25 @@ func (o *matrixOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	return showMatrix(cmd.OutOrStdout(), &m, expected, o.output)
+	if err := showMatrix(cmd.OutOrStdout(), &m, expected, o.output); err != nil {
+		return err
+	}
+	return o.unanswered(&s, &m)
+}
+
+// unanswered says that a table is no answer: it is empty, or stands on half of the rules
+// of a host that is here. Of a dump, what it lacks is said in the table.
+func (o *matrixOptions) unanswered(s *matrix.Situation, m *matrix.Matrix) error {
+	if len(m.Cells) == 0 {
+		return partlyUnknown{errors.New("nothing to ask about was found, see the notes: give a snapshot, or the output of ip -j addr, ip -j link and ip -j route beside the rules")}
+	}
+	if len(o.snapshots) > 0 {
+		return nil
+	}
+	if err := halfRead(s.Nodes[0].Host); err != nil {
+		return partlyUnknown{err}
+	}
+	return nil
 }
 
 func checkMatrixOutput(output, expect string) error {

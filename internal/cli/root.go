@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Exit statuses.
@@ -95,10 +96,26 @@ func newRoot(version string) *cobra.Command {
 		if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 {
 			return noArgs(cmd, words)
 		}
-		return inputError{fmt.Errorf("%w (see `%s --help`)", err, cmd.CommandPath())}
+		return inputError{fmt.Errorf("%w (see `%s --help`)", expectedValue(err), cmd.CommandPath())}
 	})
 	root.AddCommand(newAgent(), newIPMasqAgent(), newApply(), newClear(), newStatus(), newRender(), newValidate(), newExplain(), newDoctor(), newMatrix(), newSnapshot(), newTakeover(), newFlows(), newImport(), newExport(), newLab(), newProbe())
 	return root
+}
+
+// expectedValue of a flag that was given one of a wrong kind, in place of what Go's parser
+// of numbers says.
+func expectedValue(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	expected := map[string]string{
+		"uint16": "a number from 0 to 65535", "int": "a number", "bool": "true or false", "duration": "a duration such as 30s or 2m",
+	}[invalid.GetFlag().Value.Type()]
+	if expected == "" {
+		return err
+	}
+	return fmt.Errorf("--%s %q; expected %s", invalid.GetFlag().Name, invalid.GetValue(), expected)
 }
 
 // noArgs refuses words that are no flags; among them, commands that don't exist.
