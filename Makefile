@@ -36,7 +36,7 @@ CHURN ?= 500
 .PHONY: e2e
 e2e: deps ## bring a real Kubernetes up in network namespaces and test on it (root, network; its first build takes 10 minutes); CHURN=100 is shorter
 	@hack/deps containerd containerd runc runc nsenter util-linux
-	@UNMASQ_PODS=$(CHURN) go run ./hack/gotest -tags e2e -count=1 -timeout 60m ./test/e2e/...
+	@UNMASQ_PODS=$(CHURN) go run ./hack/gotest -tags e2e -count=1 -timeout 60m ./test/e2e/... ./test/probe
 	@go run ./hack/gotest -tags e2e -count=1 -timeout 60m -run '^TestInstalled$$' ./test/deploy
 
 .PHONY: judge
