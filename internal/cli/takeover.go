@@ -78,50 +78,16 @@ func (o *takeoverOptions) run(ctx context.Context, out io.Writer) error {
 	case len(o.owners) == 0:
 		return o.list(ctx, out)
 	}
-	return o.each(ctx, out)
-}
-
-// each owner once; one that can't be helped doesn't keep the next from it.
-func (o *takeoverOptions) each(ctx context.Context, out io.Writer) error {
-	unlock, err := o.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	var failed error
-	for i, name := range o.owners {
-		if slices.Contains(o.owners[:i], name) {
-			continue
-		}
+	for _, name := range o.owners {
 		step := o.take
 		if o.handback {
 			step = o.giveBack
 		}
-		failed = errors.Join(failed, step(ctx, name, out))
-	}
-	return failed
-}
-
-// lock the record against another that takes or hands back at this moment. Where there
-// is none yet, only one that takes makes its folder.
-func (o *takeoverOptions) lock(ctx context.Context) (unlock func(), err error) {
-	if o.dryRun {
-		return func() {}, nil
-	}
-	folder := filepath.Dir(o.record)
-	if !o.handback {
-		if err := os.MkdirAll(folder, 0o700); err != nil {
-			return nil, fmt.Errorf("remember what is taken over: %w", err)
+		if err := step(ctx, name, out); err != nil {
+			return err
 		}
 	}
-	unlock, err = programs.Lock(ctx, folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return func() {}, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("wait for another unmasq that takes over or hands back: %w", err)
-	}
-	return unlock, nil
+	return nil
 }
 
 // wholeHost is this host with all its rules; half of them is an error.
@@ -184,10 +150,8 @@ func (o *takeoverOptions) take(ctx context.Context, name string, out io.Writer) 
 		case len(parts) == 0:
 			tellTaken(out, name, record.Of(name), before)
 			return nil
-		case attempt == attempts && failed != nil:
-			return fmt.Errorf("%s's rules stay, outranked; they couldn't be deleted: %w", name, failed)
 		case attempt == attempts:
-			return fmt.Errorf("%s writes its rules again while they are taken over: change its setting, or stop it, first", name)
+			return errors.Join(fmt.Errorf("%s writes its rules again while they are taken over: change its setting, or stop it, first", name), failed)
 		case o.dryRun:
 			return printScripts(out, takeover.Remove(parts))
 		case !o.force && !inForce(host):
@@ -235,12 +199,15 @@ func (o *takeoverOptions) giveBack(ctx context.Context, name string, out io.Writ
 	if err != nil {
 		return err
 	}
-	scripts, failed := takeover.Restore(host, parts)
-	if o.dryRun {
-		return errors.Join(failed, printScripts(out, scripts))
+	scripts, err := takeover.Restore(host, parts)
+	if err != nil {
+		return err
 	}
-	if failed = errors.Join(failed, runScripts(ctx, scripts)); failed != nil {
-		return fmt.Errorf("not all rules of %s could be put back; they stay in %s, and --handback once more does the rest: %w", name, o.record, failed)
+	if o.dryRun {
+		return printScripts(out, scripts)
+	}
+	if err := runScripts(ctx, scripts); err != nil {
+		return err
 	}
 	if err := writeRecord(o.record, record.Without(name)); err != nil {
 		return err
@@ -284,7 +251,7 @@ func readRecord(file string) (takeover.Record, error) {
 	}
 	record, err := takeover.Read(text)
 	if err != nil {
-		return takeover.Record{}, fmt.Errorf("%s isn't a record of what was taken over, and is left as it is (move it away, or use --record FILE): %w", file, err)
+		return takeover.Record{}, fmt.Errorf("%s isn't a record of what was taken over: %w", file, err)
 	}
 	return record, nil
 }
