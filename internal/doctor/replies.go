@@ -32,11 +32,12 @@ func repliesLost(p *patient) []Finding {
 	for i := range p.host.Connections {
 		e := &p.host.Connections[i]
 		b := backend{e.Reply.Source, e.Reply.SourcePort}
-		if len(all) == mostLost {
-			break // more would tell nothing else
-		}
 		if alive[b] == nil || slices.Contains(seen, b) || !p.waits(e) {
 			continue
+		}
+		if len(all) == mostLost {
+			all[mostLost-1].Evidence = append(all[mostLost-1].Evidence, "and so it is with others: no more are told")
+			break
 		}
 		seen = append(seen, b)
 		client, service := e.Original.Source, e.Original.Destination

@@ -34,8 +34,12 @@ type keptGroup struct {
 // this node's own address: the way back is what is missing. Or nobody at all has answered.
 func keptUnanswered(p *patient) []Finding {
 	alive := p.answersNode()
+	groups, others := p.keptGroups()
 	var all []Finding
-	for _, g := range p.keptGroups() {
+	for _, g := range groups {
+		for a := range others {
+			g.answered[a]++
+		}
 		if f, found := p.noWayBack(g, alive); found {
 			all = append(all, f)
 		} else if f, found := p.nobodyAnswers(g); found {
@@ -60,15 +64,18 @@ func (p *patient) answersNode() map[netip.AddrPort]*conntrack.Entry {
 
 func backendOf(e *conntrack.Entry) netip.AddrPort { return netip.AddrPortFrom(e.Backend()) }
 
-// keptGroups of the tracked connections, in the order in which they come.
-func (p *patient) keptGroups() []*keptGroup {
-	const mostAsked = 1024
+// mostAsked pairs of a network and a host are asked about.
+const mostAsked = 1024
+
+// keptGroups of the tracked connections, in the order in which they come; and hosts that have
+// answered others, about which nothing was asked any more.
+func (p *patient) keptGroups() (all []*keptGroup, others map[netip.Addr]bool) {
+	others = map[netip.Addr]bool{}
 	type end struct {
 		network int
 		to      netip.Addr
 	}
 	asked := map[end]*keptGroup{}
-	var all []*keptGroup
 	for i := range p.host.Connections {
 		e := &p.host.Connections[i]
 		if e.Protocol != packet.TCP || e.SourceTranslated() || !e.SeenReply && e.State != "SYN_SENT" {
@@ -81,15 +88,18 @@ func (p *patient) keptGroups() []*keptGroup {
 		}
 		x := end{from, to}
 		g, known := asked[x]
-		if !known && len(asked) < mostAsked {
+		switch {
+		case !known && len(asked) < mostAsked:
 			g = p.groupOf(&all, &p.networks[from], backendOf(e))
 			asked[x] = g
+		case !known && e.SeenReply:
+			others[to] = true
 		}
 		if g != nil {
 			g.add(e)
 		}
 	}
-	return all
+	return all, others
 }
 
 func (g *keptGroup) add(e *conntrack.Entry) {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -161,7 +162,14 @@ func (l *lab) seen(c call, expected string) string {
 	}
 	var server net.Listener
 	must(l.t, c.to(l).Do(func() (err error) {
-		server, err = (&net.ListenConfig{}).Listen(l.t.Context(), "tcp", ":"+port)
+		// On a busy machine the port of a listener is taken a moment longer than the listener is there.
+		const most = 1000
+		for range most {
+			if server, err = (&net.ListenConfig{}).Listen(l.t.Context(), "tcp", ":"+port); !errors.Is(err, syscall.EADDRINUSE) {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
 		return err
 	}))
 	defer server.Close()

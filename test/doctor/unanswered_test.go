@@ -1,13 +1,16 @@
 package doctor_test
 
 import (
+	"fmt"
 	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/unmasq/unmasq/internal/conntrack"
 	"github.com/unmasq/unmasq/internal/doctor"
+	"github.com/unmasq/unmasq/internal/kernel/capture"
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 )
 
@@ -139,5 +142,45 @@ func TestUnansweredSeverity(t *testing.T) {
 			t.Errorf("evidence: %s", got)
 		}
 		l.check(&call{from: node, to: out, address: "203.0.113.9:80"}, "192.0.2.1", "from the node")
+	}
+}
+
+// TestUnansweredOfMany: of a table with more hosts than are asked about, those that have
+// answered count all the same; and lost replies without end are told in a few findings.
+func TestUnansweredOfMany(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, untranslated)
+	host, err := capture.Live(t.Context(), capture.Options{Namespace: l.node})
+	must(t, err)
+	var table strings.Builder
+	for i := range 1100 {
+		fmt.Fprintf(&table, "tcp 6 117 SYN_SENT src=10.244.1.2 dst=203.0.%d.%d sport=4000 dport=80 [UNREPLIED] src=203.0.%d.%d dst=10.244.1.2 sport=80 dport=4000 mark=0 use=1\n", i/250, i%250, i/250, i%250)
+	}
+	for _, c := range []struct {
+		more  string
+		found bool
+	}{
+		{"", true},
+		{"tcp 6 86400 ESTABLISHED src=10.244.1.3 dst=198.18.0.1 sport=4000 dport=80 src=198.18.0.1 dst=10.244.1.3 sport=80 dport=4000 [ASSURED] mark=0 use=1\n", false},
+	} {
+		var problems []conntrack.Problem
+		host.Connections, problems = conntrack.Read(table.String()+c.more, 1)
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		r := doctor.Examine(doctor.Node{Host: host})
+		if slices.Contains(codes(&r), "kept-unanswered") != c.found {
+			t.Errorf("expected %t:\n%s", c.found, text(&r))
+		}
+	}
+	table.Reset()
+	for i := range 100 {
+		fmt.Fprintf(&table, "tcp 6 117 SYN_SENT src=198.18.0.9 dst=10.96.0.10 sport=4000 dport=80 [UNREPLIED] src=203.0.113.%d dst=198.18.0.9 sport=80 dport=4000 mark=0 use=1\n", i)
+		fmt.Fprintf(&table, "tcp 6 117 ESTABLISHED src=10.244.1.2 dst=10.96.0.10 sport=4000 dport=80 src=203.0.113.%d dst=10.244.1.2 sport=80 dport=4000 mark=0 use=1\n", i)
+	}
+	host.Connections, _ = conntrack.Read(table.String(), 1)
+	r := doctor.Examine(doctor.Node{Host: host})
+	if got := codes(&r); len(got) != 32 || got[31] != "replies-lost" || len(r.Findings[31].Evidence) != 3 {
+		t.Errorf("%d findings\n%s", len(got), text(&r)[:2000])
 	}
 }
