@@ -74,6 +74,12 @@ func (h *handOver) whenInForce(opts *agent.Options, log *slog.Logger) {
 }
 
 func (h *handOver) remove(log *slog.Logger) {
+	unlock, err := h.lock(context.Background())
+	if err != nil {
+		log.Warn("rules of other components stay, outranked", "error", err)
+		return
+	}
+	defer unlock()
 	for _, name := range h.owners {
 		var out bytes.Buffer
 		err := h.take(context.Background(), name, &out)

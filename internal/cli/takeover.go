@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -78,16 +79,50 @@ func (o *takeoverOptions) run(ctx context.Context, out io.Writer) error {
 	case len(o.owners) == 0:
 		return o.list(ctx, out)
 	}
-	for _, name := range o.owners {
+	return o.each(ctx, out)
+}
+
+// each owner once; one that can't be helped doesn't keep the next from it.
+func (o *takeoverOptions) each(ctx context.Context, out io.Writer) error {
+	unlock, err := o.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var failed error
+	for i, name := range o.owners {
+		if slices.Contains(o.owners[:i], name) {
+			continue
+		}
 		step := o.take
 		if o.handback {
 			step = o.giveBack
 		}
-		if err := step(ctx, name, out); err != nil {
-			return err
+		failed = errors.Join(failed, step(ctx, name, out))
+	}
+	return failed
+}
+
+// lock the record against another that takes or hands back at this moment. Where there
+// is none yet, only one that takes makes its folder.
+func (o *takeoverOptions) lock(ctx context.Context) (unlock func(), err error) {
+	if o.dryRun {
+		return func() {}, nil
+	}
+	folder := filepath.Dir(o.record)
+	if !o.handback {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return nil, fmt.Errorf("remember what is taken over: %w", err)
 		}
 	}
-	return nil
+	unlock, err = programs.Lock(ctx, folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("wait for another unmasq that takes over or hands back: %w", err)
+	}
+	return unlock, nil
 }
 
 // wholeHost is this host with all its rules; half of them is an error.
@@ -99,7 +134,25 @@ func wholeHost(ctx context.Context) (*snapshot.Host, error) {
 	if file, why := unread(host); file != "" {
 		return nil, fmt.Errorf("not all rules could be read: %s: %s", file, why)
 	}
-	return host, nil
+	return host, unlisted(host)
+}
+
+// unlisted are tables of iptables that nft lists, where no iptables program was there to
+// read them.
+func unlisted(host *snapshot.Host) error {
+	for _, t := range host.Rules.Tables {
+		if t.Native == nil || !t.Native.IPTables || t.Name != "nat" {
+			continue
+		}
+		file, program := snapshot.FileIPTables, "iptables-nft-save"
+		if t.Native.Family == "ip6" {
+			file, program = snapshot.FileIP6Tables, "ip6tables-nft-save"
+		}
+		if host.Meta.Missing[file] != "" {
+			return fmt.Errorf("not all rules could be read: nft has table %s nat, which is iptables', and %s isn't installed", t.Native.Family, program)
+		}
+	}
+	return nil
 }
 
 // unread is the first file with rules of a host that is here that couldn't be read, nft's
@@ -150,8 +203,10 @@ func (o *takeoverOptions) take(ctx context.Context, name string, out io.Writer) 
 		case len(parts) == 0:
 			tellTaken(out, name, record.Of(name), before)
 			return nil
+		case attempt == attempts && failed != nil:
+			return fmt.Errorf("%s's rules stay, outranked; they couldn't be deleted: %w", name, failed)
 		case attempt == attempts:
-			return errors.Join(fmt.Errorf("%s writes its rules again while they are taken over: change its setting, or stop it, first", name), failed)
+			return fmt.Errorf("%s writes its rules again while they are taken over: change its setting, or stop it, first", name)
 		case o.dryRun:
 			return printScripts(out, takeover.Remove(parts))
 		case !o.force && !inForce(host):
@@ -199,15 +254,12 @@ func (o *takeoverOptions) giveBack(ctx context.Context, name string, out io.Writ
 	if err != nil {
 		return err
 	}
-	scripts, err := takeover.Restore(host, parts)
-	if err != nil {
-		return err
-	}
+	scripts, failed := takeover.Restore(host, parts)
 	if o.dryRun {
-		return printScripts(out, scripts)
+		return errors.Join(failed, printScripts(out, scripts))
 	}
-	if err := runScripts(ctx, scripts); err != nil {
-		return err
+	if failed = errors.Join(failed, runScripts(ctx, scripts)); failed != nil {
+		return fmt.Errorf("not all rules of %s could be put back; they stay in %s, and --handback once more does the rest: %w", name, o.record, failed)
 	}
 	if err := writeRecord(o.record, record.Without(name)); err != nil {
 		return err
@@ -251,7 +303,7 @@ func readRecord(file string) (takeover.Record, error) {
 	}
 	record, err := takeover.Read(text)
 	if err != nil {
-		return takeover.Record{}, fmt.Errorf("%s isn't a record of what was taken over: %w", file, err)
+		return takeover.Record{}, fmt.Errorf("%s isn't a record of what was taken over, and is left as it is (move it away, or use --record FILE): %w", file, err)
 	}
 	return record, nil
 }

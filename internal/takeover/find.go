@@ -2,6 +2,7 @@ package takeover
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/unmasq/unmasq/internal/owner"
 	"github.com/unmasq/unmasq/internal/ruleset"
@@ -23,10 +24,22 @@ func Find(h *snapshot.Host, name string) []Part {
 			f.iptables(t, &part)
 		}
 		if part.Count() > 0 || len(part.Chains) > 0 {
+			part.Around = around(t, part.Rules)
 			parts = append(parts, part)
 		}
 	}
 	return parts
+}
+
+// around are the chains of rules, as they stand.
+func around(t *ruleset.Table, rules []Rule) []Chain {
+	var all []Chain
+	for _, r := range rules {
+		if !slices.ContainsFunc(all, func(c Chain) bool { return c.Name == r.Chain }) {
+			all = append(all, Chain{Name: r.Chain, Rules: texts(t.Chain(r.Chain))})
+		}
+	}
+	return all
 }
 
 // finder looks for the rules of one owner.
@@ -143,12 +156,19 @@ func (f finder) native(t *ruleset.Table, part *Part) {
 	}
 }
 
-// hidesNative is hidesNetwork of a native rule.
+// hidesNative is hidesNetwork of a native rule. Nor is it one that nft wouldn't read as
+// it is printed (in a comment a quote would end it, and what follows be commands), or
+// that can't be named.
 func hidesNative(r *nftables.Rule) bool {
+	if r.Handle == 0 || strings.ContainsAny(r.Comment, "\"\n") {
+		return false
+	}
 	ends := map[string]string{}
 	hides := false
 	for _, s := range r.Statements {
 		switch s := s.(type) {
+		case nftables.UnknownStatement:
+			return false
 		case nftables.NAT:
 			hides = s.Kind == nftables.Masquerade || s.Kind == nftables.SNAT
 		case nftables.Match:
@@ -170,9 +190,6 @@ func hidesNative(r *nftables.Rule) bool {
 // taken is rule i of a chain.
 func taken(c *ruleset.Chain, i int) Rule {
 	r := Rule{Chain: c.Name, Text: c.Rules[i].Text}
-	if i > 0 {
-		r.After = c.Rules[i-1].Text
-	}
 	if n := c.Rules[i].Native; n != nil {
 		r.handle = n.Handle
 	}

@@ -6,10 +6,10 @@
 // A component's other rules stay: ports that it publishes, hairpin traffic,
 // marks, filters.
 //
-//	parts, err := takeover.Find(host, owner.Flannel)
+//	parts := takeover.Find(host, owner.Flannel)
 //	scripts := takeover.Remove(parts)
 //	…
-//	scripts = takeover.Restore(host, parts)
+//	scripts, err := takeover.Restore(host, parts)
 package takeover
 
 import (
@@ -35,6 +35,9 @@ type Part struct {
 	Rules []Rule `json:"rules,omitempty"`
 	// Chains that are taken whole, none of which any other rule jumps to.
 	Chains []Chain `json:"chains,omitempty"`
+	// Around are the chains of Rules as they stood, with what had been taken of them
+	// before in its place.
+	Around []Chain `json:"around,omitempty"`
 }
 
 // Rule of a chain that stays.
@@ -42,8 +45,6 @@ type Rule struct {
 	Chain string `json:"chain"`
 	// Text as iptables-save prints it ("-A POSTROUTING …"), or as nft does.
 	Text string `json:"text"`
-	// After is the text of the rule before it, empty for a chain's first.
-	After string `json:"after,omitempty"`
 
 	// handle of a native rule, as it was found.
 	handle uint64
