@@ -52,11 +52,14 @@ func TestMatrixIsDrawn(t *testing.T) {
 	if n := strings.Count(page, "<td>"); n != 35 || strings.Count(page, "</td>") != n || strings.Count(page, "<tr>") != strings.Count(page, "</tr>") {
 		t.Errorf("%d cells in the page", n)
 	}
+	if strings.Contains(svg, "var(") || strings.Contains(svg+page, "light-dark(") {
+		t.Error("older programs paint black what they don't know")
+	}
 	for name, text := range map[string]string{"svg": svg, "html": page} {
 		if strings.Contains(text, "<script") || strings.Contains(text, "src=") || strings.Contains(text, "@import") || strings.Count(text, "http") > strings.Count(text, "http://www.w3.org/2000/svg")+strings.Count(text, "default/web:http") {
 			t.Errorf("the %s asks for more than it has", name)
 		}
-		for _, want := range []string{"default/web:http", "as node-a&#39;s eth0", "light-dark(", "kube-proxy on node-a"} {
+		for _, want := range []string{"default/web:http", "as node-a&#39;s eth0", "prefers-color-scheme: dark", "kube-proxy on node-a", ">as X<"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("the %s doesn't have %s", name, want)
 			}

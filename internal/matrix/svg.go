@@ -15,17 +15,33 @@ const (
 )
 
 const svgStyle = `
-svg { color-scheme: light dark; font: 12px system-ui, sans-serif; }
-text { fill: light-dark(#1f2328, #e6edf3); }
-.dim { fill: light-dark(#59636e, #9198a1); font-size: 11px; }
+svg { font: 12px system-ui, sans-serif; }
+text { fill: #1f2328; }
+.dim { fill: #59636e; font-size: 11px; }
 .head { font-weight: bold; }
-.band { fill: light-dark(#f6f8fa, #151b23); }
-.back { fill: light-dark(#ffffff, #0d1117); }
-path { stroke: light-dark(#d1d9e0, #30363d); fill: none; }
-.s rect { fill: var(--fill); }
-.s text { fill: var(--ink); font-weight: 600; }
+.band { fill: #f6f8fa; }
+.back { fill: #ffffff; }
+path, .frame { stroke: #d1d9e0; fill: none; }
+.s text { font-weight: 600; }
 .before text { font-weight: normal; }
 `
+
+const svgDark = `text { fill: #e6edf3; }
+.dim { fill: #9198a1; }
+.band { fill: #151b23; }
+.back { fill: #0d1117; }
+path, .frame { stroke: #30363d; }
+`
+
+// drawingColours are the colours as a drawing's style.
+func drawingColours() string {
+	var light, night strings.Builder
+	for _, c := range colours {
+		fmt.Fprintf(&light, ".%s rect { fill: %s; }\n.%[1]s text { fill: %[3]s; }\n", c.class, c.fill, c.ink)
+		fmt.Fprintf(&night, ".%s rect { fill: %s; }\n.%[1]s text { fill: %[3]s; }\n", c.class, c.darkFill, c.darkInk)
+	}
+	return light.String() + dark + svgDark + night.String() + "}\n"
+}
 
 // SVG is the matrix as a drawing, with its footnotes. It takes the colours of light and
 // dark pages.
@@ -40,6 +56,7 @@ func (m *Matrix) SVG() string {
 		top += height + margin
 		right = max(right, width)
 	}
+	top = m.svgLegend(&body, grids, top, right)
 	for i, n := range notes {
 		for j, line := range wrap(fmt.Sprintf("%d  %s", i+1, n), int((right-2*margin)/6)) {
 			if j > 0 {
@@ -50,7 +67,7 @@ func (m *Matrix) SVG() string {
 		}
 	}
 	return fmt.Sprintf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\" role=\"img\">\n<style>%s%s</style>\n<rect class=\"back\" width=\"100%%\" height=\"100%%\"/>\n%s</svg>\n",
-		right+margin, top+margin, right+margin, top+margin, svgStyle, palette, body.String())
+		right+margin, top+margin, right+margin, top+margin, svgStyle, drawingColours(), body.String())
 }
 
 // svg draws a grid and returns its height and right edge.
@@ -86,7 +103,29 @@ func (g *grid) svg(b *strings.Builder, top float64) (height, right float64) {
 		}
 		y += rowHeight
 	}
+	fmt.Fprintf(b, "<rect class=\"frame\" x=\"%.0f\" y=\"%.0f\" width=\"%.0f\" height=\"%.0f\"/>\n", margin, top, right-margin, y-top)
 	return y - top, right
+}
+
+// svgLegend draws what words mean that are in the grids, and returns where it ends.
+func (m *Matrix) svgLegend(b *strings.Builder, grids []grid, top, right float64) float64 {
+	entries := drawnLegend(grids)
+	if m.Measured {
+		entries = append(entries, legendEntry{class: "unknown", word: "✓", means: "measured, as predicted"})
+	}
+	x := margin
+	for _, l := range entries {
+		word := gridCell{lines: []gridLine{{text: l.word, class: l.class}}}
+		wide := float64(width(l.word))*glyph + 22
+		next := x + wide + float64(width(l.means))*6 + margin
+		if next > right && x > margin {
+			next, x, top = next-x+margin, margin, top+leading
+		}
+		word.svg(b, x, top-8)
+		fmt.Fprintf(b, "<text class=\"dim\" x=\"%.0f\" y=\"%.0f\">%s</text>\n", x+wide, top+7, html.EscapeString(l.means))
+		x = next
+	}
+	return top + leading + inset
 }
 
 // widths of the columns, the first of which has the names of rows.

@@ -145,7 +145,7 @@ func total(widths []int) int {
 type block []string
 
 func (g *grid) headBlocks(most int) []block {
-	all := []block{{g.title}}
+	all := []block{{g.title, "to ↓  from →"}}
 	for _, h := range g.heads {
 		all = append(all, wrap(h.name, most))
 	}
