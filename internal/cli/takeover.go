@@ -72,6 +72,8 @@ func (o *takeoverOptions) run(ctx context.Context, out io.Writer) error {
 		}
 	}
 	switch {
+	case o.record == "":
+		return inputError{errors.New("--record: expected the name of a file")}
 	case o.output != "" && o.output != "text" && o.output != "json":
 		return inputError{fmt.Errorf("-o %q: expected json or text", o.output)}
 	case len(o.owners) == 0 && (o.dryRun || o.handback || o.force):
@@ -112,7 +114,7 @@ func (o *takeoverOptions) lock(ctx context.Context) (unlock func(), err error) {
 	folder := filepath.Dir(o.record)
 	if !o.handback {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
-			return nil, fmt.Errorf("remember what is taken over: %w", err)
+			return nil, fmt.Errorf("nothing was taken over, as it can't be remembered: %w", err)
 		}
 	}
 	unlock, err = programs.Lock(ctx, folder)
@@ -204,6 +206,7 @@ func (o *takeoverOptions) take(ctx context.Context, name string, out io.Writer) 
 			tellTaken(out, name, record.Of(name), before)
 			return nil
 		case attempt == attempts && failed != nil:
+			failed = errors.Join(failed, writeRecord(o.record, record.Less(parts))) // they weren't taken
 			return fmt.Errorf("%s's rules stay, outranked; they couldn't be deleted: %w", name, failed)
 		case attempt == attempts:
 			return fmt.Errorf("%s writes its rules again while they are taken over: change its setting, or stop it, first", name)
@@ -217,7 +220,7 @@ func (o *takeoverOptions) take(ctx context.Context, name string, out io.Writer) 
 		}
 		record = record.With(parts)
 		if err := writeRecord(o.record, record); err != nil {
-			return err
+			return fmt.Errorf("nothing was taken over, as it can't be remembered: %w", err)
 		}
 		failed = runScripts(ctx, takeover.Remove(parts))
 	}
@@ -256,13 +259,16 @@ func (o *takeoverOptions) giveBack(ctx context.Context, name string, out io.Writ
 	}
 	scripts, failed := takeover.Restore(host, parts)
 	if o.dryRun {
+		if failed == nil && len(scripts) == 0 {
+			fmt.Fprintf(out, "nothing to run: the rules of %s stand again already\n", name)
+		}
 		return errors.Join(failed, printScripts(out, scripts))
 	}
 	if failed = errors.Join(failed, runScripts(ctx, scripts)); failed != nil {
 		return fmt.Errorf("not all rules of %s could be put back; they stay in %s, and --handback once more does the rest: %w", name, o.record, failed)
 	}
 	if err := writeRecord(o.record, record.Without(name)); err != nil {
-		return err
+		return fmt.Errorf("the rules of %s stand again, but %s still says that they were taken over: %w", name, o.record, err)
 	}
 	fmt.Fprintf(out, "the rules of %s stand again; unmasq's policy outranks them until `unmasq clear`\n", name)
 	return nil
@@ -313,10 +319,7 @@ func writeRecord(file string, record takeover.Record) error {
 	if err == nil {
 		err = kube.Replace(file, text)
 	}
-	if err != nil {
-		return fmt.Errorf("remember what is taken over: %w", err)
-	}
-	return nil
+	return err
 }
 
 // holding is a line of the list.

@@ -123,6 +123,13 @@ func (r *Record) With(parts []Part) Record {
 	for i := range parts {
 		parts[i].Around = r.woven(&parts[i])
 	}
+	all := r.Less(parts)
+	all.Parts = append(all.Parts, parts...)
+	return all
+}
+
+// Less parts: what they hold isn't in the record then.
+func (r *Record) Less(parts []Part) Record {
 	all := Record{Version: 1}
 	for _, old := range r.Parts {
 		for i := range parts {
@@ -134,7 +141,6 @@ func (r *Record) With(parts []Part) Record {
 			all.Parts = append(all.Parts, old)
 		}
 	}
-	all.Parts = append(all.Parts, parts...)
 	return all
 }
 

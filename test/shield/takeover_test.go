@@ -3,9 +3,11 @@ package shield_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/unmasq/unmasq/internal/foreign"
@@ -79,6 +81,74 @@ func takeOver(t *testing.T, binary string, c foreign.Component, v foreign.Varian
 	equalRules(t, "after --handback", before, w.rules(t))
 	must(t, unmasq("--handback")())
 	equalRules(t, "after another", before, w.rules(t))
+}
+
+// TestTakeoverOfAll: rules of several components in both variants at once are taken over
+// by commands that run at once, of which some can't delete anything at first, and handed
+// back in the order in which they were taken; each rule stands where it stood.
+func TestTakeoverOfAll(t *testing.T) {
+	binary, w := build(t), newWorld(t)
+	components := []foreign.Component{foreign.IPMasqAgent(), foreign.Docker(), foreign.CNIBridge(), foreign.Flannel(), foreign.KubeRouter(), foreign.FlannelNFTables()}
+	names := []string{owner.IPMasqAgent, owner.Docker, owner.CNIBridge, owner.Flannel, owner.KubeRouter}
+	for _, v := range foreign.Variants {
+		must(t, w.execute(t.Context(), foreign.KubeProxy().Write, v))
+		for _, c := range components {
+			if !c.Native || v == foreign.NFT {
+				must(t, w.execute(t.Context(), c.Write, v))
+			}
+		}
+	}
+	before := w.rules(t)
+	w.startAgent(t, binary)
+	dir := t.TempDir()
+	record := filepath.Join(dir, "takeover.json")
+	unmasq := func(env []string, args ...string) (string, error) {
+		cmd := w.Node.Command(context.Background(), binary, append([]string{"takeover", "--record", record}, args...)...)
+		cmd.Env = append(os.Environ(), env...)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+
+	// Of iptables-nft nothing can be deleted: legacy's rules are taken, the others not.
+	broken := "#!/bin/sh\necho 'no space left' >&2\nexit 4\n"
+	must(t, os.WriteFile(filepath.Join(dir, "iptables-nft-restore"), []byte(broken), 0o755))
+	out, err := unmasq([]string{"PATH=" + dir + ":" + os.Getenv("PATH")}, "--owner", owner.Docker)
+	if err == nil || !strings.Contains(out, "docker's rules stay") || !strings.Contains(out, "no space left") {
+		t.Errorf("with a broken program: %v\n%s", err, out)
+	}
+	if out, err := unmasq(nil); err != nil || !regexp.MustCompile(`docker +1 +[1-9]\d* +0\n`).MatchString(out) {
+		t.Errorf("what wasn't taken counts as taken: %v\n%s", err, out)
+	}
+
+	each := func(args ...string) {
+		t.Helper()
+		var all sync.WaitGroup
+		for _, name := range append(names, names...) {
+			all.Go(func() {
+				if out, err := unmasq(nil, append([]string{"--owner", name}, args...)...); err != nil {
+					t.Errorf("%s %s: %v\n%s", name, args, err, out)
+				}
+			})
+		}
+		all.Wait()
+	}
+	each()
+	for _, name := range names {
+		if left := takeover.Find(w.host(t), name); len(left) > 0 {
+			t.Errorf("left: %+v", left)
+		}
+	}
+	each("--handback")
+	equalRules(t, "after --handback", before, w.rules(t))
+	for _, name := range names {
+		_, err := unmasq(nil, "--owner", name)
+		must(t, err)
+	}
+	for _, name := range names {
+		_, err := unmasq(nil, "--owner", name, "--handback")
+		must(t, err)
+	}
+	equalRules(t, "after --handback in the order of taking", before, w.rules(t))
 }
 
 func (w *world) host(t *testing.T) *snapshot.Host {
