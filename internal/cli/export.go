@@ -44,6 +44,14 @@ func newExport() *cobra.Command {
   unmasq import flannel kube-flannel-cfg.yaml | unmasq export calico -f -`,
 		RunE: func(cmd *cobra.Command, args []string) error { return opts.run(cmd, args) },
 	}
+	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			for _, k := range exporter.Kinds() {
+				names = append(names, k.Name+"\t"+k.Writes)
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&opts.files, "filename", "f", nil, "`PATH` of a document or a directory of them, or - for standard input; repeatable")
 	f.StringToStringVar(&opts.nodeLabels, "node-labels", nil, "labels of the nodes in question, for documents with a nodeSelector (`key=value`,…)")

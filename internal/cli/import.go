@@ -46,6 +46,16 @@ func newImport() *cobra.Command {
   sudo unmasq import --from-node > policy.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error { return opts.run(cmd, args) },
 	}
+	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		var names []string
+		for _, k := range importer.Kinds() {
+			names = append(names, k.Name+"\t"+k.Reads)
+		}
+		if len(args) > 0 {
+			names = nil // files
+		}
+		return names, cobra.ShellCompDirectiveDefault
+	}
 	f := cmd.Flags()
 	f.StringVarP(&opts.output, "output", "o", "", "`FORMAT`: json, or yaml (default)")
 	f.StringVar(&opts.Name, "name", "", "`NAME` of the policy; default: the kind's")
@@ -57,6 +67,8 @@ func newImport() *cobra.Command {
 	f.StringSliceVar(&opts.serviceCIDRs, "service-cidrs", nil, "`CIDR`s of ClusterIPs, where the files don't say")
 	f.StringSliceVar(&opts.vpcCIDRs, "vpc-cidrs", nil, "`CIDR`s of the VPC, for aws-vpc-cni, which asks AWS for them")
 	f.StringVar(&opts.MasqueradeAll, "masquerade-all", "", "how kube-proxy's and kube-router's setting of that name is carried over: `WAY` where-needed (default; of kube-proxy the other too, commented out) or exact")
+	completeFlag(cmd, "output", "json", "yaml")
+	completeFlag(cmd, "masquerade-all", importer.MasqueradeWhereNeeded, importer.MasqueradeExact)
 	return cmd
 }
 

@@ -29,7 +29,7 @@ func (o *importOptions) runNode(cmd *cobra.Command, args []string) error {
 		return inputError{err}
 	}
 	if len(result.Documents) == 0 {
-		fmt.Fprintln(cmd.ErrOrStderr(), "no rule of this node translates sources: there is nothing to import")
+		fmt.Fprintln(cmd.ErrOrStderr(), "nothing to import: no rule of this node translates sources, but for what kube-proxy or portmap may have marked, which stays theirs")
 	}
 	return o.print(cmd, result, "node")
 }

@@ -25,6 +25,10 @@ func TestImportSnapshot(t *testing.T) {
 			args: []string{"--snapshot", "-", "--name", "lab"}, stdin: "*nat\n:POSTROUTING ACCEPT\n-A POSTROUTING -s 10.9.0.0/16 -o eth0 -j SNAT --to-source 192.0.2.7\nCOMMIT\n",
 			out: "metadata: {name: lab-by-hand}", log: "left out: which of its addresses",
 		},
+		"nothing to import, but of kube-proxy": {
+			args: []string{"--snapshot", "-"}, stdin: "*nat\n:POSTROUTING ACCEPT\n:KUBE-POSTROUTING - [0:0]\n-A POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING\n-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN\n-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0\n-A KUBE-POSTROUTING -m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE --random-fully\nCOMMIT\n",
+			log: "but for what kube-proxy or portmap may have marked",
+		},
 		"nothing to import": {
 			args: []string{"--snapshot", "-"}, stdin: "*nat\n:POSTROUTING ACCEPT\nCOMMIT\n", log: "nothing to import",
 		},

@@ -71,6 +71,8 @@ func (o *matrixOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.protocol, "protocol", "tcp", "`PROTOCOL` of all connections: tcp or udp")
 	f.StringVar(&o.expect, "expect", "", "compare with what `FILE` expects: YAML, or an earlier -o json")
 	f.StringVarP(&o.output, "output", "o", "", "`FORMAT`: json, svg, html, or text (default)")
+	completeFlag(cmd, "protocol", "tcp", "udp")
+	completeFlag(cmd, "output", "text", "json", "svg", "html")
 }
 
 func (o *matrixOptions) run(cmd *cobra.Command) error {

@@ -102,6 +102,14 @@ func newRoot(version string) *cobra.Command {
 	return root
 }
 
+// completeFlag has the shell offer a flag's values.
+func completeFlag(cmd *cobra.Command, flag string, values ...string) {
+	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	if err != nil {
+		panic(err) // no such flag, or twice
+	}
+}
+
 // expectedValue of a flag that was given one of a wrong kind, in place of what Go's parser
 // of numbers says.
 func expectedValue(err error) error {

@@ -41,6 +41,9 @@ func flannel() Kind {
 // flannelSettings are all that files say.
 type flannelSettings struct {
 	flags Settings
+	// started: a file has flanneld's command line, so that flags which aren't there are
+	// the defaults.
+	started bool
 	// env has flags as FLANNELD_ variables, and what is in subnet.env.
 	env          Settings
 	network, cni Value
@@ -76,7 +79,7 @@ func (s *flannelSettings) readText(f File) bool {
 		return !strings.HasPrefix(one.Name, "FLANNEL_") && !strings.HasPrefix(one.Name, "FLANNELD_")
 	})
 	if words, starts := programLine(f, "flanneld"); starts {
-		s.flags = append(s.flags, flagsOf(words)...)
+		s.flags, s.started = append(s.flags, flagsOf(words)...), true
 	} else if len(env) == 0 {
 		return false
 	}
@@ -102,7 +105,7 @@ func (s *flannelSettings) readObject(v Value) (known bool, err error) {
 		return false, err
 	}
 	for _, c := range found {
-		s.flags, s.env, known = append(s.flags, c.Flags()...), append(s.env, c.Env...), true
+		s.flags, s.env, known, s.started = append(s.flags, c.Flags()...), append(s.env, c.Env...), true, true
 	}
 	switch {
 	case v.Get("kind").Is():
@@ -224,6 +227,9 @@ func (s *flannelSettings) result(opts Options) (*Result, error) {
 	d.Facts.PodCIDRs = d.CIDRs("facts.podCIDRs", n.cluster)
 	d.Facts.LocalPodCIDRs = d.CIDRs("facts.localPodCIDRs", n.local)
 	r.Documents = append(r.Documents, d)
+	if at.Line == 0 && !s.started {
+		r.Warn(at, "taken as off, since no file has flanneld's command line; flannel's manifests set it: give its DaemonSet too, or a node's subnet.env")
+	}
 	bridge, bridgeAt, err := s.bridgeMasquerades(masq)
 	switch {
 	case err != nil:
@@ -236,8 +242,12 @@ func (s *flannelSettings) result(opts Options) (*Result, error) {
 	case bridge:
 		s.bridge(r, d, n, bridgeAt)
 	default:
+		off := at.String() + " is off"
+		if at.Line == 0 {
+			off = at.String() + ", so off"
+		}
 		d.Rule(v1alpha1.Rule{Name: "pod-egress", From: fromPods(), Action: "Leave"},
-			at.String()+" is off: pods keep their addresses unless another component hides them; Keep holds against those, too.")
+			off+": pods keep their addresses unless another component hides them; Keep holds against those, too.")
 	}
 	return r, nil
 }

@@ -219,7 +219,7 @@ func (w *world) sampled() []*service {
 		}
 	}
 	if more := len(w.services) - len(all); more > 0 {
-		w.note("%d more addresses and ports of services are known: --service NAME, --all-services", more)
+		w.note("more addresses of services are known (%d): --service NAME, --all-services", more)
 	}
 	return all
 }
