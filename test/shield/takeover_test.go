@@ -3,6 +3,7 @@ package shield_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -149,6 +150,53 @@ func TestTakeoverOfAll(t *testing.T) {
 		must(t, err)
 	}
 	equalRules(t, "after --handback in the order of taking", before, w.rules(t))
+}
+
+// TestTakeoverOfDocker: of the real daemon exactly its networks' rules are taken, come back
+// where they stood, and are told when a restart has written them again.
+func TestTakeoverOfDocker(t *testing.T) {
+	binary := build(t)
+	for _, v := range foreign.Variants {
+		t.Run(string(v), func(t *testing.T) {
+			w := newWorld(t)
+			d := w.startDocker(t, v)
+			must(t, d.CreateNetwork(t.Context(), "blue", netip.MustParsePrefix("10.244.77.0/24"), netip.MustParsePrefix("fd00:10:244:77::/64")))
+			before := w.rules(t)
+			w.startAgent(t, binary)
+			record := filepath.Join(t.TempDir(), "takeover.json")
+			unmasq := func(args ...string) string {
+				t.Helper()
+				out, err := w.Node.Run("", binary, append([]string{"takeover", "--record", record}, args...)...)
+				must(t, err)
+				return out
+			}
+			unmasq("--owner", owner.Docker)
+			gone := func(line string) bool {
+				return strings.HasPrefix(line, "-A POSTROUTING -s") && strings.Contains(line, "! -o")
+			}
+			var kept strings.Builder
+			for line := range strings.Lines(before) {
+				if !gone(line) {
+					kept.WriteString(line)
+				}
+			}
+			if kept.String() == before {
+				t.Fatalf("docker has no such rules:\n%s", before)
+			}
+			equalRules(t, "without those of docker's networks", kept.String(), w.rules(t))
+			unmasq("--owner", owner.Docker, "--handback")
+			equalRules(t, "after --handback", before, w.rules(t))
+
+			unmasq("--owner", owner.Docker)
+			must(t, d.Restart(t.Context()))
+			if list := unmasq(); !regexp.MustCompile(`docker( +[1-9]\d*){3}\n`).MatchString(list) {
+				t.Errorf("after docker's restart:\n%s", list)
+			}
+			restarted := w.rules(t)
+			unmasq("--owner", owner.Docker, "--handback")
+			equalRules(t, "after docker's restart and --handback", restarted, w.rules(t))
+		})
+	}
 }
 
 func (w *world) host(t *testing.T) *snapshot.Host {
