@@ -141,7 +141,7 @@ func matrixNoImage(t *testing.T, ctx context.Context, p *plugin) {
 	s := p.run(t, ctx, "admin", "matrix", "--probe", "--image=unmasq.test/none:1", "--timeout=5s")
 	s.want(t, 1, "", "where its image can't be had, name another with --image")
 	t.Log("checked: " + s.err)
-	p.run(t, ctx, "admin", "matrix", "--probe", "--image="+kube.PodImage, "--timeout=30s").want(t, 1, "", "")
+	p.run(t, ctx, "admin", "matrix", "--probe", "--image="+kube.PodImage, "--timeout=10s").want(t, 1, "", "")
 }
 
 // matrixRights are those that docs/matrix.md lists; who lacks them is told which.
