@@ -8,7 +8,6 @@ import (
 
 // Sizes of the drawing, in pixels.
 const (
-	glyph   = 7.0
 	leading = 22.0
 	margin  = 16.0
 	inset   = 10.0
@@ -116,7 +115,7 @@ func (m *Matrix) svgLegend(b *strings.Builder, grids []grid, top, right float64)
 	x := margin
 	for _, l := range entries {
 		word := gridCell{lines: []gridLine{{text: l.word, class: l.class}}}
-		wide := float64(width(l.word))*glyph + 22
+		wide := drawn(l.word) + 22
 		next := x + wide + float64(width(l.means))*6 + margin
 		if next > right && x > margin {
 			next, x, top = next-x+margin, margin, top+leading
@@ -131,7 +130,7 @@ func (m *Matrix) svgLegend(b *strings.Builder, grids []grid, top, right float64)
 // widths of the columns, the first of which has the names of rows.
 func (g *grid) widths() []float64 {
 	widths := make([]float64, len(g.heads)+1)
-	wide := func(i int, text string) { widths[i] = max(widths[i], float64(width(text))*glyph+2*inset+8) }
+	wide := func(i int, text string) { widths[i] = max(widths[i], drawn(text)+2*inset+8) }
 	for i, h := range g.heads {
 		wide(i+1, h.title)
 		wide(i+1, h.second())
@@ -146,6 +145,21 @@ func (g *grid) widths() []float64 {
 		}
 	}
 	return widths
+}
+
+// drawn is how wide a bold text may be in the widest fonts that systems have, in pixels.
+func drawn(text string) (wide float64) {
+	for _, c := range text {
+		switch {
+		case strings.ContainsRune("mwMW%", c):
+			wide += 12
+		case strings.ContainsRune("fijlrt.,:;'()[]-/ ", c):
+			wide += 5
+		default:
+			wide += 8.3
+		}
+	}
+	return wide
 }
 
 // second line of a label: what it is called, or its addresses.
@@ -166,7 +180,7 @@ func (c *gridCell) svg(b *strings.Builder, x, y float64) {
 		fmt.Fprintf(b, "<text class=\"dim\" x=\"%.0f\" y=\"%.0f\">·<title>%s</title></text>\n", x+6, y+16, html.EscapeString(c.why))
 	}
 	for _, l := range c.lines {
-		text, note, wide := html.EscapeString(l.text), "", float64(width(l.text))*glyph+16
+		text, note, wide := html.EscapeString(l.text), "", drawn(l.text)+16
 		if l.note > 0 {
 			wide += 10
 			note = fmt.Sprintf("<tspan font-size=\"9\" dy=\"-4\" dx=\"3\">%d</tspan>", l.note)
