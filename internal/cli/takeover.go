@@ -270,7 +270,11 @@ func (o *takeoverOptions) giveBack(ctx context.Context, name string, out io.Writ
 	if err := writeRecord(o.record, record.Without(name)); err != nil {
 		return fmt.Errorf("the rules of %s stand again, but %s still says that they were taken over: %w", name, o.record, err)
 	}
-	fmt.Fprintf(out, "the rules of %s stand again; unmasq's policy outranks them until `unmasq clear`\n", name)
+	outranked := ""
+	if inForce(host) {
+		outranked = "; unmasq's policy outranks them until `unmasq clear`"
+	}
+	fmt.Fprintf(out, "the rules of %s stand again%s\n", name, outranked)
 	return nil
 }
 
@@ -309,7 +313,7 @@ func readRecord(file string) (takeover.Record, error) {
 	}
 	record, err := takeover.Read(text)
 	if err != nil {
-		return takeover.Record{}, fmt.Errorf("%s isn't a record of what was taken over, and is left as it is (move it away, or use --record FILE): %w", file, err)
+		return takeover.Record{}, fmt.Errorf("%s isn't a record of what was taken over: %w; it is left as it is: move it away, or name another file", file, err)
 	}
 	return record, nil
 }
