@@ -15,7 +15,7 @@ import (
 )
 
 var documents = []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/policy.md", "docs/kubernetes.md", "docs/explain.md", "docs/doctor.md", "docs/flows.md", "docs/lab.md", "docs/matrix.md", "docs/import.md",
-	"docs/peers/kube-router.md", "docs/peers/flannel.md", "docs/peers/docker.md", "docs/peers/kube-proxy.md", "docs/peers/aws-vpc-cni.md", "docs/peers/kindnet.md", "docs/peers/cilium.md", "docs/peers/calico.md", "docs/peers/kube-ovn.md", "docs/peers/gke.md", "docs/export.md", "docs/ip-masq-agent.md"}
+	"docs/peers/kube-router.md", "docs/peers/flannel.md", "docs/peers/docker.md", "docs/peers/kube-proxy.md", "docs/peers/aws-vpc-cni.md", "docs/peers/kindnet.md", "docs/peers/cilium.md", "docs/peers/calico.md", "docs/peers/kube-ovn.md", "docs/peers/gke.md", "docs/peers/cni-plugins.md", "docs/export.md", "docs/ip-masq-agent.md", "docs/takeover.md"}
 
 func read(t *testing.T, name string) string {
 	t.Helper()
