@@ -143,11 +143,7 @@ func (o *doctorOptions) takenOver() (*doctor.Taken, error) {
 	if err != nil || len(record.Parts) == 0 {
 		return nil, err
 	}
-	t := &doctor.Taken{Record: record}
-	if o.taken != defaultTakeover {
-		t.Flag = " --record '" + strings.ReplaceAll(o.taken, "'", `'\''`) + "'"
-	}
-	return t, nil
+	return &doctor.Taken{Record: record, Flag: recordFlag(o.taken)}, nil
 }
 
 // include of an nft file, which may name several by a pattern.

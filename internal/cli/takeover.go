@@ -203,7 +203,7 @@ func (o *takeoverOptions) take(ctx context.Context, name string, out io.Writer) 
 			fmt.Fprintf(out, "no rule of %s hides a network here\n", name)
 			return nil
 		case len(parts) == 0:
-			tellTaken(out, name, record.Of(name), before)
+			o.tellTaken(out, name, record.Of(name), before)
 			return nil
 		case attempt == attempts && failed != nil:
 			failed = errors.Join(failed, writeRecord(o.record, record.Less(parts))) // they weren't taken
@@ -228,18 +228,26 @@ func (o *takeoverOptions) take(ctx context.Context, name string, out io.Writer) 
 }
 
 // tellTaken says what was taken, and what its component will do.
-func tellTaken(out io.Writer, name string, parts []takeover.Part, advice owner.Owner) {
+func (o *takeoverOptions) tellTaken(out io.Writer, name string, parts []takeover.Part, advice owner.Owner) {
 	rules := 0
 	for i := range parts {
 		rules += parts[i].Count()
 	}
-	fmt.Fprintf(out, "%d rules of %s taken over; to put them back: unmasq takeover --owner %s --handback\n", rules, name, name)
+	fmt.Fprintf(out, "%s of %s taken over; to put back: unmasq takeover --owner %s --handback%s\n", count(rules, "rule"), name, name, recordFlag(o.record))
 	if len(advice.Change) > 0 {
 		fmt.Fprintf(out, "%s may write them again; what changes that:\n", name)
 	}
 	for _, c := range advice.Change {
 		fmt.Fprintf(out, "  %s\n", c)
 	}
+}
+
+// recordFlag is what a command line needs to find a record that isn't in its place.
+func recordFlag(file string) string {
+	if file == defaultTakeover {
+		return ""
+	}
+	return " --record '" + strings.ReplaceAll(file, "'", `'\''`) + "'"
 }
 
 // giveBack what was taken from an owner.

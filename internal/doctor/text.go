@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -14,8 +15,15 @@ import (
 //	  mend   sysctl -w net.ipv4.ip_forward=1
 func (r *Report) Text(out io.Writer) error {
 	var b strings.Builder
+	var last []string
 	for i := range r.Findings {
-		r.Findings[i].text(&b)
+		f := &r.Findings[i]
+		mend := f.Mend
+		if len(mend) > 1 && slices.Equal(mend, last) { // of the other family, say
+			mend = []string{"# the same as above"}
+		}
+		last = f.Mend
+		f.text(&b, mend)
 	}
 	b.WriteString(r.sum() + "\n")
 	for _, u := range r.NotLookedAt {
@@ -36,7 +44,7 @@ func (r *Report) Text(out io.Writer) error {
 	return err
 }
 
-func (f *Finding) text(b *strings.Builder) {
+func (f *Finding) text(b *strings.Builder, mend []string) {
 	on := ""
 	if f.Node != "" {
 		on = "node " + f.Node + ": "
@@ -44,7 +52,7 @@ func (f *Finding) text(b *strings.Builder) {
 	fmt.Fprintf(b, "%-8s %s%s: %s\n", f.Severity, on, f.Code, f.Summary)
 	lines(b, "seen", f.Evidence)
 	lines(b, "so", []string{f.Consequence})
-	lines(b, "mend", f.Mend)
+	lines(b, "mend", mend)
 	b.WriteString("\n")
 }
 
