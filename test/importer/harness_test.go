@@ -212,7 +212,7 @@ func (n *node) apply(t *testing.T, loaded *policy.Loaded) {
 // that chance decides, all that was seen.
 func (n *node) fates(t *testing.T, flows []flow) []string {
 	t.Helper()
-	const repeats = 24
+	const repeats = 96 // of four ends that are as likely, one is missed in one of 10¹¹ flows
 	var sent []packet.Flow
 	var of []int
 	for i, f := range flows {
