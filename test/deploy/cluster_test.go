@@ -108,16 +108,7 @@ func (i *installed) tell(t *testing.T, ctx context.Context) {
 // visit is a connection of a new pod, which is seen outside as this address.
 func (i *installed) visit(t *testing.T, ctx context.Context, name string) netip.Addr {
 	t.Helper()
-	i.kubectl(t, ctx, `
-apiVersion: v1
-kind: Pod
-metadata: {name: `+name+`}
-spec:
-  restartPolicy: Never
-  automountServiceAccountToken: false
-  containers:
-  - {name: pod, image: "`+kube.PodImage+`", imagePullPolicy: Never, args: [-once, -name, `+name+`, "`+netip.AddrPortFrom(kube.Outside4, backendPort).String()+`"]}
-`, "apply", "-f", "-")
+	i.kubectl(t, ctx, kube.CallerPod(name, netip.AddrPortFrom(kube.Outside4, backendPort)), "apply", "-f", "-")
 	visit, err := i.outside.Await(ctx, name)
 	if err != nil {
 		t.Fatal(err)

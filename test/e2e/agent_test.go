@@ -147,16 +147,7 @@ func unmasqImage(t *testing.T, ctx context.Context) kube.Image {
 // firstConnection of a new real pod, as the outside sees it.
 func firstConnection(t *testing.T, ctx context.Context, c *kube.Cluster, outside *peer.Server, name string) netip.Addr {
 	t.Helper()
-	apply(t, ctx, c, `
-apiVersion: v1
-kind: Pod
-metadata: {name: `+name+`}
-spec:
-  restartPolicy: Never
-  automountServiceAccountToken: false
-  containers:
-  - {name: pod, image: "`+kube.PodImage+`", imagePullPolicy: Never, args: [-once, -name, `+name+`, "`+netip.AddrPortFrom(kube.Outside4, backendPort).String()+`"]}
-`)
+	apply(t, ctx, c, kube.CallerPod(name, netip.AddrPortFrom(kube.Outside4, backendPort)))
 	visit, err := outside.Await(ctx, name)
 	if err != nil {
 		t.Fatal(err)

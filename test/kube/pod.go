@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 
@@ -17,6 +18,21 @@ import (
 
 	"github.com/unmasq/unmasq/internal/kernel/netns"
 )
+
+// CallerPod is the manifest of a real pod whose first and only act is a connection to a
+// peer, to which it gives its name.
+func CallerPod(name string, to netip.AddrPort) string {
+	return `
+apiVersion: v1
+kind: Pod
+metadata: {name: ` + name + `}
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  containers:
+  - {name: pod, image: "` + PodImage + `", imagePullPolicy: Never, args: [-once, -name, ` + name + `, "` + to.String() + `"]}
+`
+}
 
 // PodConfig says what a pod is that is a namespace.
 type PodConfig struct {
