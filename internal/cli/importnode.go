@@ -53,7 +53,7 @@ func (o *importOptions) host(cmd *cobra.Command) (*snapshot.Host, error) {
 	if err := halfRead(host); err != nil {
 		return nil, err // of half of the rules the policy would be another
 	}
-	if _, why := unread(host); why != "" {
+	if _, why := host.Meta.UnreadRules(); why != "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", why)
 	}
 	return host, nil

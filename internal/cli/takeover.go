@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -133,7 +132,7 @@ func wholeHost(ctx context.Context) (*snapshot.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	if file, why := unread(host); file != "" {
+	if file, why := host.Meta.UnreadRules(); file != "" {
 		return nil, fmt.Errorf("not all rules could be read: %s: %s", file, why)
 	}
 	return host, unlisted(host)
@@ -157,23 +156,10 @@ func unlisted(host *snapshot.Host) error {
 	return nil
 }
 
-// unread is the first file with rules of a host that is here that couldn't be read, nft's
-// last; none where all were.
-func unread(host *snapshot.Host) (file, why string) {
-	for _, file := range slices.Sorted(maps.Keys(host.Meta.Missing)) {
-		why := host.Meta.Missing[file]
-		rules := strings.HasPrefix(file, "ip") && strings.Contains(file, "save") || file == snapshot.FileNFT
-		if rules && !strings.HasSuffix(why, snapshot.NotInstalled) {
-			return file, why
-		}
-	}
-	return "", ""
-}
-
 // halfRead is an error where rules of a host couldn't be read, but for want of nft alone:
 // that there are other tables than iptables' is then possible, and said elsewhere.
 func halfRead(host *snapshot.Host) error {
-	file, why := unread(host)
+	file, why := host.Meta.UnreadRules()
 	if file == "" || strings.HasPrefix(why, capture.NoNFT) {
 		return nil
 	}

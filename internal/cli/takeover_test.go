@@ -24,7 +24,7 @@ func TestHalfRead(t *testing.T) {
 		"no nft, and iptables fail": {map[string]string{snapshot.FileNFT: capture.NoNFT + ": can't be told", snapshot.FileIPTables: denied}, snapshot.FileIPTables, true},
 	} {
 		host := &snapshot.Host{Meta: &snapshot.Meta{Missing: c.missing}}
-		file, _ := unread(host)
+		file, _ := host.Meta.UnreadRules()
 		if err := halfRead(host); file != c.file || (err != nil) != c.halfUnread {
 			t.Errorf("%s: %q, %v", name, file, err)
 		}

@@ -75,14 +75,11 @@ func routes(h *snapshot.Host) string {
 // rules that could not all be read are as good as none: what isn't seen may decide.
 func rules(h *snapshot.Host) string {
 	if h.Meta != nil {
-		for _, name := range [...]string{snapshot.FileIPTables, snapshot.FileIPTablesLegacy, snapshot.FileIP6Tables, snapshot.FileIP6TablesLegacy, snapshot.FileNFT} {
-			why := h.Meta.Missing[name]
-			switch {
-			case strings.HasPrefix(why, "permission denied"):
-				return "rules can't be read without CAP_NET_ADMIN: run it as root (sudo)"
-			case why != "" && !strings.HasSuffix(why, snapshot.NotInstalled):
-				return "not all rules could be read: " + why
-			}
+		switch _, why := h.Meta.UnreadRules(); {
+		case strings.HasPrefix(why, "permission denied"):
+			return "rules can't be read without CAP_NET_ADMIN: run it as root (sudo)"
+		case why != "":
+			return "not all rules could be read: " + why
 		}
 	}
 	return unless(len(h.Rules.Tables) > 0 || h.NFTGiven || len(h.IPTables) > 0, "no rules were given")

@@ -47,11 +47,11 @@ func tableMissing(p *patient) []Finding {
 }
 
 func (p *patient) applied() []string {
-	var quoted []string
+	var files []string
 	for _, f := range p.want.Files {
-		quoted = append(quoted, "-f '"+strings.ReplaceAll(f, "'", `'\''`)+"'")
+		files = append(files, "-f "+quoted(f))
 	}
-	return []string{"unmasq apply " + strings.Join(quoted, " "), "# where an agent runs it is to do so by itself: unmasq status tells why it doesn't"}
+	return []string{"unmasq apply " + strings.Join(files, " "), "# where an agent runs it is to do so by itself: unmasq status tells why it doesn't"}
 }
 
 // tableAltered: the table has other rules than the policy compiles to, or its chains and

@@ -9,6 +9,7 @@ package snapshot
 
 import (
 	"net/netip"
+	"strings"
 
 	"github.com/unmasq/unmasq/internal/conntrack"
 	"github.com/unmasq/unmasq/internal/ipset"
@@ -101,6 +102,17 @@ type Meta struct {
 	Redacted bool              `json:"redacted,omitempty"`
 	// Missing: file → why it could not be read.
 	Missing map[string]string `json:"missing,omitempty"`
+}
+
+// UnreadRules is the first file with rules that couldn't be read, and why, nft's last;
+// empty where all were that there can be. What no program is there for can't hold rules.
+func (m *Meta) UnreadRules() (file, why string) {
+	for _, file := range [...]string{FileIPTables, FileIPTablesLegacy, FileIP6Tables, FileIP6TablesLegacy, FileNFT} {
+		if why := m.Missing[file]; why != "" && !strings.HasSuffix(why, NotInstalled) {
+			return file, why
+		}
+	}
+	return "", ""
 }
 
 // NotInstalled ends the reason in Meta.Missing where a program isn't there, and
